@@ -1,0 +1,391 @@
+"""YAML text to plain values with the place of each, or every mistake in it.
+
+Promises that no bytes make it crash, hang or guess: what YAML 1.1 and 1.2 read differently, and what is there only to
+surprise (anchors, tags, invisible characters), is refused with what to write instead. It knows nothing of manifests.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any, NamedTuple
+
+import yaml
+
+from reconciler.errors import Position, Problem
+from reconciler.files import shown
+
+MAX_FILE_BYTES = 1 << 20  # libyaml needs seconds for a megabyte of brackets, so this cap is also the bound in time
+MAX_DOCUMENTS = 1_000
+MAX_NODES = 100_000
+MAX_DEPTH = 64
+MAX_DIGITS = 18
+MAX_PROBLEMS = 50  # a file: more than anybody reads at once
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Written:
+    """One YAML document as plain values. None stands for what was refused; `sound` says that nothing was.
+
+    `at` holds where each value was written (of a mapping or list inside a mapping: its key), `keys` where each key was.
+    """
+
+    value: Any
+    at: Mapping[Path, Position]
+    keys: Mapping[Path, Position]
+    sound: bool
+
+    def position(self, path: Path) -> Position:
+        """Where a path was written; the nearest parent that was, if it was not written itself."""
+        while path not in self.at:
+            path = path[:-1]
+        return self.at[path]
+
+
+class Yaml(NamedTuple):
+    """What one file holds. `whole` is False where a part of it could not be read at all."""
+
+    documents: tuple[Written, ...]
+    problems: tuple[Problem, ...]
+    whole: bool
+
+
+def read_yaml(file: str, data: bytes) -> Yaml:
+    """The documents of a file in YAML 1.2 core, without anchors, aliases, tags, directives and nulls."""
+    try:
+        text, problems = _readable(file, data)
+    except _Unreadable as error:
+        return Yaml((), error.problems, whole=False)
+    builder = _Builder(file, problems)
+    try:
+        for event in _events(file, text):
+            builder.take(event)
+    except _Unreadable as error:
+        return Yaml(tuple(builder.documents), (*builder.problems, *error.problems), whole=False)
+    return Yaml(tuple(builder.documents), tuple(builder.problems), whole=True)
+
+
+def visible(text: str) -> bool:
+    """Whether a text holds only what a person can see, besides spaces, tabs and line ends.
+
+    Control, format, private, unassigned and surrogate characters are not visible; the two joiners that Persian and
+    emoji need pass.
+    """
+    return not any(_is_hidden(letter) for letter in set(text))
+
+
+def suggestion(word: str, choices: Iterable[str]) -> str:
+    """A hint: the choice that was probably meant, else all of them if they are few."""
+    known = sorted(choices)
+    near = get_close_matches(word[:100], known, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"it may be {', '.join(known)}" if 0 < len(known) <= 12 else ""
+
+
+# Bytes to text ------------------------------------------------------------------------------------------------------
+
+
+class _Unreadable(Exception):
+    """The rest of the file cannot be read."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__()
+        self.problems = problems
+
+
+def _readable(file: str, data: bytes) -> tuple[str, list[Problem]]:
+    """The text of a file, API keys in it made unreadable and reported."""
+    if len(data) > MAX_FILE_BYTES:
+        what = f"more than {MAX_FILE_BYTES:,} bytes of YAML"
+        raise _Unreadable(Problem(what, Position(file, 1, 1), "split the file"))
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8-sig")
+        place = _place(file, before, len(before))
+        raise _Unreadable(Problem("this is not UTF-8", place, "save the file as UTF-8")) from error
+    if hidden := tuple(islice(_hidden(file, text), MAX_PROBLEMS)):
+        raise _Unreadable(*hidden)
+    keys = islice(_API_KEY.finditer(text), MAX_PROBLEMS)
+    problems = [_key_problem(_place(file, text, key.start())) for key in keys]
+    return _API_KEY.sub(lambda key: "sk-".ljust(len(key[0]), "x"), text), problems
+
+
+def _hidden(file: str, text: str) -> Iterator[Problem]:
+    """Every invisible character, and a carriage return without a line feed: only YAML would see a line end there."""
+    suspects = sorted(letter for letter in set(text) - {"\r"} if _is_hidden(letter))
+    for found in re.finditer("|".join((*map(re.escape, suspects), "\r(?!\n)")), text):
+        yield _hidden_problem(found[0], _place(file, text, found.start()))
+
+
+def _is_hidden(letter: str) -> bool:
+    return not letter.isprintable() and letter not in "\n\t\u200c\u200d" and unicodedata.category(letter) != "Zs"
+
+
+def _hidden_problem(letter: str, at: Position) -> Problem:
+    return Problem(f"an invisible character, U+{ord(letter):04X}", at, "remove it")
+
+
+# Bounded throughout, so that a file made of "sk-sk-sk-" takes no longer than any other.
+_API_KEY = re.compile(r"(?<![A-Za-z0-9])sk-(?:[a-z]{1,8}-){0,3}(?=[A-Za-z_]{0,40}[0-9])[A-Za-z0-9_.]{16,}")
+
+
+def _key_problem(at: Position) -> Problem:
+    what = "this looks like an API key, and no file of a project is a place for one"
+    return Problem(what, at, "revoke it, and set DASHSCOPE_API_KEY to a new one")
+
+
+def _place(file: str, text: str, offset: int) -> Position:
+    return Position(file, text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
+
+
+# Text to events to values -------------------------------------------------------------------------------------------
+
+
+def _events(file: str, text: str) -> Iterator[yaml.Event]:
+    """The event stream. Never the composer: it is recursive, and libyaml's dies on 100,000 brackets."""
+    here = Position(file, 1, 1)
+    try:
+        for event in yaml.parse(text, Loader=_LOADER):
+            here = _position(file, event.start_mark)
+            yield event
+    except yaml.MarkedYAMLError as error:
+        what = error.problem or "it cannot be understood"
+        at = _position(file, error.problem_mark) if error.problem_mark else here
+        raise _Unreadable(Problem(f"not YAML: {what}", at, _SYNTAX_HINTS.get(what, ""))) from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # what the pure Python loader raises for bad escapes
+        raise _Unreadable(Problem("not YAML from here on", here)) from error
+
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_SYNTAX_HINTS = {
+    "mapping values are not allowed in this context": "quote a text that holds a colon",
+    "found character that cannot start any token": "indent with spaces; quote a text that begins with @, ` or %",
+    "did not find expected key": "look at the indentation, and for an unclosed bracket or quote above",
+}
+
+
+def _position(file: str, mark: Any) -> Position:
+    return Position(file, mark.line + 1, mark.column + 1)
+
+
+@dataclass
+class _Frame:
+    """A mapping or list under construction. `path` is None below a place that was refused, `key` where the key was."""
+
+    container: Any
+    path: Path | None
+    awaits_key: bool
+    key: str | None = None
+
+
+class _Builder:
+    """Builds documents from events. After a mistake it goes on, so that all of them are found."""
+
+    def __init__(self, file: str, problems: list[Problem]) -> None:
+        self.documents: list[Written] = []
+        self.problems = problems
+        self._file, self._nodes = file, 0
+        self._frames: list[_Frame] = []
+        self._begin()
+
+    def take(self, event: Any) -> None:
+        match event:
+            case yaml.DocumentStartEvent():
+                self._begin()
+                if event.version or event.tags:
+                    self._refuse("a directive (%YAML, %TAG)", event, "leave it out")
+            case yaml.DocumentEndEvent():
+                self._finish(event)
+            case yaml.AliasEvent():
+                self._refuse("an alias (*)", event, "write the value out")
+                self._put(None, event)
+            case yaml.ScalarEvent():
+                self._scalar(event)
+            case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
+                self._open(event)
+            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                self._frames.pop()
+
+    def _begin(self) -> None:
+        self._root: Any = None
+        self._at: dict[Path, Position] = {}
+        self._keys: dict[Path, Position] = {}
+        self._problems_before = len(self.problems)
+
+    def _finish(self, event: Any) -> None:
+        if not self._at:  # nothing was written between two `---`
+            return
+        if len(self.documents) == MAX_DOCUMENTS:
+            self._stop(f"more than {MAX_DOCUMENTS:,} documents in one file", event, "split the file")
+        sound = len(self.problems) == self._problems_before
+        self.documents.append(Written(self._root, self._at, self._keys, sound))
+
+    def _open(self, event: Any) -> None:
+        self._check(event)
+        if len(self._frames) == MAX_DEPTH:
+            self._stop(f"more than {MAX_DEPTH} levels deep", event)
+        is_mapping = isinstance(event, yaml.MappingStartEvent)
+        container: Any = {} if is_mapping else []
+        self._frames.append(_Frame(container, self._put(container, event), awaits_key=is_mapping))
+
+    def _scalar(self, event: Any) -> None:
+        self._check(event)
+        is_plain = not event.style  # the two loaders disagree on how to say so
+        if is_plain and not event.value and not self._frames:
+            return  # an empty document
+        value = self._resolve(event) if is_plain else event.value
+        if isinstance(value, str):
+            value = self._clean(value, event)
+        if self._frames and self._frames[-1].awaits_key:
+            self._take_key(value, event)
+        else:
+            self._put(value, event)
+
+    def _check(self, event: Any) -> None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self._stop(f"more than {MAX_NODES:,} values in one file", event, "split the file")
+        if event.anchor:
+            self._refuse("an anchor (&)", event, "write the value out wherever it is needed")
+        if event.tag:
+            self._refuse("a tag (!)", event, "leave it out")
+
+    def _resolve(self, event: Any) -> Any:
+        try:
+            return plain_value(event.value)
+        except Doubtful as doubt:
+            self._refuse(doubt.what, event, doubt.hint)
+            return None
+
+    def _clean(self, value: str, event: Any) -> str | None:
+        """The text, or None where it hides behind escapes what the file itself may not hold."""
+        at = _position(self._file, event.start_mark)
+        hidden = sorted(letter for letter in set(value) if _is_hidden(letter))
+        self.problems += (_hidden_problem(letter, at) for letter in hidden)
+        if _API_KEY.search(value):
+            self.problems.append(_key_problem(at))
+        elif not hidden:
+            return value
+        return None
+
+    def _take_key(self, key: Any, event: Any) -> None:
+        """Remembers the key of the value to come; the value is dropped where the key is refused."""
+        frame = self._frames[-1]
+        frame.awaits_key, frame.key = False, None
+        if key is None or frame.path is None:
+            return
+        if not isinstance(key, str):
+            self._refuse("a key must be a text", event, f'quote it: "{event.value}"')
+        elif key in frame.container:
+            first = self._keys[(*frame.path, key)]
+            self._refuse(f"the key {shown(key)} is written twice", event, f"first in line {first.line}")
+        else:
+            frame.key = key
+            self._keys[(*frame.path, key)] = _position(self._file, event.start_mark)
+
+    def _put(self, value: Any, event: Any) -> Path | None:
+        """Puts a value where it belongs and returns its path; None where that place was refused."""
+        path = self._next_path(event)
+        if path is None:
+            return None
+        self._at[path] = _position(self._file, event.start_mark)
+        if not self._frames:
+            self._root = value
+        elif isinstance(container := self._frames[-1].container, list):
+            container.append(value)
+        else:
+            container[path[-1]] = value
+            if isinstance(value, dict | list):
+                self._at[path] = self._keys[path]
+        return path
+
+    def _next_path(self, event: Any) -> Path | None:
+        if not self._frames:
+            return ()
+        frame = self._frames[-1]
+        if isinstance(frame.container, list):
+            return None if frame.path is None else (*frame.path, len(frame.container))
+        if frame.awaits_key:
+            self._refuse("a mapping, a list or an alias as a key", event, "a key is a text")
+            frame.awaits_key, frame.key = False, None
+            return None
+        frame.awaits_key = True
+        return None if frame.path is None or frame.key is None else (*frame.path, frame.key)
+
+    def _refuse(self, what: str, event: Any, hint: str) -> None:
+        self.problems.append(Problem(what, _position(self._file, event.start_mark), hint))
+        if len(self.problems) >= MAX_PROBLEMS:
+            self._stop("too many mistakes to go on", event)
+
+    def _stop(self, what: str, event: Any, hint: str = "") -> None:
+        raise _Unreadable(Problem(what, _position(self._file, event.start_mark), hint))
+
+
+# Plain scalars ------------------------------------------------------------------------------------------------------
+
+
+class Doubtful(Exception):
+    """A plain scalar that is refused rather than guessed."""
+
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what)
+        self.what, self.hint = what, hint
+
+
+def plain_value(text: str) -> str | int | float | bool:
+    """An unquoted scalar by YAML 1.2 core; Doubtful where YAML 1.1 reads another value, or there is none."""
+    if text in ("true", "True", "TRUE"):
+        return True
+    if text in ("false", "False", "FALSE"):
+        return False
+    if _INTEGER.fullmatch(text):
+        return _integer(text)
+    if _FLOAT.fullmatch(text):
+        return _float(text)
+    if text in ("", "~", "null", "Null", "NULL"):
+        raise Doubtful("no value", 'leave the field out, or write "" for an empty text')
+    if text.lower() in ("y", "yes", "on", "n", "no", "off"):
+        meant = "true" if text.lower() in ("y", "yes", "on") else "false"
+        raise Doubtful(f"{text} is {meant} to some readers of YAML", f'write {meant}, or quote it: "{text}"')
+    if len(text) <= 100 and _NUMBER_LIKE.fullmatch(text):
+        raise Doubtful(f"{text} is a number or a date to some readers of YAML", f'quote it: "{text}"')
+    if text in ("=", "<<"):
+        raise Doubtful(f"{text} has a meaning of its own in YAML", f'quote it: "{text}"; nothing can be merged in')
+    return text
+
+
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NUMBER_LIKE = re.compile(  # \d on purpose: Python reads digits of every script as numbers
+    r"""[-+]?( 0[box][\da-f_]+                                  # 0o17 0x1f
+      | (\d[\d_]*(\.[\d_]*)? | \.\d[\d_]*)(e[-+]?\d+)?          # 010 1_000
+      | \d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?                         # 12:30:45
+      | \.(inf|nan) )
+      | \d{4}-\d\d?-\d\d?([t\s].*)?                             # 2026-01-01
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def _integer(text: str) -> int:
+    if len(text.lstrip("+-")) > MAX_DIGITS:
+        raise Doubtful(f"a number of more than {MAX_DIGITS} digits", "quote it if it is a text")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    lost = value == 0 and re.search("[1-9]", re.split("[eE]", text)[0])
+    if len(text) > 40 or math.isinf(value) or lost:
+        raise Doubtful("a number that is too long, too large or too small", "quote it if it is a text")
+    return value
