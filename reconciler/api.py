@@ -1,0 +1,286 @@
+"""Sends a Request and returns what the service answered, or one of our errors. The only user of httpx in the package.
+
+It knows nothing of kinds, plans or state. Whether a request may be sent again follows from its `effect` alone: a create
+is never repeated unless the service said a well-formed "not now", or not one byte of it left this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, NoReturn
+from uuid import uuid4
+
+import httpx
+
+from reconciler.errors import (
+    ApiError,
+    Conflict,
+    NeverSent,
+    NotAuthorised,
+    NotFound,
+    OutcomeUnknown,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
+from reconciler.resource import Content, Effect, Json, Request, text
+
+REPLY_BYTES_MAX = 16 * 2**20
+BEIJING = timezone(timedelta(hours=8))  # the zone of every timestamp without one (contract §1.2)
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_TIMEOUT = httpx.Timeout(60, connect=10)
+_FORBIDDEN = {"AccessDenied", "Arrearage", "InvalidApiKey", "NOT AUTHORIZED"}
+_QUOTA_TEXTS = ("running or succeeded allowed", "allocated quota exceeded")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A success: the JSON object, and the service's own name for the exchange."""
+
+    body: Json
+    request_id: str
+
+
+class Key:
+    """The API key: shown to the one host it is for and to nothing else."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "Key(***)"
+
+    __str__ = __repr__
+
+    def reveal(self) -> str:
+        """The value, for the header of a request."""
+        return self._value
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often and how long a request that may be repeated is repeated; pauses double, with jitter."""
+
+    tries: int = 5
+    first_s: float = 0.5
+    longest_s: float = 20.0
+
+
+class Api:
+    """One account of one service. `origin` is scheme and host, `base` the path all requests share.
+
+    `contents` yields the bytes of an upload. `sleep` and `jitter` are arguments so that a test need not wait.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        key: Key,
+        *,
+        workspace: str = "",
+        base: str = "/api/v1",
+        contents: Callable[[Content], Iterator[bytes]] = lambda content: iter(()),
+        patience: Patience | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.origin, self._base, self._contents = origin.rstrip("/"), base, contents
+        self._patience, self._sleep, self._jitter = patience or Patience(), sleep, jitter
+        self._headers = {"Authorization": f"Bearer {key.reveal()}", "User-Agent": "bailian-reconciler"}
+        if workspace:
+            self._headers["X-DashScope-WorkSpace"] = workspace
+        verify: bool | ssl.SSLContext = ssl.create_default_context() if origin.startswith("https:") else False
+        self._shared = _client(verify, keep_alive=10)
+        self._fresh = _client(verify, keep_alive=0)  # on a re-used connection "did it arrive?" cannot be decided
+        self._skew = timedelta(0)
+        self.emulator = ""
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._shared.close()
+        self._fresh.close()
+
+    def send(self, request: Request) -> Reply:
+        """The answer to one request, repeated only where that is safe.
+
+        Raises ApiError: NotFound, Conflict, Rejected, NotAuthorised, Throttled for what the service refused;
+        Unavailable for a read without a usable answer; NeverSent or OutcomeUnknown for a write without one.
+        """
+        for attempt in range(1, self._patience.tries + 1):
+            try:
+                return self._send_once(request)
+            except ApiError as error:
+                if attempt == self._patience.tries or not _repeatable(request, error):
+                    raise
+                self._sleep(self._pause(attempt, error.after_s))
+        raise AssertionError("unreachable")
+
+    def now(self) -> datetime:
+        """The service's clock, by the `Date` of its last answer, in Beijing time."""
+        return (datetime.now(UTC) + self._skew).astimezone(BEIJING)
+
+    def identify(self) -> str:
+        """Whose service this is, for the stamp of the state: the host, or `emulator:<install id>` whatever the port."""
+        host = httpx.URL(self.origin).host
+        if host not in LOOPBACK:
+            return host
+        try:
+            response = self._shared.get(f"{self.origin}/_emulator/info")
+        except httpx.HTTPError as error:
+            raise NeverSent(
+                f"{self.origin} cannot be reached: {_reason(error)}", hint="is the endpoint right?"
+            ) from error
+        self._note(response.headers)
+        return f"emulator:{self.emulator}" if self.emulator else host
+
+    # One exchange -----------------------------------------------------------------------------------------------
+
+    def _send_once(self, request: Request) -> Reply:
+        client = self._fresh if request.effect is Effect.ONCE else self._shared
+        try:
+            with client.stream(
+                request.method,
+                f"{self.origin}{self._base}{request.path}",
+                params=dict(request.query),
+                **self._payload(request),
+            ) as response:
+                self._note(response.headers)
+                body = _read(response)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
+            raise NeverSent(
+                f"{self.origin} cannot be reached: {_reason(error)}", hint="is the endpoint right?"
+            ) from error
+        except httpx.HTTPError as error:
+            _lost(request, f"{self.origin} gave no complete answer to {request.operation}: {_reason(error)}", error)
+        return self._answer(request, response, body)
+
+    def _payload(self, request: Request) -> dict[str, Any]:
+        headers = dict(self._headers)
+        if request.content is not None:
+            boundary = uuid4().hex
+            head, tail = _multipart(boundary, request.form, request.content.filename)
+            headers["Content-Type"] = f"multipart/form-data; boundary={boundary}"
+            headers["Content-Length"] = str(len(head) + request.content.size + len(tail))
+            return {"headers": headers, "content": _chain(head, self._contents(request.content), tail)}
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+            return {"headers": headers, "content": json.dumps(request.body, ensure_ascii=False).encode()}
+        return {"headers": headers}
+
+    def _answer(self, request: Request, response: httpx.Response, body: bytes) -> Reply:
+        status = response.status_code
+        if 300 <= status < 400:
+            target = response.headers.get("location", "elsewhere")
+            _lost(request, f"{self.origin} answered with a redirect to {target}; redirects are never followed", None)
+        parsed = _json(body)
+        if 200 <= status < 300 and parsed is not None:
+            return Reply(parsed, text(parsed.get("request_id")))
+        if parsed is None or not (text(parsed.get("code")) or status < 500):
+            kind = response.headers.get("content-type", "no content type").split(";")[0]
+            _lost(
+                request,
+                f"{self.origin} answered {request.operation} with status {status} and {kind}, no API answer",
+                None,
+            )
+        raise self._refusal(request, status, parsed, response.headers)
+
+    def _refusal(self, request: Request, status: int, body: Json, headers: Mapping[str, str]) -> ApiError:
+        code, said = text(body.get("code")), text(body.get("message"))
+        facts: dict[str, Any] = {"status": status, "code": code, "request_id": text(body.get("request_id"))}
+        message = f"{request.operation}: {code or status}: {said}"
+        if status in (401, 403) or code in _FORBIDDEN or code.startswith("AccessDenied"):
+            return NotAuthorised(
+                message, hint="check DASHSCOPE_API_KEY, its workspace and the account's standing", **facts
+            )
+        if status == 429 or code.startswith("Throttling"):
+            quota = any(words in said.lower() for words in _QUOTA_TEXTS) or status == 400
+            return Throttled(message, quota=quota, after_s=_after_s(headers), **facts)
+        if status >= 500 or status == 408:
+            return Unavailable(message, **facts) if request.effect is Effect.READ else OutcomeUnknown(message, **facts)
+        if status == 404 or code.endswith("ResourceNotExist") or "not found" in said.lower():
+            return NotFound(message, **facts)
+        return Conflict(message, **facts) if status == 409 else Rejected(message, **facts)
+
+    def _note(self, headers: Mapping[str, str]) -> None:
+        self.emulator = headers.get("x-bailian-emulator", "").split(";")[0].strip()
+        try:
+            self._skew = parsedate_to_datetime(headers.get("date", "")) - datetime.now(UTC)
+        except (ValueError, TypeError):
+            return  # no Date: keep the skew known so far
+
+    def _pause(self, attempt: int, asked_s: float) -> float:
+        longest = self._patience.longest_s
+        doubled: float = min(self._patience.first_s * 2 ** (attempt - 1), longest)
+        return max(min(asked_s, longest), doubled * (0.5 + self._jitter() / 2))
+
+
+def _client(verify: bool | ssl.SSLContext, *, keep_alive: int) -> httpx.Client:
+    limits = httpx.Limits(max_connections=20, max_keepalive_connections=keep_alive)
+    return httpx.Client(verify=verify, limits=limits, timeout=_TIMEOUT, follow_redirects=False, trust_env=False)
+
+
+def _repeatable(request: Request, error: ApiError) -> bool:
+    if isinstance(error, OutcomeUnknown):
+        return request.effect is Effect.REPEATABLE
+    return error.retryable
+
+
+def _lost(request: Request, message: str, cause: Exception | None) -> NoReturn:
+    """No trustworthy answer: harmless for a read, undecided for a write."""
+    error = Unavailable(message) if request.effect is Effect.READ else OutcomeUnknown(message)
+    raise error from cause
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _read(response: httpx.Response) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > REPLY_BYTES_MAX:
+            raise httpx.ReadError(f"the answer is longer than {REPLY_BYTES_MAX} bytes")
+    return bytes(body)
+
+
+def _json(body: bytes) -> Json | None:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _after_s(headers: Mapping[str, str]) -> float:
+    try:
+        return max(0.0, float(headers.get("retry-after", "0")))
+    except ValueError:
+        return 0.0
+
+
+def _multipart(boundary: str, form: Mapping[str, str], filename: str) -> tuple[bytes, bytes]:
+    """The bytes before and after the one file of an upload (RFC 7578)."""
+    parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in form.items()]
+    safe = filename.replace("\\", "_").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    file = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{safe}"\r\n'
+    head = "".join(parts) + file + "Content-Type: application/octet-stream\r\n\r\n"
+    return head.encode(), f"\r\n--{boundary}--\r\n".encode()
+
+
+def _chain(head: bytes, chunks: Iterator[bytes], tail: bytes) -> Iterator[bytes]:
+    yield head
+    yield from chunks
+    yield tail

@@ -1,0 +1,541 @@
+"""Carries out a plan: intent, request, outcome, wait until ready, promote. Names no kind, decides nothing of its own.
+
+One thread schedules and records; a small pool only sends. Independent branches go on when one fails. Waiting is one
+list pass for each collection and tick, however many objects are waited for. Nothing is created without an intent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+from uuid import uuid4
+
+from reconciler.api import Api, Reply
+from reconciler.errors import (
+    ApiError,
+    Conflict,
+    NotFound,
+    OutcomeUnknown,
+    ReconcilerError,
+    Rejected,
+    StateError,
+)
+from reconciler.observe import look
+from reconciler.plan import Operation, Plan, Verb, World, references_of
+from reconciler.resource import Collection, Known, Match, Observed, Part, Phase, Probe, Request
+from reconciler.state import Event, Gone, Intent, IntentPhase, Role, State, canonical, generation, tag
+from reconciler.store import SqliteStore
+
+PROBE_GRACE_S = 90.0  # for about a minute after RUNNING a call may still answer "no such model" (contract §3.4)
+NOT_YET_S = 120.0  # a read by id just after a creation may say 404: not yet, rather than gone
+
+
+class Stage(StrEnum):
+    """How far one operation is."""
+
+    TODO = "todo"
+    SENDING = "sending"
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"  # something it needs failed, or is blocked
+    DETACHED = "detached"  # it goes on without us and is recorded
+    UNKNOWN = "unknown"  # sent, and its outcome must be looked for
+    BLOCKED = "blocked"
+
+
+ENDED = frozenset({Stage.DONE, Stage.FAILED, Stage.SKIPPED, Stage.DETACHED, Stage.UNKNOWN, Stage.BLOCKED})
+CODES = {Stage.FAILED: 5, Stage.DETACHED: 6, Stage.UNKNOWN: 7}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is worth telling of an operation now: the service's word for its status, and how long it has been so."""
+
+    operation: Operation
+    stage: Stage
+    status: str = ""
+    detail: str = ""
+    elapsed_s: float = 0.0
+    code: int = 0
+
+    @property
+    def ended(self) -> bool:
+        return self.stage in ENDED
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How an apply behaves: what to wait for, how long, how many requests at once, how much faster the service runs."""
+
+    wait: str = "ready"  # none | created | ready
+    timeout_s: float | None = None
+    parallelism: int = 8
+    hurry: float = 1.0
+    watch: bool = False  # somebody is looking: read the logs of running jobs for their loss
+
+
+def run(
+    plan: Plan,
+    world: World,
+    *,
+    store: SqliteStore,
+    epoch: int,
+    api: Api,
+    collections: Mapping[str, Collection],
+    terms: Terms,
+    report: Callable[[Progress], None],
+    stopped: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[Progress, ...]:
+    """Carry out the plan's operations and say how each ended.
+
+    Everything accepted by the service is recorded before this returns, whatever else happens. Raises StateError when the
+    record cannot be kept: then nothing further was sent.
+    """
+    apply = _Apply(plan, world, store, epoch, api, collections, terms, report, clock, sleep)
+    with ThreadPoolExecutor(terms.parallelism, thread_name_prefix="send") as pool:
+        while not apply.finished():
+            apply.conclude()
+            apply.poll(pool)
+            if stopped() or apply.out_of_time():
+                apply.detach()
+            else:
+                apply.start(pool)
+            apply.rest()
+    return apply.ended()
+
+
+@dataclass
+class _Wait:
+    """One operation that waits for its object."""
+
+    remote_id: str
+    since: float
+    status: str = ""
+    status_since: float = 0.0
+    log_lines: int = 0
+    figure: str = ""
+
+
+@dataclass
+class _Pace:
+    """When a collection is looked at next; slower while nothing moves."""
+
+    due: float
+    pause_s: float
+
+
+@dataclass
+class _Apply:
+    plan: Plan
+    world: World
+    store: SqliteStore
+    epoch: int
+    api: Api
+    collections: Mapping[str, Collection]
+    terms: Terms
+    report: Callable[[Progress], None]
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    progress: dict[str, Progress] = field(default_factory=dict)
+    waiting: dict[str, _Wait] = field(default_factory=dict)
+    flights: dict[Future[Any], tuple[Operation, Intent | None]] = field(default_factory=dict)
+    paces: dict[str, _Pace] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.state = self.store.load()
+        self.began = self.clock()
+        for op in self.plan.operations:
+            stage = Stage.BLOCKED if op.verb is Verb.NOTHING else Stage.TODO
+            self.progress[op.id] = Progress(op, stage, code=op.code)
+
+    # The loop's questions ---------------------------------------------------------------------------------------
+
+    def finished(self) -> bool:
+        busy = {Stage.SENDING} if self.terms.wait == "none" else {Stage.SENDING, Stage.WAITING}
+        stages = [progress.stage for progress in self.progress.values()]
+        if self.terms.wait == "created" and not any(s in (Stage.TODO, Stage.SENDING) for s in stages):
+            busy = {Stage.SENDING}
+        over = not any(stage in busy for stage in stages) and not self._ready()
+        if over:
+            self.detach()
+        return over
+
+    def out_of_time(self) -> bool:
+        return self.terms.timeout_s is not None and self.clock() - self.began > self.terms.timeout_s
+
+    def ended(self) -> tuple[Progress, ...]:
+        return tuple(self.progress.values())
+
+    def _ready(self) -> list[Operation]:
+        """Operations whose predecessors are all done."""
+        todo = [p.operation for p in self.progress.values() if p.stage is Stage.TODO]
+        return [op for op in todo if all(self._stage(name) is Stage.DONE for name in op.after)]
+
+    def _stage(self, name: str) -> Stage:
+        return self.progress[name].stage if name in self.progress else Stage.DONE
+
+    # Starting ---------------------------------------------------------------------------------------------------
+
+    def start(self, pool: ThreadPoolExecutor) -> None:
+        self._skip_unreachable()
+        for op in self._ready():
+            if len(self.flights) >= self.terms.parallelism:
+                return
+            match op.verb:
+                case Verb.FORGET:
+                    self._commit(Gone(f"{op.collection}/{op.target_id}"))
+                    self._tell(op, Stage.DONE)
+                case Verb.WAIT:
+                    self._begin_waiting(op, op.target_id)
+                case _:
+                    self._send(pool, op)
+
+    def _skip_unreachable(self) -> None:
+        bad = {Stage.FAILED, Stage.SKIPPED, Stage.UNKNOWN, Stage.BLOCKED}
+        for op in self.plan.operations:
+            if self._stage(op.id) is Stage.TODO and (
+                cause := next((n for n in op.after if self._stage(n) in bad), None)
+            ):
+                self._tell(op, Stage.SKIPPED, detail=f"because of: {cause}")
+
+    def _send(self, pool: ThreadPoolExecutor, op: Operation) -> None:
+        """Record the intent, then let the pool send. If the intent cannot be recorded, nothing is sent."""
+        request, intent = self._created(op) if op.verb is Verb.CREATE else self._changed(op)
+        self._commit(intent)
+        self._tell(op, Stage.SENDING)
+        self.flights[pool.submit(self.api.send, request)] = (op, intent)
+
+    def _created(self, op: Operation) -> tuple[Request, Intent]:
+        assert op.part is not None
+        collection, slot = self.collections[op.collection], op.slot
+        fields = _filled(op.part, self.state, by_content=True)
+        version = generation(collection.name, fields)
+        attempt = self.state.attempts(slot, version)
+        assert self.store.stamp is not None
+        name = tag(self.store.stamp, slot, version, attempt)
+        part = replace(op.part, fields=_filled(op.part, self.state, by_content=False))
+        seen = self.world.objects.get(collection.name, {})
+        intent = Intent(
+            op_id=f"{time.time_ns():x}-{uuid4().hex[:6]}",
+            slot=slot,
+            collection=collection.name,
+            verb=op.verb,
+            generation=version,
+            tag=name,
+            attempt=attempt,
+            epoch=self.epoch,
+            at=f"{self.api.now():%Y-%m-%d %H:%M:%S}",
+            fields=fields,
+            uses=_uses(op.part, self.state),
+            deletion=op.deletion,
+            base=op.part.base,
+            known_before=tuple(
+                key for key, one in sorted(seen.items()) if collection.matches(name, part.fields, one) is not Match.NO
+            ),
+        )
+        return collection.create(part, name), intent
+
+    def _changed(self, op: Operation) -> tuple[Request, Intent]:
+        assert op.request is not None
+        intent = Intent(
+            op_id=f"{time.time_ns():x}-{uuid4().hex[:6]}",
+            slot=op.slot,
+            collection=op.collection,
+            verb=op.verb,
+            generation="",
+            tag="",
+            attempt=0,
+            epoch=self.epoch,
+            at=f"{self.api.now():%Y-%m-%d %H:%M:%S}",
+            fields={},
+            known_before=(op.target_id,),
+        )
+        return op.request, intent
+
+    # Concluding what was sent -----------------------------------------------------------------------------------
+
+    def conclude(self) -> None:
+        for future in [future for future in self.flights if future.done()]:
+            op, intent = self.flights.pop(future)
+            if intent is None:
+                self._probed(op, future)
+                continue
+            try:
+                reply = future.result()
+            except (ReconcilerError, OSError) as error:
+                self._refused(op, intent, error)
+            else:
+                self._accepted(op, intent, reply)
+
+    def _accepted(self, op: Operation, intent: Intent, reply: Reply) -> None:
+        done = replace(intent, phase=IntentPhase.DONE, request_id=reply.request_id)
+        match op.verb:
+            case Verb.CREATE:
+                self._made(op, done, reply)
+            case Verb.UPDATE:
+                row = self.state.owned[f"{op.collection}/{op.target_id}"]
+                self._commit(done, replace(row, last_applied={**row.last_applied, **_settled(op.fields)}))
+                self._begin_waiting(op, op.target_id)
+            case _:
+                self._commit(done)
+                self._begin_waiting(op, op.target_id)
+
+    def _made(self, op: Operation, done: Intent, reply: Reply) -> None:
+        """The id is recorded before anything else in the answer is looked at: it must never be lost to a surprise."""
+        collection = self.collections[op.collection]
+        remote_id = collection.created_id(reply.body)
+        if remote_id:
+            row = done.owned(remote_id, at=done.at)
+            self._commit(replace(done, result_id=remote_id), *self._displaced(op), row)
+            self._begin_waiting(op, remote_id)
+        elif why := collection.refusal(reply.body):
+            self._refused(op, done, Rejected(f"the service refused it: {why}"))
+        else:
+            self._refused(op, done, OutcomeUnknown("the service accepted it without naming it"))
+
+    def _displaced(self, op: Operation) -> list[Event]:
+        """Rows that a new object of the same slot makes obsolete: lost ones go, a failed one becomes history."""
+        events: list[Event] = [Gone(key) for key in op.drops]
+        rows = self.state.rows(op.slot, Role.NEXT)
+        return events + [replace(row, role=Role.RETIRED) for row in rows if row.key not in op.drops]
+
+    def _refused(self, op: Operation, intent: Intent, error: Exception) -> None:
+        collection = self.collections[op.collection]
+        unknown = isinstance(error, OutcomeUnknown) or (isinstance(error, Conflict) and op.verb is Verb.CREATE)
+        phase = IntentPhase.UNKNOWN if unknown and op.verb is Verb.CREATE else IntentPhase.REJECTED
+        self._commit(replace(intent, phase=phase, reason=str(error)[:300], request_id=getattr(error, "request_id", "")))
+        if op.verb is Verb.DELETE and isinstance(error, NotFound):
+            self._commit(Gone(f"{op.collection}/{op.target_id}"))
+            self._tell(op, Stage.DONE, detail="was already gone")
+        elif (
+            op.verb is Verb.DELETE and collection.keeps_records and getattr(error, "code", "") == "UnsupportedOperation"
+        ):
+            self._commit(Gone(f"{op.collection}/{op.target_id}"))
+            self._tell(op, Stage.DONE, detail="the service keeps the record; it is no longer ours")
+        elif phase is IntentPhase.UNKNOWN:
+            self._tell(op, Stage.UNKNOWN, detail=str(error), code=7)
+        else:
+            code = error.exit_code if isinstance(error, ReconcilerError) else 1
+            self._tell(op, Stage.FAILED, detail=str(error), code=code)
+
+    # Waiting ----------------------------------------------------------------------------------------------------
+
+    def _begin_waiting(self, op: Operation, remote_id: str) -> None:
+        now = self.clock()
+        self.waiting[op.id] = _Wait(remote_id, now, status_since=now)
+        collection = self.collections[op.collection]
+        first = self._pause_s(collection)[0] if collection.slow else 0.0
+        pace = self.paces.setdefault(op.collection, _Pace(now + first, first))
+        pace.due, pace.pause_s = min(pace.due, now + first), self._pause_s(collection)[0]
+        self._tell(op, Stage.WAITING, status="sent")
+
+    def poll(self, pool: ThreadPoolExecutor) -> None:
+        """One list pass for each collection that is due and waited for."""
+        for name in sorted({self.progress[op_id].operation.collection for op_id in self.waiting}):
+            pace = self.paces[name]
+            if self.clock() < pace.due:
+                continue
+            moved = self._poll_collection(pool, self.collections[name])
+            first, longest = self._pause_s(self.collections[name])
+            pace.pause_s = first if moved else min(pace.pause_s * 1.5, longest)
+            pace.due = self.clock() + pace.pause_s
+
+    def _poll_collection(self, pool: ThreadPoolExecutor, collection: Collection) -> bool:
+        ours = [(self.progress[i].operation, w) for i, w in self.waiting.items()]
+        ours = [(op, one) for op, one in ours if op.collection == collection.name]
+        rows = [self.state.owned[f"{collection.name}/{one.remote_id}"] for _, one in ours]
+        try:
+            seen = look(self.api, collection, rows)
+        except ApiError as error:
+            for op, one in ours:
+                self._still(op, one, one.status, f"not visible: {error}")
+            return False
+        return any([self._judge(pool, op, one, seen.get(one.remote_id)) for op, one in ours])
+
+    def _judge(self, pool: ThreadPoolExecutor, op: Operation, one: _Wait, observed: Observed | None) -> bool:
+        """What one look says about one waiting operation; whether anything moved."""
+        if op.verb is Verb.DELETE:
+            if observed is None:
+                self._end_wait(op, Stage.DONE, (Gone(f"{op.collection}/{one.remote_id}"),))
+                return True
+            return self._still(op, one, observed.status)
+        if observed is None:
+            if self.clock() - one.since < NOT_YET_S / self.terms.hurry:
+                return self._still(op, one, "not visible yet")
+            self._fail(op, f"{one.remote_id} is gone from the service")
+        elif observed.phase is Phase.READY:
+            self._arrived(pool, op, observed)
+        elif observed.phase is Phase.FAILED:
+            self._fail(op, " ".join(filter(None, (observed.status, observed.detail))))
+        else:
+            return self._still(op, one, observed.status, self._figure(op, one, observed))
+        return True
+
+    def _arrived(self, pool: ThreadPoolExecutor, op: Operation, observed: Observed) -> None:
+        """The object is ready: check that it is what was sent, ask it what the author wants asked, put it in use."""
+        row = self.state.owned[f"{op.collection}/{observed.id}"]
+        fixed = self.collections[op.collection].verified
+        wrong = [n for n in sorted(fixed & row.last_applied.keys() & observed.fields.keys())
+                 if canonical(row.last_applied[n]) != canonical(observed.fields[n])]  # fmt: skip
+        if wrong:
+            self._fail(op, f"the service holds another {', '.join(wrong)} than was sent")
+            return
+        self._commit(replace(row, outputs=dict(observed.outputs)))
+        probes = op.part.probes if op.part and row.role is Role.NEXT else ()
+        if probes:
+            del self.waiting[op.id]
+            self._tell(op, Stage.SENDING, status="smoke")
+            self.flights[pool.submit(self._probe, op.collection, observed.id, probes)] = (op, None)
+        else:
+            self._promote(op, observed.id)
+
+    def _promote(self, op: Operation, remote_id: str) -> None:
+        """The new object becomes the one that references resolve to; what it replaces is history from here on."""
+        row = self.state.owned[f"{op.collection}/{remote_id}"]
+        events: list[Event] = []
+        if row.role is Role.NEXT:
+            olds = self.state.rows(op.slot, Role.CURRENT)
+            events = [*(replace(old, role=Role.RETIRED) for old in olds), replace(row, role=Role.CURRENT, failure="")]
+        self._end_wait(op, Stage.DONE, events)
+
+    def _fail(self, op: Operation, why: str) -> None:
+        wait_for = self.waiting.get(op.id)
+        row = self.state.owned.get(f"{op.collection}/{wait_for.remote_id}") if wait_for else None
+        events = (replace(row, failure=why),) if row is not None and row.role is Role.NEXT else ()
+        self._end_wait(op, Stage.FAILED, events, detail=why, code=5)
+
+    def _end_wait(self, op: Operation, stage: Stage, events: Iterable[Event], detail: str = "", code: int = 0) -> None:
+        events = tuple(events)
+        if events:
+            self._commit(*events)
+        self.waiting.pop(op.id, None)
+        self._tell(op, stage, detail=detail, code=code)
+
+    def _still(self, op: Operation, one: _Wait, status: str, detail: str = "") -> bool:
+        moved = status != one.status
+        if moved:
+            one.status, one.status_since = status, self.clock()
+        self._tell(op, Stage.WAITING, status=status, detail=detail, elapsed_s=self.clock() - one.status_since)
+        return moved
+
+    def _figure(self, op: Operation, one: _Wait, observed: Observed) -> str:
+        """The one number worth watching while it works."""
+        collection = self.collections[op.collection]
+        request = collection.logs(one.remote_id, one.log_lines) if self.terms.watch else None
+        if request is not None and observed.status == "RUNNING":
+            try:
+                lines = collection.log_lines(self.api.send(request).body)
+            except ApiError:
+                return one.figure
+            one.log_lines += len(lines)
+            one.figure = collection.figure(lines) or one.figure
+            return one.figure
+        ready, wanted = observed.outputs.get("ready"), observed.fields.get("capacity")
+        return f"{ready} of {wanted} ready" if ready is not None and wanted else ""
+
+    def _pause_s(self, collection: Collection) -> tuple[float, float]:
+        first, longest = collection.poll_s
+        return max(0.5, first / self.terms.hurry), max(1.0, longest / self.terms.hurry)
+
+    # Smoke ------------------------------------------------------------------------------------------------------
+
+    def _probe(self, collection_name: str, remote_id: str, probes: tuple[Probe, ...]) -> str:
+        """Why the new object is not fit for use, or "". Runs in the pool."""
+        collection, deadline = self.collections[collection_name], self.clock() + PROBE_GRACE_S / self.terms.hurry + 2
+        for probe in probes:
+            request = collection.probe(remote_id, probe.prompt)
+            assert request is not None
+            while True:
+                try:
+                    answer = collection.answer(self.api.send(request).body)
+                    break
+                except NotFound as error:
+                    if self.clock() > deadline:
+                        return f"smoke prompt {probe.prompt!r}: {error}"
+                    self.sleep(0.5)
+                except ApiError as error:
+                    return f"smoke prompt {probe.prompt!r}: {error}"
+            if why := probe.failure(answer):
+                return f"smoke prompt {probe.prompt!r}: {why}"
+        return ""
+
+    def _probed(self, op: Operation, future: Future[str]) -> None:
+        row = self.state.row(op.slot, Role.NEXT)
+        assert row is not None
+        self.waiting[op.id] = _Wait(row.id, self.clock())
+        if why := future.result():
+            self._fail(op, why)
+        else:
+            self._promote(op, row.id)
+
+    # Ending -----------------------------------------------------------------------------------------------------
+
+    def detach(self) -> None:
+        """Start nothing more. What is in flight is still concluded; what waits goes on without us."""
+        for op_id in list(self.waiting):
+            self.waiting.pop(op_id)
+            was = self.progress[op_id]
+            self._tell(was.operation, Stage.DETACHED, status=was.status, code=6)
+        if not self.flights:
+            for progress in list(self.progress.values()):
+                if progress.stage is Stage.TODO:
+                    self._tell(progress.operation, Stage.SKIPPED, detail="not started")
+
+    def rest(self) -> None:
+        """Until something is answered or due."""
+        dues = [self.paces[self.progress[op_id].operation.collection].due for op_id in self.waiting]
+        pause = min([0.2 if self.terms.watch else 1.0, *(max(0.0, due - self.clock()) for due in dues)])
+        if self.flights:
+            wait(self.flights, timeout=pause or 0.01, return_when=FIRST_COMPLETED)
+        elif self.waiting and pause:
+            self.sleep(pause)
+
+    def _commit(self, *events: Event) -> None:
+        try:
+            self.state = self.store.commit(self.epoch, *events)
+        except OSError as error:
+            raise StateError(f"the state cannot be written: {error.strerror}") from error
+
+    def _tell(
+        self, op: Operation, stage: Stage, status: str = "", detail: str = "", elapsed_s: float = 0.0, code: int = 0
+    ) -> None:
+        progress = Progress(op, stage, status, detail, elapsed_s, code)
+        self.progress[op.id] = progress
+        self.report(progress)
+
+
+def _filled(part: Part, state: State, *, by_content: bool) -> dict[str, Any]:
+    """The part's fields without references: by content as they are recorded and compared, or by id as they are sent."""
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, Known):
+            if by_content and value.digest:
+                return value.digest
+            row = state.row(value.slot, Role.CURRENT)
+            if row is None or value.output not in row.outputs:
+                raise StateError(f"{value.slot} has no {value.output} to refer to")
+            return row.outputs[value.output]
+        if isinstance(value, tuple | list):
+            return [fill(item) for item in value]
+        if isinstance(value, Mapping):
+            return {name: fill(item) for name, item in value.items()}
+        return value
+
+    return {name: fill(value) for name, value in part.fields.items()}
+
+
+def _settled(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if not isinstance(value, Known)}
+
+
+def _uses(part: Part, state: State) -> tuple[str, ...]:
+    """The keys of the objects this one is made from."""
+    rows = (state.row(known.slot, Role.CURRENT) for known in references_of(part))
+    return tuple(sorted({row.key for row in rows if row is not None}))

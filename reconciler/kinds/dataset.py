@@ -1,0 +1,148 @@
+"""Dataset: one or more local files, uploaded. The content hash is the version (contract §1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from reconciler.catalogue import ProfileCatalogue
+from reconciler.resource import (
+    Action,
+    Collection,
+    Content,
+    Document,
+    Effect,
+    Finding,
+    Inputs,
+    Json,
+    Mark,
+    Observed,
+    Part,
+    Phase,
+    Request,
+    Resource,
+    Slot,
+    Source,
+    Spec,
+    dig,
+    rows,
+    said,
+    segment,
+    text,
+    whole,
+)
+
+
+class Files(Collection):
+    """`/files`: the native endpoint, which alone keeps a description and answers with md5 and size (contract §1.1, §1.2)."""
+
+    name: ClassVar[str] = "files"
+    verified = frozenset({"source"})
+
+    def list(self, page: int) -> Request:
+        return Request("files.list", "GET", "/files", query={"page_no": page, "page_size": self.page_size})
+
+    def items(self, reply: Json) -> tuple[Json, ...]:
+        return rows(dig(reply, "data", "files"))
+
+    def total(self, reply: Json) -> int | None:
+        return whole(dig(reply, "data", "total"))
+
+    def read(self, remote_id: str) -> Request:
+        return Request("files.get", "GET", f"/files/{segment(remote_id)}")
+
+    def item(self, remote_id: str, reply: Json) -> Json:
+        return {"file_id": remote_id, **(dig(reply, "data") or {})}
+
+    def parse(self, item: Json) -> Observed:
+        """`url` is a signed download link, so a secret: it is not read at all (reliability: the file's traps)."""
+        md5, size = text(item.get("md5")), whole(item.get("size"))
+        return Observed(
+            id=text(item.get("file_id")),
+            phase=Phase.READY,
+            status="uploaded",
+            fields=said(source=f"{md5}-{size}" if md5 and size is not None else None),
+            outputs=said(
+                id=text(item.get("file_id")),
+                name=text(item.get("name")),
+                created=text(item.get("gmt_create")),
+                mark=text(item.get("description")),
+            ),
+        )
+
+    def create(self, part: Part, tag: str) -> Request:
+        purpose = {"purpose": "fine-tune"} if self.profile.profile != "dec-2024" else {}
+        return Request(
+            "files.create",
+            "POST",
+            "/files",
+            effect=Effect.ONCE,
+            form={"descriptions": f"reconciler {tag} {part.slot}", **purpose},
+            content=part.content,
+        )
+
+    def created_id(self, reply: Json) -> str | None:
+        uploaded = rows(dig(reply, "data", "uploaded_files"))
+        return text(uploaded[0].get("file_id")) or None if uploaded else None
+
+    def refusal(self, reply: Json) -> str:
+        """A 200 may say that the one file was refused (contract §1.1)."""
+        failed = rows(dig(reply, "data", "failed_uploads"))
+        return f"{text(failed[0].get('code'))}: {text(failed[0].get('message'))}" if failed else ""
+
+    def delete(self, remote_id: str) -> Request:
+        return Request("files.delete", "DELETE", f"/files/{segment(remote_id)}", effect=Effect.REPEATABLE)
+
+
+class Split(Spec):
+    """Two uploads instead of one: each row goes to one side by its hash and the seed, identical rows together."""
+
+    validation: Annotated[float, Field(gt=0, lt=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+Pattern = Annotated[str, Field(min_length=1, max_length=400)]
+
+
+class Dataset(Resource):
+    """One or more local files or a glob, uploaded; with `split`, as a training and a validation share."""
+
+    collections = (Files,)
+    replaced_as = Action.CREATE
+
+    source_: Annotated[
+        Pattern | Annotated[list[Pattern], Field(min_length=1, max_length=100)],
+        Mark.IMMUTABLE,
+        Field(alias="source", description="a path, a glob, or a list of them, below the project root"),
+    ]
+    format: Annotated[
+        Literal["sft", "sft-image", "dpo", "cpt"], Mark.LOCAL, Field(description="how the rows read (contract §7.1)")
+    ]
+    split: Annotated[Split | None, Mark.LOCAL] = None
+
+    @property
+    def source(self) -> Source:
+        patterns = (self.source_,) if isinstance(self.source_, str) else tuple(self.source_)
+        share, seed = (self.split.validation, self.split.seed) if self.split else (None, 0)
+        return Source(patterns, self.format, ("source",), share, seed)
+
+    def check(self, profile: ProfileCatalogue) -> Iterator[Finding]:
+        if self.format == "cpt" and profile.profile == "dec-2024":
+            yield Finding(("format",), "profile dec-2024 has no continued pre-training", "use sft or dpo")
+
+    def parts(self, document: Document, inputs: Inputs) -> tuple[Part, ...]:
+        return tuple(self._part(document, content) for content in inputs.files)
+
+    def _part(self, document: Document, content: Content) -> Part:
+        fields: Mapping[str, Any] = {"source": content.digest}
+        name = content.share.part if content.share else content.paths[0]
+        return Part(
+            slot=Slot(document.address, name),
+            fields=fields,
+            at={"source": document.position("spec", "source")},
+            content=content,
+            tokens=content.tokens,
+            format=self.format,
+        )

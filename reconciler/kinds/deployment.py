@@ -1,0 +1,360 @@
+"""Deployment: capacity that serves a model, billed from RUNNING whether anybody calls it or not (contract §3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from reconciler.catalogue import ProfileCatalogue
+from reconciler.resource import (
+    Collection,
+    Document,
+    Effect,
+    Finding,
+    Inputs,
+    Json,
+    Known,
+    Mark,
+    Match,
+    Observed,
+    Part,
+    Phase,
+    Price,
+    Probe,
+    Ref,
+    Request,
+    Resource,
+    Slot,
+    Spec,
+    authored,
+    dig,
+    rows,
+    said,
+    segment,
+    text,
+    whole,
+)
+
+PENDING = frozenset(
+    "PENDING DEPLOYING UPDATING WAIT_PRE_PAID_BILLING_TO_DEPLOYING WAIT_TO_DEPLOY SCALING STARTING RECOVERING"
+    " ARREARS_RECOVERING".split()
+)
+FAILED = frozenset(
+    "FAILED UPDATING_FAILED STOPPED STOPPING DELETING ARREARS_DOWN OFFLINING SUSPENDING SUSPENDED".split()
+)
+
+
+class Deployments(Collection):
+    """`/deployments`. The suffix is the one uniqueness token this API has: a second create with it is a 409 (§3.6)."""
+
+    name: ClassVar[str] = "deployments"
+    slow = True
+    poll_s = (3.0, 30.0)
+    gone = frozenset({"DELETED"})
+
+    def list(self, page: int) -> Request:
+        query = {"page_no": page, "page_size": self.page_size}
+        return Request("deployments.list", "GET", "/deployments", query=query)
+
+    def items(self, reply: Json) -> tuple[Json, ...]:
+        return rows(dig(reply, "output", "deployments"))
+
+    def total(self, reply: Json) -> int | None:
+        return whole(dig(reply, "output", "total"))
+
+    def read(self, remote_id: str) -> Request:
+        return Request("deployments.get", "GET", f"/deployments/{segment(remote_id)}")
+
+    def item(self, remote_id: str, reply: Json) -> Json:
+        return {"deployed_model": remote_id, **(dig(reply, "output") or {})}
+
+    def parse(self, item: Json) -> Observed:
+        """`deploy_spec` comes back as `model_unit_spec`; name and suffix do not come back; plan only sometimes (§9.3)."""
+        limits = said(rpm=whole(item.get("rpm_limit")), tpm=whole(item.get("tpm_limit")))
+        capacity, ready = whole(item.get("capacity")), whole(item.get("ready_capacity"))
+        remote_id, status = text(item.get("deployed_model")), text(item.get("status"))
+        return Observed(
+            id=remote_id,
+            phase=_phase(status, text(item.get("plan")), capacity, ready),
+            status=status,
+            fields=said(
+                model=text(item.get("model_name")),
+                plan=text(item.get("plan")),
+                deploySpec=text(item.get("model_unit_spec")),
+                capacity=capacity if item.get("plan") != "lora" else None,
+                enableThinking=item.get("enable_thinking"),
+                maxContextLength=whole(item.get("max_context_length")),
+                limits=limits or None,
+                ptuCapacity=_tokens_per_minute(item.get("ptu_capacity")),
+            ),
+            outputs=said(
+                id=remote_id,
+                base=text(item.get("base_model")),
+                ready=ready,
+                created=text(item.get("gmt_create")),
+                modified=text(item.get("gmt_modified")),
+                mark=remote_id,
+            ),
+        )
+
+    def create(self, part: Part, tag: str) -> Request:
+        fields = part.fields
+        body: dict[str, Any] = {
+            "model_name": fields["model"],
+            "capacity": fields.get("capacity", 1),  # lora: any value must be sent and none has an effect (§3.2)
+            "suffix": fields.get("suffix", tag),
+        }
+        if self.profile.plans:
+            body |= {"plan": fields["plan"], "name": part.slot.address.partition("/")[2]}
+            body |= {"billing_method": "POST_PAY"} if fields["plan"] == "mu" else {}
+        if "ptuCapacity" in fields:
+            del body["capacity"]
+            body["ptu_capacity"] = _ptu_body(fields["ptuCapacity"])
+        for name, wire in _CREATE_ONLY.items():
+            if name in fields:
+                body[wire] = fields[name]
+        return Request("deployments.create", "POST", "/deployments", effect=Effect.ONCE, body=body | _limits(fields))
+
+    def created_id(self, reply: Json) -> str | None:
+        return text(dig(reply, "output", "deployed_model")) or None
+
+    def clash(self, part: Part, changed: frozenset[str]) -> str:
+        own = part.fields.get("suffix")
+        if own and not changed & {"model", "suffix"}:
+            return (
+                f"the new side would need the id of the old one, because both use suffix {own}: change the suffix too"
+            )
+        return ""
+
+    def update(self, remote_id: str, part: Part, changed: frozenset[str]) -> tuple[Request, ...]:
+        path, requests = f"/deployments/{segment(remote_id)}", []
+        if "capacity" in changed:
+            requests.append(self._put("deployments.scale", f"{path}/scale", {"capacity": part.fields["capacity"]}))
+        if "ptuCapacity" in changed:
+            body = {"ptu_capacity": _ptu_body(part.fields["ptuCapacity"])}
+            requests.append(self._put("deployments.scale", f"{path}/scale", body))
+        if "limits" in changed:
+            requests.append(self._put("deployments.update", f"{path}/update", _limits(part.fields)))
+        return tuple(requests)
+
+    @staticmethod
+    def _put(operation: str, path: str, body: Json) -> Request:
+        return Request(operation, "PUT", path, effect=Effect.REPEATABLE, body=body)
+
+    def delete(self, remote_id: str) -> Request:
+        path = f"/deployments/{segment(remote_id)}"
+        return Request("deployments.delete", "DELETE", path, effect=Effect.REPEATABLE)
+
+    def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
+        """The suffix is the tail of the id, whether ours or the author's own; the author's may be somebody else's too."""
+        own = part_fields.get("suffix")
+        if own:
+            same = seen.id.endswith(f"-{own}") and seen.fields.get("model") == part_fields.get("model")
+            return Match.WEAK if same else Match.NO
+        return Match.STRONG if tag and seen.id.endswith(tag) else Match.NO
+
+    def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
+        plan, spec, capacity = fields.get("plan"), fields.get("deploySpec"), fields.get("capacity", 1)
+        hour = self.profile.hourly_price(base, plan=plan, deploy_spec=spec, capacity=capacity)
+        if hour is None:
+            return Price(
+                hour=None, basis=f"no hourly price is known for {base or 'this model'} under {plan or 'no plan'}"
+            )
+        if not hour:
+            return Price(basis="billed per token, nothing while idle")
+        basis = " ".join(str(word) for word in (plan, spec) if word) or "instances"
+        return Price(hour=hour, basis=f"{basis} x {capacity}, billed from RUNNING")
+
+    def probe(self, remote_id: str, prompt: str) -> Request:
+        """Not journalled and never retried after a byte was sent: an answer costs tokens (contract §6)."""
+        body = {
+            "model": remote_id,
+            "input": {"messages": [{"role": "user", "content": prompt}]},
+            "parameters": {"result_format": "message"},
+        }
+        path = "/services/aigc/text-generation/generation"
+        return Request("inference", "POST", path, effect=Effect.ONCE, body=body)
+
+    def answer(self, reply: Json) -> str:
+        choices = rows(dig(reply, "output", "choices"))
+        return text(dig(choices[0], "message", "content")) if choices else text(dig(reply, "output", "text"))
+
+
+_CREATE_ONLY = {
+    "deploySpec": "deploy_spec",
+    "enableThinking": "enable_thinking",
+    "maxContextLength": "max_context_length",
+}
+
+
+def _phase(status: str, plan: str, capacity: int | None, ready: int | None) -> Phase:
+    if status in PENDING:
+        return Phase.PENDING
+    if status in FAILED:
+        return Phase.FAILED
+    if status != "RUNNING":
+        return Phase.UNKNOWN
+    growing = plan != "lora" and capacity is not None and ready is not None and ready < capacity
+    return Phase.PENDING if growing else Phase.READY
+
+
+def _limits(fields: Mapping[str, Any]) -> dict[str, Any]:
+    limits = fields.get("limits", {})
+    return {f"{name}_limit": limits[name] for name in ("rpm", "tpm") if name in limits}
+
+
+_PTU = {"inputTpm": "input_tpm", "outputTpm": "output_tpm", "thinkingOutputTpm": "thinking_output_tpm"}
+
+
+def _ptu_body(capacity: Mapping[str, Any]) -> dict[str, Any]:
+    return {wire: capacity[name] for name, wire in _PTU.items() if name in capacity}
+
+
+def _tokens_per_minute(value: Any) -> dict[str, int] | None:
+    return said(**{name: whole(dig(value, wire)) for name, wire in _PTU.items()}) or None
+
+
+class TunedModel(Spec):
+    """The model that a job makes."""
+
+    fine_tune_job: Annotated[str, Ref("FineTuneJob")]
+
+
+class Limits(Spec):
+    """Requests and tokens a minute; only some models under plan mu take them (contract §3.5)."""
+
+    rpm: Annotated[int, Field(ge=1)] | None = None
+    tpm: Annotated[int, Field(ge=1)] | None = None
+
+
+class PtuCapacity(Spec):
+    """Reserved tokens a minute under plan ptu (contract §3.2)."""
+
+    input_tpm: Annotated[int, Field(ge=1)]
+    output_tpm: Annotated[int, Field(ge=1)]
+    thinking_output_tpm: Annotated[int, Field(ge=1)] | None = None
+
+
+class Expect(Spec):
+    """What an answer must hold: a piece of text, or a regular expression."""
+
+    contains: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    regex: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+
+    @field_validator("regex")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _one(self) -> Expect:
+        if (self.contains is None) == (self.regex is None):
+            raise ValueError("write either contains or regex")
+        return self
+
+
+class Smoke(Spec):
+    """One prompt, put to the deployment once it runs. An empty or unexpected answer fails the operation."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=10_000)]
+    expect: Expect | None = None
+
+
+class Deployment(Resource):
+    """Capacity for a model. Another model, plan or spec is a swap: the new side runs before the old one goes."""
+
+    collections = (Deployments,)
+
+    model: Annotated[str | TunedModel, Mark.IMMUTABLE, Field(description="a model code, or {fineTuneJob: NAME}")]
+    plan: Annotated[
+        Literal["mu", "lora", "ptu", "cu"] | None, Mark.IMMUTABLE, Field(description="how it is billed")
+    ] = None
+    deploy_spec: Annotated[str | None, Mark.IMMUTABLE, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = None
+    capacity: Annotated[int | None, Field(ge=1, lt=1000, description="a multiple of the base capacity")] = None
+    ptu_capacity: PtuCapacity | None = None
+    suffix: Annotated[str | None, Mark.IMMUTABLE, Field(pattern=r"^[a-z0-9]{1,8}$")] = None
+    enable_thinking: Annotated[bool | None, Mark.IMMUTABLE] = None
+    max_context_length: Annotated[int | None, Mark.IMMUTABLE, Field(ge=1, le=262_144)] = None
+    limits: Limits | None = None
+    smoke: Annotated[
+        list[Smoke], Mark.LOCAL, Field(max_length=20, description="called once it runs; fails closed")
+    ] = []
+
+    def check(self, profile: ProfileCatalogue) -> Iterator[Finding]:
+        yield from self._check_plan(profile) if profile.plans else self._check_no_plan(profile)
+        if isinstance(self.model, str) and not profile.model(profile.base_of(self.model) or self.model):
+            near = profile.suggest(self.model)
+            hint = (
+                f"did you mean {near}?"
+                if near
+                else "the service decides; `reconciler explain models` lists what is known"
+            )
+            yield Finding(
+                ("model",),
+                f"the catalogue of profile {profile.profile} has no model {self.model}",
+                hint,
+                bool(not near),
+            )
+        base = profile.base_capacity(self.plan, self.deploy_spec)
+        if self.capacity and base and self.capacity % base:
+            what = f"capacity {self.capacity} is not a multiple of {base}, the base capacity as far as it is known"
+            yield Finding(("capacity",), what, warning=True)
+
+    def _check_plan(self, profile: ProfileCatalogue) -> Iterator[Finding]:
+        if self.plan is None:
+            yield Finding(
+                (), "plan is missing", f"profile {profile.profile} requires one of {', '.join(profile.plans)}"
+            )
+        if self.plan == "mu" and self.deploy_spec is None:
+            yield Finding(
+                (), "deploySpec is missing", f"plan mu needs one, such as {', '.join(sorted(profile.model_units))}"
+            )
+        if self.plan == "ptu" and self.ptu_capacity is None:
+            yield Finding((), "ptuCapacity is missing", "plan ptu reserves {inputTpm: ..., outputTpm: ...}")
+        if self.plan in ("mu", "cu") and self.capacity is None:
+            yield Finding((), "capacity is missing", f"plan {self.plan} is bought in units")
+
+    def _check_no_plan(self, profile: ProfileCatalogue) -> Iterator[Finding]:
+        for name in ("plan", "deploySpec", "ptuCapacity", "limits", "enableThinking", "maxContextLength"):
+            if name in authored(self):
+                yield Finding(
+                    (name,), f"profile {profile.profile} has no {name}", 'leave it out, or choose profile "2026"'
+                )
+        if self.capacity is None:
+            yield Finding((), "capacity is missing", "it is the number of instances")
+
+    def parts(self, document: Document, inputs: Inputs) -> tuple[Part, ...]:
+        fields = {name: value for name, value in authored(self).items() if name != "smoke"}
+        fields["model"] = self._model()
+        return (
+            Part(
+                slot=Slot(document.address),
+                fields=fields,
+                at={name: document.position("spec", name) for name in fields},
+                probes=tuple(_probe(smoke) for smoke in self.smoke),
+                base=self._base(inputs),
+            ),
+        )
+
+    def _model(self) -> str | Known:
+        if isinstance(self.model, str):
+            return self.model
+        return Known(Slot(f"FineTuneJob/{self.model.fine_tune_job}"), "model")
+
+    def _base(self, inputs: Inputs) -> str:
+        if isinstance(self.model, str):
+            return self.model
+        parts = inputs.parts.get(f"FineTuneJob/{self.model.fine_tune_job}", ())
+        return parts[0].base if parts else ""
+
+
+def _probe(smoke: Smoke) -> Probe:
+    expect = smoke.expect or Expect.model_construct()
+    return Probe(smoke.prompt, expect.contains, expect.regex)

@@ -1,0 +1,394 @@
+"""FineTuneJob: one paid, immutable run and the model it makes (contract §2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from reconciler.catalogue import HyperParameter, ProfileCatalogue, Values
+from reconciler.resource import (
+    Action,
+    Collection,
+    DeletionPolicy,
+    Document,
+    Effect,
+    Finding,
+    Inputs,
+    Json,
+    Known,
+    Mark,
+    Match,
+    Observed,
+    Part,
+    Phase,
+    Price,
+    Ref,
+    Request,
+    Resource,
+    Slot,
+    Spec,
+    dig,
+    rows,
+    said,
+    segment,
+    text,
+    whole,
+)
+
+FORMATS: Mapping[str, frozenset[str]] = {
+    "sft": frozenset({"sft", "sft-image"}),
+    "efficient_sft": frozenset({"sft", "sft-image"}),
+    "dpo_full": frozenset({"dpo"}),
+    "dpo_lora": frozenset({"dpo"}),
+    "cpt": frozenset({"cpt"}),
+}
+PHASES: Mapping[str, Phase] = {
+    "PENDING": Phase.PENDING,
+    "QUEUING": Phase.PENDING,
+    "RUNNING": Phase.PENDING,
+    "CANCELING": Phase.PENDING,
+    "SUCCEEDED": Phase.READY,
+    "FAILED": Phase.FAILED,
+    "CANCELED": Phase.FAILED,
+}
+
+
+class Jobs(Collection):
+    """`/fine-tunes`. Only the status decides: `finetuned_output` may be filled long before the model exists (§2.3)."""
+
+    name: ClassVar[str] = "jobs"
+    slow = True
+    keeps_records = True
+    poll_s = (5.0, 300.0)
+
+    def list(self, page: int) -> Request:
+        return Request("jobs.list", "GET", "/fine-tunes", query={"page_no": page, "page_size": self.page_size})
+
+    def items(self, reply: Json) -> tuple[Json, ...]:
+        return rows(dig(reply, "output", "jobs"))
+
+    def total(self, reply: Json) -> int | None:
+        return whole(dig(reply, "output", "total"))
+
+    def read(self, remote_id: str) -> Request:
+        return Request("jobs.get", "GET", f"/fine-tunes/{segment(remote_id)}")
+
+    def item(self, remote_id: str, reply: Json) -> Json:
+        return {"job_id": remote_id, **(dig(reply, "output") or {})}
+
+    def parse(self, item: Json) -> Observed:
+        status, model = text(item.get("status")), text(item.get("finetuned_output"))
+        phase = PHASES.get(status, Phase.UNKNOWN)
+        detail = " ".join(filter(None, (text(item.get("code")), text(item.get("message")))))
+        if phase is Phase.READY and not model:
+            phase, detail = Phase.FAILED, "succeeded without naming a model"
+        return Observed(
+            id=text(item.get("job_id")),
+            phase=phase,
+            status=status,
+            fields=said(
+                model=text(item.get("model")),
+                trainingType=text(item.get("training_type")),
+                hyperParameters=_numbers(item.get("hyper_parameters") or {}),
+            ),
+            outputs=said(
+                id=text(item.get("job_id")),
+                model=model if phase is Phase.READY else "",
+                created=text(item.get("create_time")),
+                ended=text(item.get("end_time")),
+                tokens=whole(item.get("usage")),
+                mark=f"{text(item.get('job_name'))} {model}".strip(),
+            ),
+            detail=detail if phase is Phase.FAILED else "",
+        )
+
+    def create(self, part: Part, tag: str) -> Request:
+        fields = part.fields
+        body: dict[str, Any] = {
+            "model": fields["model"],
+            "training_type": fields["trainingType"],
+            "hyper_parameters": dict(fields.get("hyperParameters", {})),
+            "finetuned_output_suffix": fields.get("outputSuffix", tag),
+        }
+        training, validation = fields["training"], fields.get("validation", ())
+        if self.profile.profile == "dec-2024":
+            body |= {"training_file_ids": list(training), "validation_file_ids": list(validation)}
+        else:
+            body |= {
+                "job_name": f"{part.slot.address.partition('/')[2]}-{tag}",
+                "training_datasets": [_by_file(file_id) for file_id in training],
+                "validation_datasets": [_by_file(file_id) for file_id in validation],
+            }
+        return Request("jobs.create", "POST", "/fine-tunes", effect=Effect.ONCE, body=body)
+
+    def created_id(self, reply: Json) -> str | None:
+        return text(dig(reply, "output", "job_id")) or None
+
+    def delete(self, remote_id: str) -> Request:
+        return Request("jobs.delete", "DELETE", f"/fine-tunes/{segment(remote_id)}", effect=Effect.REPEATABLE)
+
+    def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
+        if tag and tag in str(seen.outputs.get("mark", "")):
+            return Match.STRONG
+        alike = all(seen.fields.get(name) == part_fields.get(name) for name in ("model", "trainingType"))
+        return Match.WEAK if alike else Match.NO
+
+    def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
+        """(tokens + mixed-in tokens) x epochs x unit price (contract §2.13); mixed-in tokens are not foreseen here."""
+        epochs = dict(fields.get("hyperParameters", {})).get("n_epochs", 1)
+        unit = self.profile.training_price(base)
+        if tokens is None or unit is None or not isinstance(epochs, int):
+            return Price(once=None, basis=f"no training price is known for {base}" if unit is None else "size unknown")
+        cost = self.profile.training_cost(tokens=tokens, epochs=epochs, model=base)
+        return Price(once=cost, basis=f"about {tokens:,} tokens x {epochs} epochs x {unit} CNY/1k")
+
+    def logs(self, remote_id: str, offset: int) -> Request:
+        query = {"offset": offset, "line": 1000}
+        return Request("jobs.logs", "GET", f"/fine-tunes/{segment(remote_id)}/logs", query=query)
+
+    def log_lines(self, reply: Json) -> tuple[str, ...]:
+        lines = dig(reply, "output", "logs")
+        return tuple(text(line) for line in lines) if isinstance(lines, list) else ()
+
+    def figure(self, lines: tuple[str, ...]) -> str:
+        losses = [found[1] for line in lines if (found := _LOSS.search(line))]
+        return f"loss {losses[-1]}" if losses else ""
+
+
+_LOSS = re.compile(r"(?<![a-z_])loss['\"]?\s*[:=]\s*([0-9]+(?:\.[0-9]+)?)", re.IGNORECASE)
+
+
+class TunedModel(Spec):
+    """The model that another job makes: tune it again."""
+
+    fine_tune_job: Annotated[str, Ref("FineTuneJob")]
+
+
+class FileId(Spec):
+    """A file that is managed elsewhere, by its id."""
+
+    file_id: Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")]
+
+
+Training = Annotated[str, Ref("Dataset")] | FileId
+Value = int | float | bool | str
+
+
+class FineTuneJob(Resource):
+    """One paid run, bought once. Changed inputs are a new run, and that needs the consent `retrain` describes."""
+
+    collections = (Jobs,)
+    created_as = Action.RUN
+    replaced_as = Action.RUN
+    keeps_superseded = True
+    recreated_when_lost = False
+    deletion: ClassVar[DeletionPolicy] = "Orphan"
+
+    model: Annotated[str | TunedModel, Mark.IMMUTABLE, Field(description="a model code, or {fineTuneJob: NAME}")]
+    training_type: Annotated[Literal["sft", "efficient_sft", "dpo_full", "dpo_lora", "cpt"], Mark.IMMUTABLE]
+    training: Annotated[
+        list[Training],
+        Mark.IMMUTABLE,
+        Field(
+            min_length=1, max_length=100, description="names of Datasets, or {fileId: ...} for a file managed elsewhere"
+        ),
+    ]
+    validation: Annotated[
+        list[Training] | None,
+        Mark.IMMUTABLE,
+        Field(description="unset: the validation shares of the split Datasets under training"),
+    ] = None
+    hyper_parameters: Annotated[
+        dict[str, Value], Mark.IMMUTABLE, Field(description="by the names of the API (contract §2.8)")
+    ] = {}
+    output_suffix: Annotated[str | None, Mark.IMMUTABLE, Field(pattern=r"^[a-z0-9]{1,8}$")] = None
+    retrain: Annotated[
+        Literal["Auto", "Manual", "Never"],
+        Mark.LOCAL,
+        Field(description="what changed inputs may do after a first run"),
+    ] = "Manual"
+
+    @property
+    def consent(self) -> str:
+        return self.retrain
+
+    # Before anything is read or sent ---------------------------------------------------------------------------
+
+    def check(self, profile: ProfileCatalogue) -> Iterator[Finding]:
+        if isinstance(self.model, str):
+            yield from self._check_model(profile, self.model)
+        elif self.training_type == "cpt" and profile.profile == "dec-2024":
+            yield Finding(("trainingType",), "profile dec-2024 has no continued pre-training")
+        for name in sorted(set(profile.required_hyper_parameters) - self.hyper_parameters.keys()):
+            yield Finding(("hyperParameters",), f"{name} is missing", f"profile {profile.profile} requires it")
+        for name, value in self.hyper_parameters.items():
+            yield from self._check_hyper_parameter(profile, name, value)
+
+    def _check_model(self, profile: ProfileCatalogue, code: str) -> Iterator[Finding]:
+        model = profile.model(code) or profile.model(profile.base_of(code) or "")
+        if model is None:
+            near = profile.suggest(code)
+            hint = f"did you mean {near}?" if near else "`reconciler explain models` lists them"
+            yield Finding(("model",), f"profile {profile.profile} has no model {code} that can be tuned", hint)
+            return
+        if self.training_type not in model.training_types:
+            known = ", ".join(model.training_types) or "nothing"
+            yield Finding(("trainingType",), f"{code} cannot be tuned by {self.training_type}", f"it offers {known}")
+        limit, length = model.token_max_length, self.hyper_parameters.get("max_length")
+        if limit is not None and isinstance(length, int) and length > limit:
+            yield Finding(
+                ("hyperParameters", "max_length"), f"{length} is more than {code} can read", f"at most {limit}"
+            )
+
+    def _check_hyper_parameter(self, profile: ProfileCatalogue, name: str, value: Value) -> Iterator[Finding]:
+        path = ("hyperParameters", name)
+        rule = profile.hyper_parameter(name)
+        if rule is None:
+            near = get_close_matches(name, [known.name for known in profile.hyper_parameters], n=1)
+            yield Finding(path, f"unknown hyper-parameter {name}", f"did you mean {near[0]}?" if near else "")
+            return
+        if problem := _problem(rule, value):
+            yield Finding(path, f"{name} {problem}")
+        if rule.training_types and self.training_type not in rule.training_types:
+            only = ", ".join(rule.training_types)
+            yield Finding(path, f"{name} has no meaning for {self.training_type}", f"only for {only}")
+
+    def fits(self, inputs: Inputs, profile: ProfileCatalogue) -> Iterator[Finding]:
+        for index, item in enumerate(self.training):
+            parts = inputs.parts.get(f"Dataset/{item}", ()) if isinstance(item, str) else ()
+            for form in sorted({part.format for part in parts} - FORMATS[self.training_type]):
+                wanted = " or ".join(sorted(FORMATS[self.training_type]))
+                yield Finding(
+                    ("training", index), f"{self.training_type} cannot learn from {item}: its format is {form}", wanted
+                )
+        batch, counts = self.hyper_parameters.get("batch_size"), [part.content for part in self._training(inputs)]
+        known = [content.rows for content in counts if content and content.rows is not None]
+        if isinstance(batch, int) and known and len(known) == len(self.training) and sum(known) < batch:
+            path = ("hyperParameters", "batch_size")
+            yield Finding(
+                path, f"{sum(known)} rows are fewer than one batch of {batch}: the job would fail", "lower it"
+            )
+
+    # What it comes to -------------------------------------------------------------------------------------------
+
+    def parts(self, document: Document, inputs: Inputs) -> tuple[Part, ...]:
+        fields: dict[str, Any] = {
+            "model": self._model(),
+            "trainingType": self.training_type,
+            "training": tuple(self._files(self.training, "train", inputs)),
+        }
+        if self.hyper_parameters:
+            fields["hyperParameters"] = _numbers(self.hyper_parameters)
+        validation = self._validation(inputs)
+        if validation or self.validation is not None:
+            fields["validation"] = validation
+        if self.output_suffix:
+            fields["outputSuffix"] = self.output_suffix
+        counts = [part.tokens for part in self._training(inputs)]
+        counted = counts and None not in counts and all(isinstance(item, str) for item in self.training)
+        return (
+            Part(
+                slot=Slot(document.address),
+                fields=fields,
+                at={name: document.position("spec", name) for name in fields},
+                base=self._base(inputs),
+                tokens=sum(count or 0 for count in counts) if counted else None,
+            ),
+        )
+
+    def _model(self) -> str | Known:
+        if isinstance(self.model, str):
+            return self.model
+        return Known(Slot(f"FineTuneJob/{self.model.fine_tune_job}"), "model")
+
+    def _base(self, inputs: Inputs) -> str:
+        if isinstance(self.model, str):
+            return self.model
+        parts = inputs.parts.get(f"FineTuneJob/{self.model.fine_tune_job}", ())
+        return parts[0].base if parts else ""
+
+    def _training(self, inputs: Inputs) -> list[Part]:
+        """The uploads that are trained on: of a split Dataset the training share, else every file."""
+        named = [item for item in self.training if isinstance(item, str)]
+        return [part for name in named for part in _shares(inputs, name, "train")]
+
+    def _validation(self, inputs: Inputs) -> tuple[str | Known, ...]:
+        if self.validation is not None:
+            return tuple(self._files(self.validation, "validation", inputs))
+        named = [item for item in self.training if isinstance(item, str)]
+        shares = [part for name in named for part in inputs.parts.get(f"Dataset/{name}", ())]
+        return tuple(_known(part) for part in shares if part.slot.part == "validation")
+
+    def _files(self, items: list[Training], share: str, inputs: Inputs) -> Iterator[str | Known]:
+        for item in items:
+            if isinstance(item, FileId):
+                yield item.file_id
+            else:
+                yield from (_known(part) for part in _shares(inputs, item, share))
+
+
+def _problem(rule: HyperParameter, value: Value) -> str:
+    """What is wrong with a value by the rule of the catalogue, or ""."""
+    if rule.each is None or not isinstance(value, str):
+        return _value_problem(rule, value)
+    elements = [_number(element.strip()) for element in value.split(",")]
+    return next((problem for element in elements if (problem := _value_problem(rule.each, element))), "")
+
+
+def _value_problem(values: Values, value: Value) -> str:
+    numeric = _number(value)
+    fits = {
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "float": isinstance(numeric, int | float) and not isinstance(numeric, bool),
+        "bool": isinstance(value, bool),
+        "string": isinstance(value, str),
+    }[values.type]
+    if not fits:
+        return f"must be {_TYPES[values.type]}"
+    if values.min is not None and isinstance(numeric, int | float) and numeric < values.min:
+        return f"must be at least {values.min:g}"
+    if values.max is not None and isinstance(numeric, int | float) and numeric > values.max:
+        return f"must be at most {values.max:g}"
+    word = value.lower() if values.fold and isinstance(value, str) else value
+    if values.enum and word not in values.enum:
+        return f"must be one of {', '.join(values.enum)}"
+    return ""
+
+
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+
+
+def _shares(inputs: Inputs, name: str, share: str) -> list[Part]:
+    parts = inputs.parts.get(f"Dataset/{name}", ())
+    split = any(part.content and part.content.share for part in parts)
+    return [part for part in parts if not split or part.slot.part == share]
+
+
+def _known(part: Part) -> Known:
+    return Known(part.slot, "id", digest=str(part.fields["source"]))
+
+
+def _by_file(file_id: str | Known) -> dict[str, str | Known]:
+    return {"data_source_type": "file_id", "file_id": file_id}
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The service returns numbers in another spelling than they were sent in: "1.6e-5" comes back as 0.000016 (§2.3)."""
+    return {name: _number(value) for name, value in values.items()}
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        return value
+    if not number.is_finite():
+        return value
+    return int(number) if number == number.to_integral_value() else float(number)

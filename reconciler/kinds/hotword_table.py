@@ -1,0 +1,289 @@
+"""HotwordTable: words with weights for speech recognition. The target model decides which of two APIs holds it (§4, §5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from reconciler.catalogue import ProfileCatalogue
+from reconciler.resource import (
+    Collection,
+    Document,
+    Effect,
+    Finding,
+    Inputs,
+    Json,
+    Mark,
+    Match,
+    Observed,
+    Part,
+    Phase,
+    Request,
+    Resource,
+    Slot,
+    Source,
+    Spec,
+    authored,
+    dig,
+    rows,
+    said,
+    segment,
+    text,
+    whole,
+)
+
+
+class Vocabularies(Collection):
+    """v2: one endpoint, the verb in `input.action`. The list shows neither words nor a total (contract §4)."""
+
+    name: ClassVar[str] = "vocabularies"
+    page_size = 10  # the only size the pages state, and more than an account may hold
+
+    def list(self, page: int) -> Request:
+        return self._call("list", page_index=page - 1, page_size=self.page_size)
+
+    def items(self, reply: Json) -> tuple[Json, ...]:
+        return rows(dig(reply, "output", "vocabulary_list"))
+
+    def read(self, remote_id: str) -> Request:
+        return self._call("query", vocabulary_id=remote_id)
+
+    def item(self, remote_id: str, reply: Json) -> Json:
+        return {"vocabulary_id": remote_id, **(dig(reply, "output") or {})}
+
+    def parse(self, item: Json) -> Observed:
+        remote_id, status = text(item.get("vocabulary_id")), text(item.get("status"))
+        words = item.get("vocabulary")
+        return Observed(
+            id=remote_id,
+            phase={"OK": Phase.READY, "UNDEPLOYED": Phase.PENDING}.get(status, Phase.UNKNOWN),
+            status=status,
+            fields=said(
+                targetModel=text(item.get("target_model")),
+                words=_by_text(rows(words)) if isinstance(words, list) else None,
+            ),
+            outputs=said(
+                id=remote_id,
+                created=text(item.get("gmt_create")),
+                modified=text(item.get("gmt_modified")),
+                mark=remote_id,
+            ),
+        )
+
+    def create(self, part: Part, tag: str) -> Request:
+        fields = part.fields
+        return self._call(
+            "create",
+            effect=Effect.ONCE,
+            target_model=fields["targetModel"],
+            prefix=f"v{tag}",
+            vocabulary=_as_list(fields["words"]),
+        )
+
+    def created_id(self, reply: Json) -> str | None:
+        return text(dig(reply, "output", "vocabulary_id")) or None
+
+    def update(self, remote_id: str, part: Part, changed: frozenset[str]) -> tuple[Request, ...]:
+        """Replaces every word (contract §4)."""
+        words = _as_list(part.fields["words"])
+        return (self._call("update", effect=Effect.ONCE, vocabulary_id=remote_id, vocabulary=words),)
+
+    def delete(self, remote_id: str) -> Request:
+        return self._call("delete", effect=Effect.REPEATABLE, vocabulary_id=remote_id)
+
+    def stale(self, seen: Observed, recorded: Mapping[str, Any]) -> bool:
+        """The words are read again where the table's time moved, or where we last read in the second of its last change."""
+        modified = seen.outputs.get("modified")
+        return modified != recorded.get("modified") or str(recorded.get("read", "")) <= str(modified)
+
+    def _call(self, verb: str, effect: Effect = Effect.READ, **fields: Any) -> Request:
+        plural = "vocabularies." + {"query": "get"}.get(verb, verb)
+        body = {"model": "speech-biasing", "input": {"action": f"{verb}_vocabulary", **fields}}
+        return Request(plural, "POST", "/services/audio/asr/customization", effect=effect, body=body)
+
+
+class Phrases(Collection):
+    """v1: rides the fine-tune endpoint, is final in one call, and never shows its words again (contract §5)."""
+
+    name: ClassVar[str] = "phrases"
+
+    def list(self, page: int) -> Request:
+        query = {"page_no": page, "page_size": self.page_size}
+        return Request("phrases.list", "GET", "/fine-tunes/outputs", query=query)
+
+    def items(self, reply: Json) -> tuple[Json, ...]:
+        return rows(dig(reply, "output", "finetuned_outputs"))
+
+    def total(self, reply: Json) -> int | None:
+        return whole(dig(reply, "output", "total"))
+
+    def read(self, remote_id: str) -> Request:
+        return Request("phrases.get", "GET", f"/fine-tunes/outputs/{segment(remote_id)}")
+
+    def item(self, remote_id: str, reply: Json) -> Json:
+        return {"finetuned_output": remote_id, **(dig(reply, "output") or {})}
+
+    def parse(self, item: Json) -> Observed:
+        remote_id = text(item.get("finetuned_output"))
+        return Observed(
+            id=remote_id,
+            phase=Phase.READY,
+            status="SUCCEEDED",
+            fields=said(targetModel=text(item.get("model"))),
+            outputs=said(id=remote_id, job=text(item.get("job_id")), created=text(item.get("create_time"))),
+        )
+
+    def create(self, part: Part, tag: str) -> Request:
+        return self._compile("phrases.create", part)
+
+    def created_id(self, reply: Json) -> str | None:
+        return text(dig(reply, "output", "finetuned_output")) or None
+
+    def update(self, remote_id: str, part: Part, changed: frozenset[str]) -> tuple[Request, ...]:
+        return (self._compile("phrases.update", part, finetuned_output=remote_id),)
+
+    def delete(self, remote_id: str) -> Request:
+        path = f"/fine-tunes/outputs/{segment(remote_id)}"
+        return Request("phrases.delete", "DELETE", path, effect=Effect.REPEATABLE)
+
+    def foreign(self, seen: Observed, recorded: Mapping[str, Any]) -> frozenset[str]:
+        """Every change makes a new job, so another job than the recorded one is another author's change."""
+        return frozenset({"words"}) if recorded.get("job") not in (None, seen.outputs.get("job")) else frozenset()
+
+    def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
+        """Nothing we choose comes back: the model alone is never a strong sign."""
+        return Match.WEAK if seen.fields.get("targetModel") == part_fields.get("targetModel") else Match.NO
+
+    @staticmethod
+    def _compile(operation: str, part: Part, **extra: str) -> Request:
+        phrases = {word: item["weight"] for word, item in part.fields["words"].items()}
+        body = {
+            "model": part.fields["targetModel"],
+            "training_file_ids": [],
+            "validation_file_ids": [],
+            "training_type": "compile_asr_phrase",
+            "hyper_parameters": {"phrase_list": phrases},
+            **extra,
+        }
+        return Request(operation, "POST", "/fine-tunes", effect=Effect.ONCE, body=body)
+
+
+def _by_text(items: tuple[Json, ...]) -> dict[str, dict[str, Any]]:
+    """Words keyed by their text: order means nothing to the service."""
+    return {
+        text(item.get("text")): said(weight=whole(item.get("weight")), lang=text(item.get("lang"))) for item in items
+    }
+
+
+def _as_list(words: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{"text": word, **item} for word, item in words.items()]
+
+
+class Word(Spec):
+    """One word: how it is written, how strongly it is preferred, in which language."""
+
+    text: Annotated[str, Field(min_length=1, max_length=200)]
+    weight: int
+    lang: str | None = None
+
+
+class HotwordTable(Resource):
+    """Words for one recognition model: a vocabulary (v2 models) or a phrase list (v1 models). Free of charge."""
+
+    collections = (Vocabularies, Phrases)
+
+    target_model: Annotated[
+        str, Mark.IMMUTABLE, Field(min_length=1, description="it decides which API holds the words")
+    ]
+    words: Annotated[list[Word] | None, Mark.CLOSED] = None
+    words_from: Annotated[
+        str | None, Mark.LOCAL, Field(min_length=1, max_length=400, description="a csv, tsv or yaml file of words")
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> HotwordTable:
+        if (self.words is None) == (self.words_from is None):
+            raise ValueError("write either words or wordsFrom")
+        return self
+
+    @property
+    def collection(self) -> str:
+        """Only v1 models of Paraformer use phrase lists, and their names say v1 (contract §5)."""
+        return Phrases.name if self.target_model.endswith("-v1") else Vocabularies.name
+
+    @property
+    def source(self) -> Source | None:
+        return Source((self.words_from,), "words", ("wordsFrom",)) if self.words_from else None
+
+    def check(self, profile: ProfileCatalogue) -> Iterator[Finding]:
+        if profile.speech_model(self.target_model) is None:
+            near = profile.suggest(self.target_model)
+            known = ", ".join(model.code for model in profile.speech_models)
+            hint = f"did you mean {near}?" if near else f"it knows {known}"
+            yield Finding(
+                ("targetModel",),
+                f"profile {profile.profile} has no speech model {self.target_model} that takes hotwords",
+                hint,
+            )
+
+    def fits(self, inputs: Inputs, profile: ProfileCatalogue) -> Iterator[Finding]:
+        words, path = self._written(inputs), "words" if self.words is not None else "wordsFrom"
+        model, seen = profile.speech_model(self.target_model), set()
+        if not words:
+            yield Finding((path,), "a hotword table needs at least one word")
+        if model and len(words) > model.max_words:
+            yield Finding((path,), f"{len(words)} words are more than the {model.max_words} that {model.code} takes")
+        for index, word in enumerate(words):
+            where = (path, index) if self.words is not None else (path,)
+            rule = _phrase_problem if self.collection == Phrases.name else _vocabulary_problem
+            if problem := rule(word):
+                yield Finding(where, f"{word['text']}: {problem}")
+            if "lang" in word and model and model.languages and word["lang"] not in model.languages:
+                yield Finding(
+                    where, f"{word['text']}: {model.code} has no language {word['lang']}", ", ".join(model.languages)
+                )
+            if word["text"] in seen:
+                yield Finding(where, f"{word['text']} is listed twice")
+            seen.add(word["text"])
+
+    def parts(self, document: Document, inputs: Inputs) -> tuple[Part, ...]:
+        words = {word["text"]: {key: word[key] for key in word if key != "text"} for word in self._written(inputs)}
+        path = "words" if self.words is not None else "wordsFrom"
+        return (
+            Part(
+                slot=Slot(document.address),
+                fields={"targetModel": self.target_model, "words": words},
+                at={
+                    "targetModel": document.position("spec", "targetModel"),
+                    "words": document.position("spec", path),
+                },
+            ),
+        )
+
+    def _written(self, inputs: Inputs) -> tuple[Mapping[str, Any], ...]:
+        return inputs.words if self.words is None else tuple(authored(word) for word in self.words)
+
+
+def _vocabulary_problem(word: Mapping[str, Any]) -> str:
+    """Contract §4: any non-ASCII character: at most 15 characters; pure ASCII: at most 7 pieces; weight 1 to 5."""
+    if not 1 <= word["weight"] <= 5:
+        return f"weight {word['weight']} is not between 1 and 5"
+    if word["text"].isascii():
+        pieces = len(word["text"].split(" "))
+        return f"{pieces} words are more than 7" if pieces > 7 else ""
+    return f"{len(word['text'])} characters are more than 15" if len(word["text"]) > 15 else ""
+
+
+def _phrase_problem(word: Mapping[str, Any]) -> str:
+    """Contract §5: pure Chinese: at most 10 characters; English or mixed: at most 5 pieces; weight 1..5 or -6..-1."""
+    if word["weight"] not in (*range(-6, 0), *range(1, 6)):
+        return f"weight {word['weight']} is not between 1 and 5 or between -6 and -1"
+    if "lang" in word:
+        return "a phrase list has no languages: leave lang out"
+    if re.fullmatch(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+", word["text"]):
+        return f"{len(word['text'])} characters are more than 10" if len(word["text"]) > 10 else ""
+    pieces = len(word["text"].split(" "))
+    return f"{pieces} words are more than 5" if pieces > 5 else ""

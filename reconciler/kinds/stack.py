@@ -1,0 +1,28 @@
+"""The project itself: which service, which generation of it, whose workspace, and where the state lives."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from reconciler.resource import Spec
+
+
+class StateLocation(Spec):
+    """Where the record of what we own is kept: a file below the project root."""
+
+    path: Annotated[str, Field(min_length=1, max_length=200)] = ".reconciler/state.db"
+
+
+class Stack(Spec):
+    """Exactly one per invocation; the folder that holds it is the project root.
+
+    `endpoint` may name only the embedded emulator or an official region: any other host must come from the operator.
+    `profile` selects the catalogue and the generation of the API (contract §10).
+    """
+
+    endpoint: Literal["emulator", "beijing", "singapore"] = "emulator"
+    profile: Literal["2026", "dec-2024"] = "2026"
+    workspace: Annotated[str, Field(pattern=r"^llm-[a-z0-9]{1,40}$")] | None = None
+    state: StateLocation = StateLocation()

@@ -1,0 +1,600 @@
+"""Diff, graph and state to an ordered list of operations. Pure: the same inputs give the same plan.
+
+One rule makes every replacement: create the next object, wait until it is ready, then let the old one go. A swap of
+deployments, a new paid run and a new upload differ only in what their kind says about it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from reconciler.diff import Change, Compared, differences
+from reconciler.resource import (
+    Action,
+    Collection,
+    Document,
+    Known,
+    Mark,
+    Observed,
+    Part,
+    Phase,
+    Price,
+    Request,
+    Resource,
+    Slot,
+    marks,
+)
+from reconciler.state import Owned, Role, State, canonical
+
+NO_PRICE = Price()
+
+
+class Verb(StrEnum):
+    """What apply does for an operation."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    FORGET = "forget"  # the record goes, the object stays
+    WAIT = "wait"
+    NOTHING = "nothing"  # blocked: shown, never done
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One planned step. `after` names the operations it waits for; `why` is a reason that is no field.
+
+    `part` with its `fields` (references resolved as far as they are known) is what a create sends; `request` is the one
+    request of an update or a delete of `target_id`. `drops` are keys of rows that a create makes obsolete. `code` is
+    the exit code a blocked operation stands for.
+    """
+
+    id: str
+    action: Action
+    verb: Verb
+    slot: Slot
+    collection: str
+    part: Part | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    target_id: str = ""
+    request: Request | None = None
+    after: tuple[str, ...] = ()
+    reasons: tuple[Change, ...] = ()
+    why: str = ""
+    hint: str = ""
+    drops: tuple[str, ...] = ()
+    deletion: str = ""
+    needs_consent: bool = False
+    was: Price = NO_PRICE
+    price: Price = NO_PRICE
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the plan leaves alone and a person may want to know."""
+
+    about: str
+    what: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """CNY: what the plan costs once, and per hour before and after. None is unknown."""
+
+    once: Decimal | None
+    hour_before: Decimal | None
+    hour_after: Decimal | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The frozen list. Doing it (`apply.py`) and showing it (`render.py`) are two readers of the same value."""
+
+    operations: tuple[Operation, ...]
+    notes: tuple[Note, ...]
+    totals: Totals
+
+    @property
+    def changes(self) -> tuple[Operation, ...]:
+        """What differs from the manifests. Work that already goes on is not a change."""
+        return tuple(op for op in self.operations if op.action is not Action.WAIT)
+
+    @property
+    def blocked(self) -> tuple[Operation, ...]:
+        return tuple(op for op in self.operations if op.action is Action.BLOCKED)
+
+    @property
+    def work(self) -> tuple[Operation, ...]:
+        """What apply has to do."""
+        return tuple(op for op in self.operations if op.verb is not Verb.NOTHING)
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for exactly these operations."""
+        facts = [[op.id, op.action, op.fields, op.target_id, op.after] for op in self.operations]
+        return hashlib.sha256(canonical(facts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What the manifests declare: documents in graph order, and the parts of each address."""
+
+    documents: tuple[Document, ...] = ()
+    parts: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class World:
+    """What the service showed: by collection, by id. An id that is absent was established to be absent."""
+
+    objects: Mapping[str, Mapping[str, Observed]] = field(default_factory=dict)
+
+    def get(self, row: Owned) -> Observed | None:
+        return self.objects.get(row.collection, {}).get(row.id)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the operator decided. `unattended`: nobody is there to be asked for a consent."""
+
+    destroy: bool = False
+    prune: bool = False
+    unattended: bool = False
+    allow: frozenset[tuple[str, str]] = frozenset()
+    replace: frozenset[str] = frozenset()
+
+
+def make_plan(
+    desired: Desired,
+    state: State,
+    world: World,
+    collections: Mapping[str, Collection],
+    kinds: Mapping[str, type[Resource]],
+    choices: Choices,
+) -> Plan:
+    """Everything that would have to be done, in an order that can be followed from top to bottom."""
+    draft = _Draft(desired, state, world, collections, kinds, choices)
+    if not choices.destroy:
+        for document in desired.documents:
+            for part in desired.parts.get(document.address, ()):
+                draft.plan_slot(document, part)
+    draft.plan_leftovers()
+    return Plan(tuple(draft.operations), draft.all_notes(), draft.totals())
+
+
+class _Draft:
+    """A plan while it is being made: what was decided for the slots before decides for those that refer to them."""
+
+    def __init__(
+        self,
+        desired: Desired,
+        state: State,
+        world: World,
+        collections: Mapping[str, Collection],
+        kinds: Mapping[str, type[Resource]],
+        choices: Choices,
+    ) -> None:
+        self.desired, self.state, self.world, self.choices = desired, state, world, choices
+        self.collections, self.kinds = collections, kinds
+        self.operations: list[Operation] = []
+        self.notes: list[Note] = []
+        self.settled_by: dict[Slot, str] = {}  # the operation after which a slot is as declared
+        self.renewed: set[Slot] = set()  # slots whose outputs are known only after apply
+        self.stuck: set[Slot] = set()  # slots that keep what they have, perhaps nothing
+        self.superseded: dict[str, Owned] = {}  # rows a replacement lets go
+        self.unresolved = {intent.slot: intent for intent in state.open_intents()}
+
+    # One slot ---------------------------------------------------------------------------------------------------
+
+    def plan_slot(self, document: Document, part: Part) -> None:
+        kind, head = self._kind(part.slot), self._head(part.slot)
+        if document.lifecycle.observe_only:
+            self.notes.append(Note(str(part.slot), "is only observed"))
+        elif part.slot in self.unresolved:
+            intent = self.unresolved[part.slot]
+            why = f"an earlier creation (operation {intent.op_id}, tag {intent.tag}) is not resolved"
+            self._block(document, part, why, "reconciler apply looks for it before anything else", code=7)
+        elif missing := self._missing(part):
+            self._block(document, part, f"waits for {missing}, which has nothing to refer to", "")
+        elif head is None:
+            self._create(document, part, kind.created_as)
+        elif head.role is Role.NEXT:
+            self._plan_next(document, part, head)
+        else:
+            self._plan_current(document, part, head)
+
+    def _plan_next(self, document: Document, part: Part, row: Owned) -> None:
+        """The slot holds an object that was created and is not yet in use."""
+        kind, observed = self._kind(part.slot), self.world.get(row)
+        again = document.address in self.choices.replace
+        if observed is None:
+            if kind.recreated_when_lost or again:
+                self._create(
+                    document, part, kind.created_as, why=f"{row.id} is gone from the service", drops=(row.key,)
+                )
+            else:
+                self._block_failed(document, part, row, f"{row.id} is gone from the service")
+        elif row.failure or observed.phase is Phase.FAILED:
+            changed = self._differences(document, part, row, observed)
+            if changed or again:
+                action = kind.replaced_as if self.state.row(part.slot, Role.CURRENT) else kind.created_as
+                self._replace(document, part, row, changed, action)
+            else:
+                self._block_failed(document, part, row, row.failure or _failure(observed))
+        else:
+            self._wait(document, part, row, observed)
+
+    def _plan_current(self, document: Document, part: Part, row: Owned) -> None:
+        """The slot holds an object in use."""
+        kind, observed = self._kind(part.slot), self.world.get(row)
+        changed = self._differences(document, part, row, observed)
+        fixed = {name for name, of in marks(kind).items() if Mark.IMMUTABLE in of}
+        again = document.address in self.choices.replace
+        if again or any(change.path[0] in fixed for change in changed):
+            self._replace(document, part, row, changed, kind.replaced_as)
+        elif observed is None and kind.recreated_when_lost:
+            self._create(document, part, kind.created_as, why=f"{row.id} is gone from the service", drops=(row.key,))
+        elif observed is None:
+            what = f"its record {row.id} is gone from the service; what it made is still referred to"
+            self.notes.append(Note(str(part.slot), what, f"--replace {document.address} makes a new one"))
+        elif observed.phase is Phase.FAILED:
+            self._block_failed(document, part, row, _failure(observed))
+        elif observed.phase is not Phase.READY:
+            self._wait(document, part, row, observed)
+            if observed.phase is Phase.PENDING:
+                self._update(document, part, row, observed, changed)
+        else:
+            self._update(document, part, row, observed, changed)
+
+    def _create(
+        self,
+        document: Document,
+        part: Part,
+        action: Action,
+        *,
+        reasons: tuple[Change, ...] = (),
+        why: str = "",
+        drops: tuple[str, ...] = (),
+        needs_consent: bool = False,
+    ) -> None:
+        collection = self._collection_of(document)
+        fields = self._resolved(part)
+        operation = Operation(
+            id=f"create {part.slot}",
+            action=action,
+            verb=Verb.CREATE,
+            slot=part.slot,
+            collection=collection.name,
+            part=part,
+            fields=fields,
+            after=self._needed(part),
+            reasons=reasons,
+            why=why,
+            drops=drops,
+            deletion=document.lifecycle.deletion_policy or "",
+            needs_consent=needs_consent,
+            price=collection.price(part.fields, base=part.base, tokens=part.tokens),
+        )
+        self._add(operation, renews=True)
+
+    def _replace(self, document: Document, part: Part, row: Owned, changed: tuple[Change, ...], action: Action) -> None:
+        """Create the next object beside the one in use, unless consent or the id stands in the way."""
+        kind = self._kind(part.slot)
+        rebuys = action is Action.RUN and self.state.row(part.slot, Role.CURRENT) is not None
+        allowed = ("retrain", document.address) in self.choices.allow or document.address in self.choices.replace
+        consent = "Auto" if allowed or not rebuys else document.spec.consent  # type: ignore[attr-defined]
+        if consent == "Never":
+            self.stuck.add(part.slot)
+            fields = ", ".join(sorted({change.path[0] for change in changed}))
+            self.notes.append(Note(str(part.slot), f"stays on its run although {fields} changed", "retrain: Never"))
+            return
+        if consent == "Manual" and self.choices.unattended:
+            hint = f"--allow retrain={document.address}, or answer the question of an interactive apply"
+            self._block(document, part, "a new paid run needs consent (retrain: Manual)", hint, changed)
+            return
+        names = frozenset(change.path[0] for change in changed)
+        if clash := self._collection_of(document).clash(part, names):
+            self._block(document, part, clash, "", changed)
+            return
+        why = "" if changed else "asked for by --replace"
+        self._create(document, part, action, reasons=changed, why=why, needs_consent=consent == "Manual")
+        for old in self.state.rows(part.slot):
+            if old.role is not Role.RETIRED and not kind.keeps_superseded:
+                self.superseded[old.key] = old
+
+    def _update(
+        self, document: Document, part: Part, row: Owned, observed: Observed, changed: tuple[Change, ...]
+    ) -> None:
+        if not changed:
+            return
+        collection = self.collections[row.collection]
+        requests = collection.update(row.id, part, frozenset(change.path[0] for change in changed))
+        was = collection.price({**row.last_applied, **observed.fields}, base=row.base)
+        for number, request in enumerate(requests):
+            last = number == len(requests) - 1
+            price = collection.price(part.fields, base=part.base) if last else was
+            operation = Operation(
+                id=f"update {part.slot}" + (f" {number + 1}" if len(requests) > 1 else ""),
+                action=Action.UPDATE,
+                verb=Verb.UPDATE,
+                slot=part.slot,
+                collection=row.collection,
+                part=part,
+                fields=self._resolved(part),
+                target_id=row.id,
+                request=request,
+                after=(*self._needed(part), *filter(None, (self.settled_by.get(part.slot),))),
+                reasons=changed if number == 0 else (),
+                was=was,
+                price=price,
+            )
+            self._add(operation)
+
+    def _wait(self, document: Document, part: Part, row: Owned, observed: Observed) -> None:
+        changed = self._differences(document, part, row, observed) if row.role is Role.NEXT else ()
+        operation = Operation(
+            id=f"wait {part.slot}",
+            action=Action.WAIT,
+            verb=Verb.WAIT,
+            slot=part.slot,
+            collection=row.collection,
+            part=part,
+            fields=row.last_applied,
+            target_id=row.id,
+            reasons=changed,
+            why=f"{row.id} is {observed.status or 'not ready'}",
+            hint="what changed since is planned when it is done" if changed else "",
+        )
+        self._add(operation, renews=row.role is Role.NEXT)
+        current = self.state.row(part.slot, Role.CURRENT)
+        if row.role is Role.NEXT and current is not None and not self._kind(part.slot).keeps_superseded:
+            self.superseded[current.key] = current
+
+    def _block_failed(self, document: Document, part: Part, row: Owned, why: str) -> None:
+        hint = f"change its manifest, or --replace {document.address} to make it again"
+        price = self.collections[row.collection].price(row.last_applied, base=row.base)
+        if row.role is Role.NEXT and row.failure and price.hour:
+            hint += f"; {row.id} keeps running and costs {price.hour} CNY/h"
+        self._block(document, part, why, hint)
+
+    def _block(
+        self, document: Document, part: Part, why: str, hint: str, reasons: tuple[Change, ...] = (), *, code: int = 3
+    ) -> None:
+        self.stuck.add(part.slot)
+        operation = Operation(
+            id=f"blocked {part.slot}",
+            action=Action.BLOCKED,
+            verb=Verb.NOTHING,
+            slot=part.slot,
+            collection=self._collection_of(document).name,
+            part=part,
+            reasons=reasons,
+            why=why,
+            hint=hint,
+            code=code,
+        )
+        self.operations.append(operation)
+
+    def _add(self, operation: Operation, *, renews: bool = False) -> None:
+        self.operations.append(operation)
+        self.settled_by[operation.slot] = operation.id
+        if renews:
+            self.renewed.add(operation.slot)
+
+    # References -------------------------------------------------------------------------------------------------
+
+    def _resolved(self, part: Part) -> dict[str, Any]:
+        """The part's fields for comparison: by content where a reference has one, by id where it is settled."""
+        return {name: self._resolve(value) for name, value in part.fields.items()}
+
+    def _resolve(self, value: Any) -> Any:
+        if isinstance(value, Known):
+            if value.digest:
+                return value.digest
+            row = self.state.row(value.slot, Role.CURRENT)
+            return value if value.slot in self.renewed or row is None else row.outputs.get(value.output, value)
+        if isinstance(value, tuple):
+            return tuple(self._resolve(item) for item in value)
+        return value
+
+    def _needed(self, part: Part) -> tuple[str, ...]:
+        slots = {known.slot for known in references_of(part)}
+        return tuple(sorted(self.settled_by[slot] for slot in slots if slot in self.settled_by))
+
+    def _missing(self, part: Part) -> str:
+        """A slot this part refers to that has no object and gets none in this plan."""
+        slots = sorted({known.slot for known in references_of(part)})
+        lacking = (s for s in slots if s not in self.settled_by and self.state.row(s, Role.CURRENT) is None)
+        return str(next(lacking, ""))
+
+    def _differences(self, document: Document, part: Part, row: Owned, observed: Observed | None) -> tuple[Change, ...]:
+        collection = self.collections[row.collection]
+        foreign = collection.foreign(observed, row.outputs) if observed else frozenset()
+        rules = Compared(marks(type(document.spec)), frozenset(document.lifecycle.ignore), foreign)
+        return differences(part, self._resolved(part), row.last_applied, observed, rules)
+
+    # What is no longer declared, or superseded -------------------------------------------------------------------
+
+    def plan_leftovers(self) -> None:
+        """Deletions, users before what they use: the order of creation reversed."""
+        declared = {part.slot for parts in self.desired.parts.values() for part in parts}
+        addresses = {document.address: document for document in self.desired.documents}
+        going: dict[str, tuple[Owned, str]] = {}  # key -> row, policy
+        for row in sorted(self.state.owned.values(), key=lambda row: row.key):
+            kept = self._kind(row.slot).keeps_superseded
+            undeclared = row.slot.address not in addresses
+            if self.choices.destroy or (undeclared and self.choices.prune):
+                document = addresses.get(row.slot.address)
+                own = document.lifecycle.deletion_policy if document else None
+                going[row.key] = (row, own or row.deletion)
+            elif undeclared and row.role is Role.CURRENT:
+                hint = "--prune lets it go as its deletionPolicy says"
+                self.notes.append(Note(str(row.slot), f"{row.id} is ours and no manifest declares it", hint))
+            elif not undeclared and not kept and (row.role is Role.RETIRED or row.slot not in declared):
+                self.superseded[row.key] = row
+        for key, row in self.superseded.items():
+            going.setdefault(key, (row, "Delete"))
+        for row, policy in self._users_first(going):
+            self._let_go(row, policy, going)
+
+    def _users_first(self, going: Mapping[str, tuple[Owned, str]]) -> Iterator[tuple[Owned, str]]:
+        done: set[str] = set()
+
+        def visit(key: str) -> Iterator[tuple[Owned, str]]:
+            if key in done:
+                return
+            done.add(key)
+            for user in sorted(self.state.users(key), key=lambda row: row.key):
+                if user.key in going:
+                    yield from visit(user.key)
+            yield going[key]
+
+        for key in sorted(going):
+            yield from visit(key)
+
+    def _let_go(self, row: Owned, policy: str, going: Mapping[str, tuple[Owned, str]]) -> None:
+        """Delete, forget or refuse, after whatever still uses it is done with it. In use for good: it stays."""
+        collection, kind = self.collections[row.collection], self._kind(row.slot)
+        after: list[str] = [self.settled_by[row.slot]] if row.slot in self.settled_by else []
+        orphaned = False
+        for user in self.state.users(row.key):
+            planned = next(
+                (
+                    op
+                    for op in self.operations
+                    if op.target_id == user.id
+                    and op.collection == user.collection
+                    and op.verb in (Verb.DELETE, Verb.FORGET)
+                ),
+                None,
+            )
+            if user.key in going and planned is not None:
+                after.append(planned.id)
+                orphaned |= planned.verb is Verb.FORGET
+            elif user.slot in self.renewed:
+                after.append(self.settled_by[user.slot])
+            else:
+                return
+        policy = policy or ("Orphan" if orphaned else kind.deletion)
+        was = collection.price(row.last_applied, base=row.base)
+        gone = self.world.get(row) is None
+        common = Operation(
+            id=f"delete {row.slot} {row.id}",
+            action=Action.SWAP if row.key in self.superseded and kind.replaced_as is Action.SWAP else Action.DELETE,
+            verb=Verb.DELETE,
+            slot=row.slot,
+            collection=row.collection,
+            target_id=row.id,
+            after=tuple(sorted(set(after))),
+            why="superseded" if row.key in self.superseded else "",
+            was=Price(hour=was.hour, basis=was.basis),
+        )
+        if gone or policy == "Orphan" or (row.role is Role.RETIRED and kind.keeps_superseded):
+            why = "already gone from the service" if gone else "stays on the service, no longer ours (Orphan)"
+            operation = replace(
+                common, id=f"forget {row.slot} {row.id}", action=Action.FORGET, verb=Verb.FORGET, why=why
+            )
+            operation = replace(operation, was=NO_PRICE, price=NO_PRICE)
+        elif policy == "Protect":
+            hint = "set deletionPolicy: Delete in its manifest and apply that first"
+            operation = replace(
+                common,
+                id=f"blocked {row.slot}",
+                action=Action.BLOCKED,
+                verb=Verb.NOTHING,
+                why="protected: deletionPolicy is Protect",
+                hint=hint,
+                was=NO_PRICE,
+                code=3,
+            )
+        else:
+            operation = replace(common, request=collection.delete(row.id))
+        self.operations.append(operation)
+
+    # Sums -------------------------------------------------------------------------------------------------------
+
+    def all_notes(self) -> tuple[Note, ...]:
+        return (*sorted(self.notes, key=lambda note: (note.about, note.what)), *self._unmanaged())
+
+    def _unmanaged(self) -> Iterator[Note]:
+        """What the service holds beside ours; told with its price, never touched."""
+        for name, objects in sorted(self.world.objects.items()):
+            collection = self.collections[name]
+            others = [seen for key, seen in sorted(objects.items()) if f"{name}/{key}" not in self.state.owned]
+            if not others:
+                continue
+            hours = [_hourly(collection, seen) for seen in others]
+            cost = _total(hours)
+            price = "" if cost == 0 else f" ({'price unknown' if cost is None else f'{cost:,.2f} CNY/h'})"
+            count = f"{len(others)} in {name}" if len(others) > 1 else f"1 in {name}, {others[0].id},"
+            yield Note("", f"{count} that no manifest names{price}")
+
+    def totals(self) -> Totals:
+        live = [row for row in self.state.owned.values() if (seen := self.world.get(row)) and _bills(seen)]
+        before = [self.collections[row.collection].price(row.last_applied, base=row.base).hour for row in live]
+        once = [op.price.once for op in self.operations if op.verb is Verb.CREATE]
+        deltas = [_minus(op.price.hour, op.was.hour) for op in self.operations if op.verb is not Verb.NOTHING]
+        hour_before = _total(before)
+        return Totals(_total(once), hour_before, _total([hour_before, *deltas]))
+
+    # Look-ups ---------------------------------------------------------------------------------------------------
+
+    def _kind(self, slot: Slot) -> type[Resource]:
+        return self.kinds[slot.address.partition("/")[0]]
+
+    def _collection_of(self, document: Document) -> Collection:
+        spec = document.spec
+        assert isinstance(spec, Resource)
+        return self.collections[spec.collection]
+
+    def _head(self, slot: Slot) -> Owned | None:
+        return self.state.row(slot, Role.NEXT) or self.state.row(slot, Role.CURRENT)
+
+
+def references_of(part: Part) -> tuple[Known, ...]:
+    """Every reference inside a part's fields."""
+    return tuple(_known(part.fields.values()))
+
+
+def _known(values: Iterable[Any]) -> Iterator[Known]:
+    for value in values:
+        if isinstance(value, Known):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _known(value)
+        elif isinstance(value, Mapping):
+            yield from _known(value.values())
+
+
+def _failure(observed: Observed) -> str:
+    return f"{observed.id} is {observed.status}" + (f": {observed.detail}" if observed.detail else "")
+
+
+def _bills(seen: Observed) -> bool:
+    """Billing starts when it runs and goes on while it is resized; failed and stopped are free (contract §3.7)."""
+    return seen.phase is Phase.READY or bool(seen.outputs.get("ready"))
+
+
+def _hourly(collection: Collection, seen: Observed) -> Decimal | None:
+    base = str(seen.outputs.get("base") or seen.fields.get("model", ""))
+    return collection.price(seen.fields, base=base).hour if _bills(seen) else Decimal(0)
+
+
+def _minus(after: Decimal | None, before: Decimal | None) -> Decimal | None:
+    return None if after is None or before is None else after - before
+
+
+def _total(values: Iterable[Decimal | None]) -> Decimal | None:
+    total = Decimal(0)
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total

@@ -1,0 +1,551 @@
+"""The words of the whole project: what an author declares, what the service shows, and what may be sent between them.
+
+Values and promises only: nothing here opens a file, a socket or a clock. Every other module speaks in these terms, and
+a kind (`kinds/*.py`) is written in them alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from reconciler.catalogue import ProfileCatalogue
+from reconciler.errors import Position
+
+API_VERSION = "bailian.reconciler/v1alpha1"
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+Path = tuple[str | int, ...]
+Json = Mapping[str, Any]
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+FREE = Decimal(0)
+
+
+# What an author declares -------------------------------------------------------------------------------------------
+
+
+class Mark(StrEnum):
+    """What a field's annotation says about it beyond its type."""
+
+    IMMUTABLE = "immutable"  # the service has no call that changes it: a new object replaces the old one
+    COMPUTED = "computed"  # chosen by the service: shown, never compared, never sent
+    WRITE_ONLY = "write-only"  # sent, never shown back by the service: compared with what was last applied
+    LOCAL = "local"  # ours alone: never sent, never compared
+    CLOSED = "closed"  # a mapping that is ours as a whole: a key the author dropped is a change
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Marks a field that names another document of this kind."""
+
+    kind: str
+
+
+class Spec(BaseModel):
+    """Base of everything an author writes: strict types, camelCase names, unknown fields are errors."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, alias_generator=to_camel, hide_input_in_errors=True
+    )
+
+    def check(self, profile: ProfileCatalogue) -> Iterator[Finding]:
+        """What the types cannot say: limits of the chosen profile. Offline; yields every finding."""
+        yield from ()
+
+
+class Finding(NamedTuple):
+    """One mistake inside a spec: the path below `spec`, what is wrong, what to write instead."""
+
+    path: Path
+    what: str
+    hint: str = ""
+    warning: bool = False
+
+
+DeletionPolicy = Literal["Delete", "Orphan", "Protect"]
+
+
+class Metadata(Spec):
+    """Who a document is: `Kind/name`, with labels and a description for people."""
+
+    name: str
+    labels: dict[str, str] = {}
+    description: str = ""
+    moved_from: str | None = None
+
+
+class Lifecycle(Spec):
+    """What may happen to an object beyond its fields. Unset means the kind's own default."""
+
+    deletion_policy: DeletionPolicy | None = None
+    ignore: list[str] = []
+    observe_only: bool = False
+
+
+@dataclass(frozen=True)
+class Document:
+    """One parsed manifest document. `at` maps every path of the document to where it was written."""
+
+    kind: str
+    metadata: Metadata
+    spec: Spec
+    lifecycle: Lifecycle
+    at: Mapping[Path, Position]
+
+    @property
+    def address(self) -> str:
+        return f"{self.kind}/{self.metadata.name}"
+
+    def position(self, *path: str | int) -> Position:
+        """Where a path was written; the nearest parent that was, if it was not written itself."""
+        while path and path not in self.at:
+            path = path[:-1]
+        return self.at[path]
+
+
+class Reference(NamedTuple):
+    """A field of one document that names another: `path` is below `spec`."""
+
+    path: Path
+    kind: str
+    name: str
+
+    @property
+    def address(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+
+def references(spec: Spec) -> tuple[Reference, ...]:
+    """Every `Ref`-marked name that the author wrote, in field order."""
+    return tuple(_references(spec, type(spec), ()))
+
+
+def _references(value: Any, annotation: Any, path: Path) -> Iterator[Reference]:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if value is None:
+        return
+    if origin is Annotated:
+        for mark in args[1:]:
+            if isinstance(mark, Ref) and isinstance(value, str):
+                yield Reference(path, mark.kind, value)
+        yield from _references(value, args[0], path)
+    elif origin in (Union, UnionType):
+        for member in args:
+            if isinstance(value, _runtime_type(member)):
+                yield from _references(value, member, path)
+                return
+    elif isinstance(value, Spec):
+        for name, info in type(value).model_fields.items():
+            if name in value.model_fields_set:
+                rebuilt = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+                yield from _references(getattr(value, name), rebuilt, (*path, info.alias or name))
+    elif isinstance(value, list | tuple) and args:
+        for index, item in enumerate(value):
+            yield from _references(item, args[0], (*path, index))
+
+
+def _runtime_type(annotation: Any) -> type:
+    if get_origin(annotation) is Annotated:
+        return _runtime_type(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return str
+    return get_origin(annotation) or annotation  # type: ignore[no-any-return]
+
+
+def marks(spec: type[Spec]) -> dict[str, frozenset[Mark]]:
+    """The marks of each field, by the name the author writes."""
+    return {
+        info.alias or name: frozenset(mark for mark in info.metadata if isinstance(mark, Mark))
+        for name, info in spec.model_fields.items()
+    }
+
+
+def authored(value: Any) -> Any:
+    """The fields the author truly wrote, as plain data: what was left out is not ours and is absent here too."""
+    if isinstance(value, Spec):
+        return {
+            info.alias or name: authored(getattr(value, name))
+            for name, info in type(value).model_fields.items()
+            if name in value.model_fields_set
+        }
+    if isinstance(value, list | tuple):
+        return [authored(item) for item in value]
+    return value
+
+
+# What a document comes to on the service ----------------------------------------------------------------------------
+
+
+class Slot(NamedTuple):
+    """A place for at most one current remote object: an address and, where a document makes several, which of them."""
+
+    address: str
+    part: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.part}" if self.part else self.address
+
+
+@dataclass(frozen=True)
+class Known:
+    """Stands for an output of another slot, known after that slot was applied.
+
+    With a `digest` the reference is compared by that content and not by the id it resolves to, so that the same rows
+    uploaded again change nothing.
+    """
+
+    slot: Slot
+    output: str
+    digest: str = ""
+
+
+class Share(NamedTuple):
+    """Which rows of a data set belong to an upload: assigned by hash(seed, row), identical rows kept together."""
+
+    part: Literal["train", "validation"]
+    validation: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Content:
+    """The bytes of one upload, described and never held: which rows of which files, and what they hash to.
+
+    `paths` are relative to the project root; `tokens` is an estimate; `rows` is None for an archive.
+    """
+
+    filename: str
+    paths: tuple[str, ...]
+    size: int
+    md5: str
+    rows: int | None = None
+    tokens: int | None = None
+    share: Share | None = None
+
+    @property
+    def digest(self) -> str:
+        return f"{self.md5}-{self.size}"
+
+
+class Probe(NamedTuple):
+    """One prompt put to a running object, and what its answer must hold."""
+
+    prompt: str
+    contains: str | None = None
+    regex: str | None = None
+
+    def failure(self, answer: str) -> str | None:
+        """Why this answer is not good enough, or None."""
+        if not answer.strip():
+            return "the answer is empty"
+        if self.contains is not None and self.contains not in answer:
+            return f"the answer does not contain {self.contains!r}"
+        if self.regex is not None and not re.search(self.regex, answer):
+            return f"the answer does not match {self.regex!r}"
+        return None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one slot should hold: authored fields only, by the author's names, each with its place.
+
+    A value may be a `Known`. `base` is the base model code behind the fields, `tokens` what a run would read, `format`
+    how the rows of an upload read: for prices and limits, never compared.
+    """
+
+    slot: Slot
+    fields: Mapping[str, Any]
+    at: Mapping[str, Position] = field(default_factory=dict)
+    content: Content | None = None
+    probes: tuple[Probe, ...] = ()
+    base: str = ""
+    tokens: int | None = None
+    format: str = ""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a kind may read to make its parts: its own files, already described, and the parts of what it references."""
+
+    files: tuple[Content, ...] = ()
+    words: tuple[Mapping[str, Any], ...] = ()
+    parts: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+
+
+class Action(StrEnum):
+    """What the plan says of one slot. The value is its glyph."""
+
+    CREATE = "+"
+    UPDATE = "~"
+    RUN = ">"
+    SWAP = "±"
+    DELETE = "-"
+    FORGET = "o"
+    ADOPT = "="
+    WAIT = "…"
+    BLOCKED = "!"
+
+
+class Source(NamedTuple):
+    """Local files a document is made from: patterns below the project root, how to read them, how to divide them."""
+
+    patterns: tuple[str, ...]
+    format: str
+    path: Path
+    validation: float | None = None
+    seed: int = 0
+
+
+class Resource(Spec):
+    """One kind: its fields with their marks, the collection it lives in, and the parts it comes to."""
+
+    collections: ClassVar[tuple[type[Collection], ...]]
+    created_as: ClassVar[Action] = Action.CREATE
+    replaced_as: ClassVar[Action] = Action.SWAP
+    keeps_superseded: ClassVar[bool] = False  # True: an old object is history, not waste
+    recreated_when_lost: ClassVar[bool] = True  # False: what was paid for once is not bought again unasked
+    deletion: ClassVar[DeletionPolicy] = "Delete"
+
+    @property
+    def collection(self) -> str:
+        """The name of the collection that holds it."""
+        return self.collections[0].name
+
+    @property
+    def source(self) -> Source | None:
+        """The local files it is made from, if any."""
+        return None
+
+    @property
+    def consent(self) -> str:
+        """What a paid re-run needs: Auto, Manual or Never."""
+        return "Auto"
+
+    def fits(self, inputs: Inputs, profile: ProfileCatalogue) -> Iterator[Finding]:
+        """What is wrong with the files and documents this one is made from, once they are known. Yields every finding."""
+        yield from ()
+
+    def parts(self, document: Document, inputs: Inputs) -> tuple[Part, ...]:
+        """What it comes to on the service, one part for each slot."""
+        raise NotImplementedError
+
+
+# What is said to the service, and what it answers -------------------------------------------------------------------
+
+
+class Effect(StrEnum):
+    """What sending a request twice would do; the only thing that decides whether it may be sent again."""
+
+    READ = "read"  # nothing
+    REPEATABLE = "repeatable"  # the same as sending it once
+    ONCE = "once"  # perhaps a second object, or a second bill
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call, as a value. `path` is below the endpoint's base; `body` may hold `Known` until `fill`."""
+
+    operation: str
+    method: str
+    path: str
+    effect: Effect = Effect.READ
+    query: Mapping[str, str | int] = field(default_factory=dict)
+    body: Json | None = None
+    form: Mapping[str, str] = field(default_factory=dict)
+    content: Content | None = None
+
+
+def segment(remote_id: str) -> str:
+    """An id of the service as one path segment; ids that could climb out of it are refused."""
+    if not re.fullmatch(r"[\w.:-]{1,200}", remote_id) or remote_id.strip(".") == "":
+        raise ValueError(f"not an id: {remote_id!r}")
+    return quote(remote_id, safe="")
+
+
+class Phase(StrEnum):
+    """How far an object is. UNKNOWN is a status word we have never heard: neither success nor failure."""
+
+    PENDING = "pending"
+    READY = "ready"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the service said of one object at one moment. A field it did not mention is absent, not None.
+
+    `outputs` are facts others may need (`Known.output`) or a person may want; `detail` is its own reason for a failure.
+    """
+
+    id: str
+    phase: Phase
+    status: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Price:
+    """What something costs in CNY; None is unknown, never zero. `basis` is the sum behind it, in words."""
+
+    once: Decimal | None = FREE
+    hour: Decimal | None = FREE
+    basis: str = ""
+
+
+class Match(StrEnum):
+    """Whether a remote object is the effect of a given creation."""
+
+    STRONG = "strong"
+    WEAK = "weak"
+    NO = "no"
+
+
+class Collection:
+    """One collection of the service: the requests it understands and how its answers read.
+
+    Methods return `Request` values; only `api.py` sends them. An answer arrives as parsed JSON and may lack anything.
+    """
+
+    name: ClassVar[str]
+    page_size: ClassVar[int] = 100
+    slow: ClassVar[bool] = False  # creation takes minutes to hours: what waits for it is a later stage of a plan
+    poll_s: ClassVar[tuple[float, float]] = (1.0, 30.0)  # first and longest pause between two list passes
+    verified: ClassVar[frozenset[str]] = frozenset()  # fields that must read back as sent before the object is used
+    keeps_records: ClassVar[bool] = False  # True: the service may refuse to delete what is finished, and that is no fault
+    gone: ClassVar[frozenset[str]] = frozenset()  # statuses that mean the object is no more
+
+    def __init__(self, profile: ProfileCatalogue) -> None:
+        self.profile = profile
+
+    def list(self, page: int) -> Request:
+        """One page, counted from 1."""
+        raise NotImplementedError
+
+    def items(self, reply: Json) -> tuple[Json, ...]:
+        raise NotImplementedError
+
+    def total(self, reply: Json) -> int | None:
+        """How many there are over all pages, where the service says."""
+        return None
+
+    def read(self, remote_id: str) -> Request:
+        raise NotImplementedError
+
+    def item(self, remote_id: str, reply: Json) -> Json:
+        """The object inside the answer to `read`."""
+        raise NotImplementedError
+
+    def parse(self, item: Json) -> Observed:
+        raise NotImplementedError
+
+    def create(self, part: Part, tag: str) -> Request:
+        """The one request that makes it. `tag` is put wherever the service will show it again."""
+        raise NotImplementedError
+
+    def created_id(self, reply: Json) -> str | None:
+        """The new object's id, looked for tolerantly and before anything else is validated."""
+        raise NotImplementedError
+
+    def refusal(self, reply: Json) -> str:
+        """Why a success status is a refusal all the same, or ""."""
+        return ""
+
+    def clash(self, part: Part, changed: frozenset[str]) -> str:
+        """Why a replacement cannot live beside the object it replaces, or ""."""
+        return ""
+
+    def update(self, remote_id: str, part: Part, changed: frozenset[str]) -> tuple[Request, ...]:
+        """What brings these fields up to date; sent one after the other, each waited for."""
+        raise NotImplementedError
+
+    def delete(self, remote_id: str) -> Request:
+        raise NotImplementedError
+
+    def stale(self, seen: Observed, recorded: Mapping[str, Any]) -> bool:
+        """Whether a list entry is not enough and the object must be read to know its fields."""
+        return False
+
+    def foreign(self, seen: Observed, recorded: Mapping[str, Any]) -> frozenset[str]:
+        """Fields that somebody else changed, though the service does not show what to."""
+        return frozenset()
+
+    def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
+        """Whether `seen` is what a creation with this tag and these fields made."""
+        return Match.STRONG if tag and tag in str(seen.outputs.get("mark", "")) else Match.NO
+
+    def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
+        """What an object with these fields costs."""
+        return Price()
+
+    def logs(self, remote_id: str, offset: int) -> Request | None:
+        """Log lines from `offset` on, where the collection keeps any."""
+        return None
+
+    def log_lines(self, reply: Json) -> tuple[str, ...]:
+        """The lines inside the answer to `logs`."""
+        return ()
+
+    def figure(self, lines: tuple[str, ...]) -> str:
+        """The newest number worth watching in these log lines, or ""."""
+        return ""
+
+    def probe(self, remote_id: str, prompt: str) -> Request | None:
+        """One prompt to a running object, where that means something."""
+        return None
+
+    def answer(self, reply: Json) -> str:
+        """The text inside the answer to `probe`."""
+        return ""
+
+
+# Small readers of untrusted JSON ------------------------------------------------------------------------------------
+
+
+def dig(value: Any, *path: str) -> Any:
+    """The member at `path`, or None where anything on the way is missing or of another shape."""
+    for key in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(key)
+    return value
+
+
+def rows(value: Any) -> tuple[Json, ...]:
+    """The mappings of a list; anything else in it, or instead of it, is left out."""
+    return tuple(item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else ()
+
+
+def text(value: Any) -> str:
+    """A string, or "" for whatever is none; numbers are written out."""
+    return value if isinstance(value, str) else str(value) if isinstance(value, int | float) else ""
+
+
+def whole(value: Any) -> int | None:
+    """An integer as the service may spell it (4, 4.0, "4"), else None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return int(value) if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,15}", value) else None
+
+
+def said(**fields: Any) -> dict[str, Any]:
+    """The fields the service did mention."""
+    return {name: value for name, value in fields.items() if value not in (None, "")}
+
+
+def pick(value: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: value[name] for name in names if name in value}
