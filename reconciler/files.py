@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from reconciler.errors import ReconcilerError
+from reconciler.wording import shown
 
 MAX_ENTRIES = 10_000
 MAX_DEPTH = 32
@@ -157,11 +158,6 @@ def find_manifests(path: str) -> tuple[Manifest, ...]:
     if not given.exists():
         raise FileMissing(path)
     return (Manifest(Tree(given.parent), given.name),)
-
-
-def shown(name: str, *, limit: int = 100) -> str:
-    """A name from outside, quoted, with everything invisible written as an escape and cut to `limit` characters."""
-    return repr(name if len(name) <= limit else name[: limit - 1] + "…")
 
 
 # Opening ------------------------------------------------------------------------------------------------------------

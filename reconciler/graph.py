@@ -7,12 +7,12 @@ knows no kind and reads nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 
 from reconciler.errors import Problem
 from reconciler.resource import Document, Reference, references
+from reconciler.wording import did_you_mean
 
 MAX_CYCLES = 20
 
@@ -78,8 +78,7 @@ def _dangling(documents: Sequence[Document], broken: Collection[str]) -> Iterato
 def _meant(reference: Reference, kinds: Sequence[str], names: Sequence[str]) -> str:
     if kinds:
         return f"{reference.name} is a {min(kinds)}, not a {reference.kind}"
-    near = get_close_matches(reference.name, sorted(names), n=1)
-    return f"did you mean {near[0]}?" if near else ""
+    return did_you_mean(reference.name, names)
 
 
 def _cycles(documents: Sequence[Document]) -> Iterator[Problem]:

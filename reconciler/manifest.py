@@ -16,19 +16,26 @@ from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_ori
 from pydantic import BaseModel, ValidationError
 
 from reconciler.errors import Problem
-from reconciler.files import shown
-from reconciler.resource import API_VERSION, NAME_PATTERN, Document, Lifecycle, Metadata, Path, Spec
-from reconciler.yamltext import Written, read_yaml, suggestion
+from reconciler.resource import API_VERSION, NAME_PATTERN, Document, Lifecycle, Metadata, Path, Spec, dig, text
+from reconciler.wording import did_you_mean, shown, suggestion
+from reconciler.yamltext import Written, read_yaml
 
 MAX_FAULTS = 50  # a section of a document: more than anybody reads at once
 
 
+class Broken(NamedTuple):
+    """A document that was left out, as far as it could be read: "" stands for what could not."""
+
+    kind: str
+    name: str
+
+
 class Parsed(NamedTuple):
-    """What one file holds. `broken` names the documents that were left out, "" standing for an unreadable name."""
+    """What one file holds. An unreadable rest of the file counts as one broken document without kind and name."""
 
     documents: tuple[Document, ...]
     problems: tuple[Problem, ...]
-    broken: frozenset[str]
+    broken: tuple[Broken, ...]
 
 
 def parse(file: str, data: bytes, kinds: Mapping[str, type[Spec]]) -> Parsed:
@@ -36,20 +43,14 @@ def parse(file: str, data: bytes, kinds: Mapping[str, type[Spec]]) -> Parsed:
     source = read_yaml(file, data)
     problems = list(source.problems)
     documents: list[Document] = []
-    broken = set() if source.whole else {""}
+    broken = [] if source.whole else [Broken("", "")]
     for written in source.documents:
         document = _document(written, kinds, problems)
         if document and written.sound:
             documents.append(document)
         else:
-            broken.add(_name(written.value))
-    return Parsed(tuple(documents), tuple(problems), frozenset(broken))
-
-
-def _name(value: Any) -> str:
-    metadata = value.get("metadata") if isinstance(value, dict) else None
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    return name if isinstance(name, str) else ""
+            broken.append(Broken(text(dig(written.value, "kind")), text(dig(written.value, "metadata", "name"))))
+    return Parsed(tuple(documents), tuple(problems), tuple(broken))
 
 
 # One document -------------------------------------------------------------------------------------------------------
@@ -66,7 +67,8 @@ def _document(written: Written, kinds: Mapping[str, type[Spec]], problems: list[
     problems += _envelope_problems(written, kinds)
     metadata = _validated(Metadata, written, "metadata", problems)
     lifecycle = _validated(Lifecycle, written, "lifecycle", problems)
-    kind = kinds.get(_kind(written))
+    name = text(written.value.get("kind"))
+    kind = kinds.get(name)
     spec = _validated(kind, written, "spec", problems) if kind else None
     if metadata:
         problems += _metadata_problems(metadata, written)
@@ -74,12 +76,7 @@ def _document(written: Written, kinds: Mapping[str, type[Spec]], problems: list[
         problems += _ignore_problems(lifecycle, kind, written)
     if len(problems) > before or not (metadata and lifecycle and spec):
         return None
-    return Document(_kind(written), metadata, spec, lifecycle, written.at)
-
-
-def _kind(written: Written) -> str:
-    kind = written.value.get("kind")
-    return kind if isinstance(kind, str) else ""
+    return Document(name, metadata, spec, lifecycle, written.at)
 
 
 def _envelope_problems(written: Written, kinds: Mapping[str, type[Spec]]) -> Iterator[Problem]:
@@ -96,8 +93,8 @@ def _envelope_problems(written: Written, kinds: Mapping[str, type[Spec]]) -> Ite
     version, kind = value.get("apiVersion"), value.get("kind")
     if version not in (None, API_VERSION):
         yield Problem("an apiVersion that is not ours", written.position(("apiVersion",)), f"write {API_VERSION}")
-    if kind is not None and _kind(written) not in kinds:
-        yield Problem(f"unknown kind {_quoted(kind)}", written.position(("kind",)), suggestion(_kind(written), kinds))
+    if kind is not None and text(kind) not in kinds:
+        yield Problem(f"unknown kind {_quoted(kind)}", written.position(("kind",)), suggestion(text(kind), kinds))
 
 
 _TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "lifecycle")
@@ -235,9 +232,8 @@ def _worded(fault: _Fault, value: Any) -> tuple[str, str]:
     """What is wrong with a value, and what to write instead. pydantic's text is never shown: it echoes the input."""
     facts = fault.facts
     if fault.type in ("literal_error", "enum"):
-        choices = _choices(fault)
-        hint = suggestion(value, choices) if isinstance(value, str) else ""
-        return f"must be {_expected(fault)}, not {_quoted(value)}", hint if hint.startswith("did") else ""
+        hint = did_you_mean(value, _choices(fault)) if isinstance(value, str) else ""
+        return f"must be {_expected(fault)}, not {_quoted(value)}", hint
     if fault.type in _EXPECTED or fault.type == "union":
         return f"must be {_expected(fault)}, not {_described(value)}", _how_to_write(fault, value)
     if fault.type in ("value_error", "assertion_error"):

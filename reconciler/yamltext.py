@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any, NamedTuple
 
 import yaml
 
 from reconciler.errors import Position, Problem
-from reconciler.files import shown
+from reconciler.wording import is_hidden, shown
 
 MAX_FILE_BYTES = 1 << 20  # libyaml needs seconds for a megabyte of brackets, so this cap is also the bound in time
 MAX_DOCUMENTS = 1_000
@@ -72,24 +70,6 @@ def read_yaml(file: str, data: bytes) -> Yaml:
     return Yaml(tuple(builder.documents), tuple(builder.problems), whole=True)
 
 
-def visible(text: str) -> bool:
-    """Whether a text holds only what a person can see, besides spaces, tabs and line ends.
-
-    Control, format, private, unassigned and surrogate characters are not visible; the two joiners that Persian and
-    emoji need pass.
-    """
-    return not any(_is_hidden(letter) for letter in set(text))
-
-
-def suggestion(word: str, choices: Iterable[str]) -> str:
-    """A hint: the choice that was probably meant, else all of them if they are few."""
-    known = sorted(choices)
-    near = get_close_matches(word[:100], known, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
-    return f"it may be {', '.join(known)}" if 0 < len(known) <= 12 else ""
-
-
 # Bytes to text ------------------------------------------------------------------------------------------------------
 
 
@@ -121,13 +101,9 @@ def _readable(file: str, data: bytes) -> tuple[str, list[Problem]]:
 
 def _hidden(file: str, text: str) -> Iterator[Problem]:
     """Every invisible character, and a carriage return without a line feed: only YAML would see a line end there."""
-    suspects = sorted(letter for letter in set(text) - {"\r"} if _is_hidden(letter))
+    suspects = sorted(letter for letter in set(text) - {"\r"} if is_hidden(letter))
     for found in re.finditer("|".join((*map(re.escape, suspects), "\r(?!\n)")), text):
         yield _hidden_problem(found[0], _place(file, text, found.start()))
-
-
-def _is_hidden(letter: str) -> bool:
-    return not letter.isprintable() and letter not in "\n\t\u200c\u200d" and unicodedata.category(letter) != "Zs"
 
 
 def _hidden_problem(letter: str, at: Position) -> Problem:
@@ -270,7 +246,7 @@ class _Builder:
     def _clean(self, value: str, event: Any) -> str | None:
         """The text, or None where it hides behind escapes what the file itself may not hold."""
         at = _position(self._file, event.start_mark)
-        hidden = sorted(letter for letter in set(value) if _is_hidden(letter))
+        hidden = sorted(letter for letter in set(value) if is_hidden(letter))
         self.problems += (_hidden_problem(letter, at) for letter in hidden)
         if _API_KEY.search(value):
             self.problems.append(_key_problem(at))

@@ -1,0 +1,252 @@
+"""Training data on disk to `Content`: which rows make up an upload, what they hash to, and what is wrong with them.
+
+Promises constant memory, and that the same files and seed give the same bytes for ever: nothing is written to disk, a
+share is cut anew whenever it is sent. It knows no kind and sends nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Literal
+
+from reconciler.archive import archive_findings
+from reconciler.catalogue import Limits
+from reconciler.errors import Position, Problem
+from reconciler.files import FileMissing, FileRefused, Tree
+from reconciler.resource import Content, Share, Source
+from reconciler.rows import MAX_LINE_BYTES, TOKEN, Findings, Row, read_rows, token_twentieths
+from reconciler.wording import did_you_mean, shown
+
+CHUNK_BYTES = 1 << 20
+MAX_DISTINCT = 1_000  # distinct rows are counted up to here, and only to explain an empty share
+
+_ARCHIVE = "sft-image"
+
+
+def describe(
+    tree: Tree, source: Source, limits: Limits, *, at: Position | None = None
+) -> tuple[tuple[Content, ...], tuple[Problem, ...]]:
+    """The uploads a source comes to, and every mistake in its files. `at` is where the author wrote the source.
+
+    Unsplit there is one upload a file. Split there are two over the union of all files in path order: each row goes
+    where its hash with the seed says, so that identical rows stay together and a new row moves no other. A file with a
+    mistake yields no upload.
+    """
+    survey = _Survey(tree, source, limits, at)
+    contents = survey.whole() if source.validation is None else survey.split(source.validation)
+    return tuple(contents), tuple(survey.problems)
+
+
+def stream(tree: Tree, content: Content) -> Iterator[bytes]:
+    """The bytes of an upload, in chunks. FileRefused if they are no longer those that were described.
+
+    The last chunk is held back until all are verified, so that a changed file never makes a complete upload.
+    """
+    md5, size, held = _md5(), 0, b""
+    for chunk in _share(tree, content, content.share) if content.share else _file(tree, content):
+        md5.update(chunk)
+        size += len(chunk)
+        if size > content.size:
+            break
+        if held:
+            yield held
+        held = chunk
+    if size != content.size or md5.hexdigest() != content.md5:
+        raise FileRefused(content.paths[0], "changed since the plan", hint="plan again")
+    yield held
+
+
+# Describing ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Survey:
+    """One reading of the files of a source, collecting what is wrong with them."""
+
+    tree: Tree
+    source: Source
+    limits: Limits
+    at: Position | None
+    problems: list[Problem] = field(default_factory=list)
+
+    def whole(self) -> Iterable[Content]:
+        describe_file = self._archive if self.source.format == _ARCHIVE else self._rows_of_one
+        return _named_apart([content for path in self._paths() if (content := describe_file(path))])
+
+    def split(self, validation: float) -> Iterable[Content]:
+        if self.source.format == _ARCHIVE:
+            self._add(
+                "an archive of images cannot be split", "leave split out, and give a second archive for validation"
+            )
+            return ()
+        paths = self._paths()
+        tallies = {part: _Tally() for part in _PARTS}
+        distinct: set[bytes] = set()
+        for path in paths:
+            for row in self._rows(path):
+                tallies[_part(row.body, validation, self.source.seed)].take(row.body + b"\n", row)
+                if len(distinct) < MAX_DISTINCT:
+                    distinct.add(hashlib.blake2b(row.body, digest_size=16).digest())
+        if self.problems or self._is_lopsided(tallies.values(), len(distinct), validation):
+            return ()
+        stem = PurePosixPath(paths[0]).stem
+        return [
+            tally.content(f"{stem}.{part}.jsonl", paths, Share(part, validation, self.source.seed))
+            for part, tally in tallies.items()
+        ]
+
+    def _is_lopsided(self, tallies: Iterable[_Tally], distinct: int, validation: float) -> bool:
+        """Whether a share is empty or too big to send, which is then a problem."""
+        sizes = [tally.size for tally in tallies]
+        rows = sum(tally.rows for tally in tallies)
+        if min(sizes) == 0:
+            about = f"{distinct:,} different" if distinct < MAX_DISTINCT else "different"
+            what = f"the split leaves a share empty: identical rows stay together, and {rows:,} rows hold {about} ones"
+            self._add(what, f"add data, or choose another validation than {validation:g} or another seed")
+        if max(sizes) > self.limits.file_bytes:
+            self._add(
+                f"a share has {max(sizes):,} bytes, and the limit is {self.limits.file_bytes:,}", "name fewer files"
+            )
+        return min(sizes) == 0 or max(sizes) > self.limits.file_bytes
+
+    def _rows_of_one(self, path: str) -> Content | None:
+        before, tally = len(self.problems), _Tally()
+        for row in self._rows(path):
+            tally.take(row.line, row)
+        return tally.content(PurePosixPath(path).name, (path,)) if len(self.problems) == before else None
+
+    def _rows(self, path: str) -> Iterator[Row]:
+        findings = Findings(self.tree.display(path))
+        try:
+            with self.tree.open(path, limit_bytes=self.limits.file_bytes) as file:
+                yield from read_rows(file, self.source.format, findings)
+        except FileRefused as error:
+            self._refused(error)
+        self.problems += findings.problems
+
+    def _archive(self, path: str) -> Content | None:
+        """An archive is uploaded as it is; its rows and pictures are looked through, not counted."""
+        md5, size = _md5(), 0
+        try:
+            with self.tree.open(path, limit_bytes=self.limits.file_bytes) as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    md5.update(chunk)
+                    size += len(chunk)
+                problems = archive_findings(file, self.tree.display(path))
+        except FileRefused as error:
+            self._refused(error)
+            return None
+        self.problems += problems
+        return None if problems else Content(PurePosixPath(path).name, (path,), size, md5.hexdigest())
+
+    def _paths(self) -> list[str]:
+        """The files that the patterns name, each once, in path order."""
+        found: set[str] = set()
+        for pattern in self.source.patterns:
+            found.update(self._matches(pattern))
+        return sorted(found)
+
+    def _matches(self, pattern: str) -> Sequence[str]:
+        suffix = ".zip" if self.source.format == _ARCHIVE else ".jsonl"
+        try:
+            paths = self.tree.glob(pattern) if {"*", "?"} & {*pattern} else (pattern,)
+        except FileRefused as error:
+            self._refused(error)
+            return ()
+        if not paths:
+            self._add(f"{shown(pattern)} names no file", _near(self.tree, pattern))
+        for path in paths:
+            if not path.endswith(suffix):
+                self._add(f"{shown(path)}: data of format {self.source.format} is a {suffix} file")
+        return [path for path in paths if path.endswith(suffix)]
+
+    def _refused(self, error: FileRefused) -> None:
+        hint = _near(self.tree, error.path) if isinstance(error, FileMissing) else error.hint
+        self._add(str(error), hint)
+
+    def _add(self, what: str, hint: str = "") -> None:
+        self.problems.append(Problem(what, self.at, hint))
+
+
+class _Tally:
+    """Runs over the bytes and rows of one upload."""
+
+    def __init__(self) -> None:
+        self.size = self.rows = self._twentieths = 0
+        self._md5 = _md5()
+
+    def take(self, line: bytes, row: Row) -> None:
+        self._md5.update(line)
+        self.size += len(line)
+        self.rows += 1
+        self._twentieths += token_twentieths(row.value) if row.value is not None else 0
+
+    def content(self, filename: str, paths: Sequence[str], share: Share | None = None) -> Content:
+        tokens = -(-self._twentieths // TOKEN)
+        return Content(filename, tuple(paths), self.size, self._md5.hexdigest(), self.rows, tokens, share)
+
+
+def _md5() -> hashlib._Hash:
+    return hashlib.md5(usedforsecurity=False)  # the service answers with md5, so contents are compared by it
+
+
+def _named_apart(contents: list[Content]) -> Iterator[Content]:
+    """Files of one base name are told apart by their whole paths."""
+    bases = Counter(content.filename for content in contents)
+    taken = {name for name, count in bases.items() if count == 1}
+    for content in contents:
+        name = content.filename
+        if bases[name] > 1:
+            name = content.paths[0].replace("/", "-")
+            while name in taken:
+                name = f"_{name}"
+            taken.add(name)
+        yield replace(content, filename=name)
+
+
+def _near(tree: Tree, path: str) -> str:
+    folder, slash, _ = path.rpartition("/")
+    try:
+        names = tree.glob(f"{folder}{slash}*")
+    except FileRefused:
+        return ""
+    return did_you_mean(path, names)
+
+
+# Splitting and sending ----------------------------------------------------------------------------------------------
+
+_PARTS: tuple[Literal["train"], Literal["validation"]] = ("train", "validation")
+
+
+def _part(body: bytes, validation: float, seed: int) -> Literal["train", "validation"]:
+    """The share of a row. Published behaviour: another hash would turn every split data set into a new one."""
+    digest = hashlib.blake2b(body, digest_size=8, key=str(seed).encode()).digest()
+    return "validation" if int.from_bytes(digest) < int(validation * 2**64) else "train"
+
+
+def _file(tree: Tree, content: Content) -> Iterator[bytes]:
+    with tree.open(content.paths[0], limit_bytes=_ANY_SIZE) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _share(tree: Tree, content: Content, share: Share) -> Iterator[bytes]:
+    gathered = bytearray()
+    for path in content.paths:
+        with tree.open(path, limit_bytes=_ANY_SIZE) as file:
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                body = line.rstrip(b"\r\n")
+                if _part(body, share.validation, share.seed) == share.part:
+                    gathered += body + b"\n"
+                if len(gathered) >= CHUNK_BYTES:
+                    yield bytes(gathered)
+                    gathered.clear()
+    if gathered:
+        yield bytes(gathered)
+
+
+_ANY_SIZE = 1 << 40  # what is read is compared with the description anyway

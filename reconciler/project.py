@@ -1,0 +1,227 @@
+"""The author's files as one value: manifests read, checked and ordered, data described, every mistake reported at once.
+
+Promises that a `Project` is sound as far as can be told offline, and that nothing outside its root was read. It sends
+nothing, writes nothing and knows no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError
+from pathlib import Path
+from typing import NamedTuple
+
+from reconciler import catalogue, graph
+from reconciler.catalogue import ProfileCatalogue
+from reconciler.data import describe
+from reconciler.errors import ManifestError, Position, Problem
+from reconciler.files import FileRefused, Tree, find_manifests
+from reconciler.kinds import KINDS
+from reconciler.kinds.stack import Stack
+from reconciler.manifest import Parsed, parse
+from reconciler.resource import Document, Finding, Inputs, Part, Resource, Spec, references
+from reconciler.wording import shown
+from reconciler.words import read_words
+from reconciler.yamltext import MAX_FILE_BYTES
+
+STDIN = "<stdin>"
+DEFAULT_NAME = "default"
+
+_WORDS = "words"  # the format of a source that is a list of hotwords, not rows of training data
+
+
+@dataclass(frozen=True)
+class Project:
+    """Everything the author declared. `documents` are in graph order, without the Stack; `parts` are by address.
+
+    `root` is as the user would type it; `stack` is None where no manifest declares one.
+    """
+
+    root: Path
+    stack: Document | None
+    name: str
+    profile: ProfileCatalogue
+    documents: tuple[Document, ...]
+    parts: Mapping[str, tuple[Part, ...]]
+    warnings: tuple[Problem, ...]
+
+
+def load(paths: Sequence[str], *, kinds: Mapping[str, type[Spec]] = KINDS, stdin: bytes | None = None) -> Project:
+    """The project that `-f` paths stand for, `-` being the bytes of standard input. ManifestError holds every mistake.
+
+    The root is the folder of the Stack, else the first path (of a file: its folder); every manifest must lie below it.
+    """
+    sources, problems = _sources(paths, stdin)
+    files = [_File(source, parse(source.display, source.data, kinds)) for source in sources]
+    root = _root(paths, files)
+    files = [file for file in files if file.source.location not in _word_files(root, files)]
+    declared = [document for file in files for document in file.parsed.documents]
+    stacks = [document for document in declared if isinstance(document.spec, Stack)]
+    documents = [document for document in declared if not isinstance(document.spec, Stack)]
+    broken = [lost for file in files for lost in file.parsed.broken]
+    problems += (problem for file in files for problem in file.parsed.problems)
+    problems += _layout_problems(root, files, stacks)
+    problems += graph.check(documents, broken={lost.name for lost in broken})
+    if not (declared or problems):
+        problems.append(Problem("no document in any of the manifests", None, "nothing is deleted because of that"))
+    assembly = _Assembly(Tree(root), _profile(stacks))
+    assembly.take(documents, blind=not stacks and any(lost.kind in ("", Stack.__name__) for lost in broken))
+    if problems or assembly.problems:
+        raise ManifestError([*problems, *assembly.problems])
+    return Project(
+        root=root,
+        stack=stacks[0] if stacks else None,
+        name=stacks[0].metadata.name if stacks else DEFAULT_NAME,
+        profile=assembly.profile,
+        documents=graph.ordered(documents),
+        parts=assembly.parts,
+        warnings=tuple(assembly.warnings),
+    )
+
+
+# Finding and reading ------------------------------------------------------------------------------------------------
+
+
+class _Source(NamedTuple):
+    """One manifest as it was read. `location` tells files apart, `display` is what the user would type."""
+
+    display: str
+    folder: Path
+    location: Path
+    data: bytes
+
+
+class _File(NamedTuple):
+    source: _Source
+    parsed: Parsed
+
+
+def _sources(paths: Sequence[str], stdin: bytes | None) -> tuple[list[_Source], list[Problem]]:
+    """Every manifest under the paths, each once, and what cannot be read."""
+    found: dict[Path, _Source] = {}
+    problems = []
+    for path in paths:
+        if path == "-":
+            here = Path()
+            found[here / STDIN] = _Source(STDIN, here, here / STDIN, stdin or b"")
+            continue
+        try:
+            manifests = find_manifests(path)
+        except FileRefused as error:
+            problems.append(Problem(str(error), None, error.hint))
+            continue
+        if not manifests:
+            problems.append(Problem(f"{shown(path)} holds no manifest", None, "an empty read deletes nothing"))
+        for tree, relative in manifests:
+            location = tree.root.resolve() / relative
+            try:
+                data = tree.read(relative, limit_bytes=MAX_FILE_BYTES)
+            except FileRefused as error:
+                problems.append(Problem(str(error), Position(tree.display(relative), 1, 1), error.hint))
+            else:
+                source = _Source(tree.display(relative), (tree.root / relative).parent, location, data)
+                found.setdefault(location, source)
+    return list(found.values()), problems
+
+
+def _root(paths: Sequence[str], files: Iterable[_File]) -> Path:
+    """The folder that holds the Stack, also one that has mistakes; without one the first path, or its folder."""
+    for file in files:
+        if any(isinstance(document.spec, Stack) for document in file.parsed.documents):
+            return file.source.folder
+    for file in files:
+        if any(lost.kind == Stack.__name__ for lost in file.parsed.broken):
+            return file.source.folder
+    first = Path("." if not paths or paths[0] == "-" else paths[0])
+    return first if first.is_dir() else first.parent
+
+
+def _word_files(root: Path, files: Iterable[_File]) -> set[Path]:
+    """The files that a document names as a list of words: data, although some of them are YAML."""
+    base = root.resolve()
+    return {
+        base / pattern
+        for file in files
+        for document in file.parsed.documents
+        if isinstance(document.spec, Resource) and (source := document.spec.source) and source.format == _WORDS
+        for pattern in source.patterns
+    }
+
+
+def _layout_problems(root: Path, files: Iterable[_File], stacks: Sequence[Document]) -> Iterator[Problem]:
+    base = root.resolve()
+    for file in files:
+        if not file.source.location.is_relative_to(base) and file.source.display != STDIN:
+            what = f"the file lies outside the project root {shown(str(root))}"
+            yield Problem(what, Position(file.source.display, 1, 1), "the root is the folder of the Stack")
+    for stack in stacks[1:]:
+        yield Problem(
+            "a second Stack", stack.position(), f"there is one at {stacks[0].position()}; give its folder alone"
+        )
+
+
+def _profile(stacks: Sequence[Document]) -> ProfileCatalogue:
+    spec = stacks[0].spec if stacks else Stack()
+    assert isinstance(spec, Stack)
+    return catalogue.load().for_profile(spec.profile)
+
+
+# Putting together ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Assembly:
+    """Documents and their files on the way to parts, with everything that is wrong with them."""
+
+    tree: Tree
+    profile: ProfileCatalogue
+    parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def take(self, documents: Sequence[Document], *, blind: bool) -> None:
+        """Checks every document; `blind` where the profile is unknown, so that only the files can be looked at."""
+        inputs = {id(document): self._inputs(document) for document in documents}
+        if blind:
+            return
+        for document in documents:
+            self._report(document, document.spec.check(self.profile))
+        for document in _in_order(documents):
+            self._make_parts(document, inputs[id(document)])
+
+    def _inputs(self, document: Document) -> Inputs | None:
+        """The files a document is made from, described; None where they have mistakes."""
+        source = document.spec.source if isinstance(document.spec, Resource) else None
+        if source is None:
+            return Inputs()
+        at = document.position("spec", *source.path)
+        if source.format == _WORDS:
+            words, problems = read_words(self.tree, source.patterns[0], at=at)
+            inputs = Inputs(words=words)
+        else:
+            contents, problems = describe(self.tree, source, self.profile.limits, at=at)
+            inputs = Inputs(files=contents)
+        self.problems += problems
+        return None if problems else inputs
+
+    def _make_parts(self, document: Document, inputs: Inputs | None) -> None:
+        """The parts of a document whose own files and references came through; any other waits for a correction."""
+        spec, needed = document.spec, {found.address for found in references(document.spec)}
+        if isinstance(spec, Resource) and inputs and needed <= self.parts.keys():
+            inputs = replace(inputs, parts={address: self.parts[address] for address in needed})
+            self._report(document, spec.fits(inputs, self.profile))
+            self.parts[document.address] = spec.parts(document, inputs)
+
+    def _report(self, document: Document, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            at = document.position("spec", *finding.path)
+            where = self.warnings if finding.warning else self.problems
+            where.append(Problem(f"{document.address}: {finding.what}", at, finding.hint))
+
+
+def _in_order(documents: Sequence[Document]) -> tuple[Document, ...]:
+    try:
+        return graph.ordered(documents)
+    except CycleError:  # it has been named; nothing can be put together before it is broken up
+        return ()
