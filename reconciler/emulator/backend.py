@@ -1,0 +1,282 @@
+"""The emulator's memory: one SQLite file, the uploaded bytes beside it, and one transaction per request.
+
+Several server processes may share a folder; each request takes the write lock, so what it sees is the whole truth of
+that moment. Emulated time is kept here too, and stands still while no server runs. It knows collections of JSON
+objects, a ledger and a clock; what the objects mean is for the modules that have routes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import secrets
+import sqlite3
+import string
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import IO
+
+from reconciler.emulator import clock
+from reconciler.emulator.catalogue import Catalogue, read
+from reconciler.emulator.clock import Clock
+from reconciler.emulator.fields import Json
+from reconciler.emulator.switches import Switches
+
+FORMAT = 1
+SCHEMA = """
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE clock (emulated_s REAL, monotonic_s REAL, speed REAL, seen_s REAL);
+CREATE TABLE draw (collection TEXT PRIMARY KEY, count INTEGER NOT NULL);
+CREATE TABLE ledger (seq INTEGER PRIMARY KEY AUTOINCREMENT, entry TEXT NOT NULL);
+CREATE TABLE object (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, collection TEXT NOT NULL, id TEXT NOT NULL, gone_at_s REAL,
+    body TEXT NOT NULL, UNIQUE (collection, id));
+CREATE INDEX object_gone ON object (gone_at_s) WHERE gone_at_s IS NOT NULL;
+CREATE TRIGGER ledger_is_append_only BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'append only'); END;
+CREATE TRIGGER ledger_is_kept BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'append only'); END;
+"""
+TOKEN_FILE = "control-token"
+TAIL_CHARACTERS = string.digits + string.ascii_lowercase
+
+
+class Backend:
+    """An open data folder. `transaction` is the only way to what is in it."""
+
+    def __init__(
+        self, data: Path, *, profile: str, speed: float, seed: int, switches: Mapping[str, object], wall_s: float
+    ) -> None:
+        """Opens or creates the folder (0700, its files 0600). `wall_s` is where emulated time begins, the first time.
+
+        Raises ValueError for an unknown switch and for a folder written in another format.
+        """
+        self.profile, self.seed = profile, seed
+        self.switches = Switches(profile, switches)
+        self.catalogue: Catalogue = read(profile)
+        self.uploads = data / "uploads"
+        self.closing = threading.Event()  # long answers end when it is set
+        self._lock = threading.Lock()
+        for folder in (data, self.uploads):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+        self._presence = _private(data / "servers.lock")
+        alone = _lock_alone(self._presence)
+        self._db = _open(data / "emulator.db")
+        if alone:
+            self._begin(data, speed=speed, wall_s=wall_s)
+        self._settle_in()
+
+    def _begin(self, data: Path, *, speed: float, wall_s: float) -> None:
+        """What only the first server of a folder does: create, let time go on, sweep what a crash left."""
+        if not self._db.execute("PRAGMA user_version").fetchone()[0]:
+            self._db.executescript(f"BEGIN; {SCHEMA}")
+            self._db.execute("INSERT INTO clock VALUES (?, ?, ?, ?)", (wall_s, time.monotonic(), speed, wall_s))
+            self._db.execute("INSERT INTO fact VALUES ('install_id', ?)", (uuid.uuid4().hex,))
+            self._db.execute(f"PRAGMA user_version = {FORMAT}")
+            self._db.execute("COMMIT")
+        _save(self._db, _load(self._db).resumed(time.monotonic(), speed=speed))
+        if not (data / TOKEN_FILE).exists():
+            with _private(data / TOKEN_FILE) as file:
+                file.write(secrets.token_hex(16))
+        known = {row[0] for row in self._db.execute("SELECT id FROM object WHERE collection = 'files'")}
+        for path in self.uploads.iterdir():
+            if path.name not in known:
+                path.unlink()
+
+    def _settle_in(self) -> None:
+        """From here on other servers may come."""
+        fcntl.flock(self._presence, fcntl.LOCK_SH)
+        found = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if found != FORMAT:
+            self.close()
+            raise ValueError(f"the emulator's data folder has format {found}, this version reads {FORMAT}")
+        (self.install_id,) = self._db.execute("SELECT value FROM fact WHERE name = 'install_id'").fetchone()
+        self._clock = _load(self._db)
+
+    def now_s(self) -> float:
+        """Emulated now, without asking the disk."""
+        return self._clock.now_s(time.monotonic())
+
+    @contextlib.contextmanager
+    def transaction(self, operation: str = "") -> Iterator[Transaction]:
+        """All or nothing, except time: what was seen in a refused request was seen all the same."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                tx = self._enter(operation)
+                try:
+                    yield tx
+                except BaseException:
+                    self._db.execute("ROLLBACK TO work")
+                    tx.after_commit.clear()
+                    raise
+            finally:
+                self._db.execute("COMMIT")
+            for step in tx.after_commit:
+                step()
+
+    def _enter(self, operation: str) -> Transaction:
+        clock_now = _load(self._db)
+        now_s = clock_now.now_s(time.monotonic())
+        self._clock = clock_now.seen(now_s)
+        _save(self._db, self._clock)
+        self._db.execute("DELETE FROM object WHERE gone_at_s <= ?", (now_s,))
+        self._db.execute("SAVEPOINT work")
+        return Transaction(self, self._db, operation, now_s)
+
+    def close(self) -> None:
+        self.closing.set()
+        with self._lock:
+            self._db.close()
+            self._presence.close()
+
+
+class Transaction:
+    """One request's view of everything, at one emulated moment."""
+
+    def __init__(self, backend: Backend, db: sqlite3.Connection, operation: str, now_s: float) -> None:
+        self.backend, self.operation, self.now_s = backend, operation, now_s
+        self.profile, self.switches, self.catalogue = backend.profile, backend.switches, backend.catalogue
+        self.after_commit: list[Callable[[], object]] = []
+        self._db = db
+
+    # Objects
+
+    def get(self, collection: str, id: str) -> Json | None:
+        row = self._db.execute("SELECT body FROM object WHERE collection = ? AND id = ?", (collection, id)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def page(self, collection: str, number: int, size: int, **equal: object) -> tuple[int, list[Json]]:
+        """How many there are, and one page of them, newest first; past the last page: none, and the same total."""
+        where, values = _where(collection, equal)
+        (total,) = self._db.execute(f"SELECT count(*) FROM object {where}", values).fetchone()
+        rows = self._db.execute(
+            f"SELECT body FROM object {where} ORDER BY seq DESC LIMIT ? OFFSET ?", (*values, size, (number - 1) * size)
+        )
+        return total, [json.loads(body) for (body,) in rows]
+
+    def all(self, collection: str, **equal: object) -> list[Json]:
+        """Oldest first."""
+        where, values = _where(collection, equal)
+        return [
+            json.loads(body) for (body,) in self._db.execute(f"SELECT body FROM object {where} ORDER BY seq", values)
+        ]
+
+    def count_and_sum(self, collection: str, member: str) -> tuple[int, int]:
+        """How many objects there are, and the sum of one number in them."""
+        where, values = _where(collection, {})
+        row: tuple[int, int] = self._db.execute(
+            f"SELECT count(*), coalesce(sum(json_extract(body, '$.{member}')), 0) FROM object {where}", values
+        ).fetchone()
+        return row
+
+    def insert(self, collection: str, id: str, body: Json) -> None:
+        self._db.execute("INSERT INTO object (collection, id, body) VALUES (?, ?, ?)", (collection, id, _dump(body)))
+
+    def replace(self, collection: str, id: str, body: Json) -> None:
+        self._db.execute("UPDATE object SET body = ? WHERE collection = ? AND id = ?", (_dump(body), collection, id))
+
+    def remove(self, collection: str, id: str, *, at_s: float | None = None) -> None:
+        """At once, or at an emulated time to come."""
+        gone_at_s = self.now_s if at_s is None else at_s
+        self._db.execute("UPDATE object SET gone_at_s = ? WHERE collection = ? AND id = ?", (gone_at_s, collection, id))
+        self._db.execute("DELETE FROM object WHERE gone_at_s <= ?", (self.now_s,))
+
+    def draw(self, collection: str) -> random.Random:
+        """Chance for the next object of a collection: the same for the same seed and sequence of objects."""
+        (count,) = self._db.execute(
+            "INSERT INTO draw VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count", (collection,)
+        ).fetchone()
+        return random.Random(f"{self.backend.seed}/{collection}/{count}")
+
+    def fresh_tail(self, chance: random.Random, collection: str, prefix: str) -> str:
+        """Four characters that end no id of the collection yet, as the service ends the ids of jobs (contract §2.3)."""
+        while True:
+            tail = "".join(chance.choices(TAIL_CHARACTERS, k=4))
+            if self.get(collection, prefix + tail) is None:
+                return tail
+
+    # The ledger
+
+    def record(self, id: str, *, price_cny: Decimal | None = Decimal(0), unit: str = "once", **facts: object) -> None:
+        """Appends what this request commits under its operation; None is a price nobody knows, 0 is free."""
+        entry = {
+            "at": clock.spaced(self.now_s),
+            "operation": self.operation,
+            "id": id,
+            "price_cny": None if price_cny is None else float(price_cny),
+            "unit": unit,
+            **facts,
+        }
+        self._db.execute("INSERT INTO ledger (entry) VALUES (?)", (_dump(entry),))
+
+    def ledger(self) -> list[Json]:
+        rows = self._db.execute("SELECT seq, entry FROM ledger ORDER BY seq")
+        return [{"seq": seq, **json.loads(entry)} for seq, entry in rows]
+
+    # The world
+
+    @property
+    def read_only(self) -> bool:
+        return self._db.execute("SELECT 1 FROM fact WHERE name = 'read_only'").fetchone() is not None
+
+    def set_read_only(self, on: bool) -> None:
+        self._db.execute("DELETE FROM fact WHERE name = 'read_only'")
+        if on:
+            self._db.execute("INSERT INTO fact VALUES ('read_only', 'on')")
+
+    @property
+    def speed(self) -> float:
+        return _load(self._db).speed
+
+    def advance(self, by_s: float) -> None:
+        """Emulated time jumps ahead; from the next request on everybody sees it."""
+        _save(self._db, _load(self._db).advanced(by_s))
+
+
+def _private(path: Path) -> IO[str]:
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+")
+
+
+def _lock_alone(presence: IO[str]) -> bool:
+    """Every server holds a shared lock. Who gets the exclusive one is the first, and keeps it until all is set up."""
+    try:
+        fcntl.flock(presence, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(presence, fcntl.LOCK_SH)
+        return False
+    return True
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    _private(path).close()
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
+    db.execute("PRAGMA journal_mode = DELETE")
+    db.execute("PRAGMA synchronous = OFF")  # survives a killed process; losing power may lose an emulator
+    return db
+
+
+def _load(db: sqlite3.Connection) -> Clock:
+    return Clock(*db.execute("SELECT emulated_s, monotonic_s, speed, seen_s FROM clock").fetchone())
+
+
+def _save(db: sqlite3.Connection, clock_now: Clock) -> None:
+    db.execute(
+        "UPDATE clock SET emulated_s = ?, monotonic_s = ?, speed = ?, seen_s = ?",
+        (clock_now.emulated_s, clock_now.monotonic_s, clock_now.speed, clock_now.seen_s),
+    )
+
+
+def _where(collection: str, equal: Mapping[str, object]) -> tuple[str, tuple[object, ...]]:
+    terms = "".join(f" AND json_extract(body, '$.{member}') = ?" for member in equal)
+    return f"WHERE collection = ?{terms}", (collection, *equal.values())
+
+
+def _dump(body: Json) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
