@@ -31,6 +31,7 @@ from reconciler.state import Event, Gone, Intent, IntentPhase, Role, State, cano
 from reconciler.store import SqliteStore
 
 PROBE_GRACE_S = 90.0  # for about a minute after RUNNING a call may still answer "no such model" (contract §3.4)
+REST_S_MAX = 10.0  # how long a heartbeat, or a request to stop, may go unnoticed by a `sleep` that nothing wakes
 NOT_YET_S = 120.0  # a read by id just after a creation may say 404: not yet, rather than gone
 
 
@@ -491,7 +492,7 @@ class _Apply:
     def rest(self) -> None:
         """Until something is answered or due."""
         dues = [self.paces[self.progress[op_id].operation.collection].due for op_id in self.waiting]
-        pause = min([0.2 if self.terms.watch else 1.0, *(max(0.0, due - self.clock()) for due in dues)])
+        pause = min([REST_S_MAX, *(max(0.0, due - self.clock()) for due in dues)])
         if self.flights:
             wait(self.flights, timeout=pause or 0.01, return_when=FIRST_COMPLETED)
         elif self.waiting and pause:

@@ -100,6 +100,7 @@ def apply(
     noticed: Callable[[Finding], None] = lambda finding: None,
     stopped: Callable[[], bool] = lambda: False,
     lock_timeout_s: float = 0,
+    clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Applied:
     """Recover what an earlier run left open, plan, ask, and do it: once.
@@ -126,6 +127,7 @@ def apply(
             terms=replace(terms, hurry=session.hurry),
             report=report,
             stopped=stopped,
+            clock=clock,
             sleep=sleep,
         )
         if any(one.stage is Stage.UNKNOWN for one in progress):

@@ -1,0 +1,156 @@
+"""A user at a desk: a project folder, an emulator on the wire, and the engine's verbs. Time is a number that we move."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import httpx
+import yaml
+
+from reconciler import engine
+from reconciler.api import Key
+from reconciler.apply import Progress, Terms
+from reconciler.emulator.server import control_token, serve
+from reconciler.engine import Applied, Session, Snapshot
+from reconciler.plan import Choices, Plan
+from reconciler.project import Project, load
+from reconciler.resource import API_VERSION
+
+KEY = "sk-test"
+
+
+@dataclass
+class Clock:
+    """Seconds that pass only when somebody sleeps; the emulator's time passes with them."""
+
+    emulator: Emulator
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.emulator.control("clock", {"advance_s": seconds})
+
+
+WIRE = httpx.Client(trust_env=False, verify=False)
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """The far side of the wire."""
+
+    origin: str
+    token: str
+
+    def control(self, what: str, body: Mapping[str, Any]) -> None:
+        headers = {"X-Emulator-Control": self.token}
+        WIRE.post(f"{self.origin}/_emulator/{what}", json=dict(body), headers=headers).raise_for_status()
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """What the service committed, oldest first."""
+        return list(WIRE.get(f"{self.origin}/_emulator/ledger").raise_for_status().json()["entries"])
+
+    def operations(self) -> list[str]:
+        return [entry["operation"] for entry in self.ledger()]
+
+    def call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """One request as somebody else would send it, behind the tool's back."""
+        headers = {"Authorization": f"Bearer {KEY}"}
+        response = WIRE.request(method, f"{self.origin}/api/v1{path}", json=body, headers=headers)
+        return dict(response.raise_for_status().json())
+
+
+@contextmanager
+def emulator(data: Path, **options: Any) -> Iterator[Emulator]:
+    """An emulator whose clock moves only when a test says so."""
+    with serve(data, **{"speed": 0.0, **options}) as origin:
+        yield Emulator(origin, control_token(data))
+
+
+@dataclass
+class Desk:
+    """One project folder and the commands its user gives."""
+
+    root: Path
+    emulator: Emulator
+    clock: Clock = field(init=False)
+    told: list[Progress] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.emulator)
+
+    def write(self, name: str, text: str) -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(text).lstrip("\n"), encoding="utf-8")
+
+    def declare(self, *documents: Mapping[str, Any], profile: str = "2026") -> None:
+        """One manifest with a Stack and these documents, in this order."""
+        stack = document("Stack", "desk", {"endpoint": "emulator", "profile": profile})
+        everything = [stack, *documents]
+        self.write("stack.yaml", yaml.safe_dump_all(everything, allow_unicode=True, sort_keys=False))
+
+    def rows(self, name: str, texts: Sequence[str], kind: str = "sft") -> None:
+        """A file of training rows, one for each text."""
+        shapes = {"sft": sft, "dpo": dpo, "cpt": lambda text: {"text": text}}
+        self.write(name, "".join(json.dumps(shapes[kind](text), ensure_ascii=False) + "\n" for text in texts))
+
+    def project(self) -> Project:
+        return load([str(self.root)])
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        with engine.session(self.project(), self.emulator.origin, Key(KEY)) as opened:
+            yield opened
+
+    def plan(self, **choices: Any) -> Plan:
+        return self.snapshot(**choices).plan
+
+    def snapshot(self, **choices: Any) -> Snapshot:
+        with self.session() as opened:
+            return engine.plan(opened, Choices(**choices))
+
+    def apply(self, terms: Terms | None = None, **choices: Any) -> Applied:
+        with self.session() as opened:
+            return engine.apply(
+                opened,
+                Choices(**choices),
+                terms or Terms(),
+                approve=lambda snapshot: True,
+                report=self.told.append,
+                clock=self.clock,
+                sleep=self.clock.sleep,
+            )
+
+
+def document(kind: str, name: str, spec: Mapping[str, Any], **lifecycle: Any) -> dict[str, Any]:
+    """A manifest document as plain data."""
+    body = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": dict(spec)}
+    return body | ({"lifecycle": lifecycle} if lifecycle else {})
+
+
+def sft(text: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": f"About {text}."}]}
+
+
+def dpo(text: str) -> dict[str, Any]:
+    answer = {"role": "assistant", "content": f"About {text}."}
+    other = {"role": "assistant", "content": f"Nothing about {text}."}
+    return {"messages": [{"role": "user", "content": text}], "chosen": answer, "rejected": other}
+
+
+def texts(count: int, start: int = 0) -> list[str]:
+    return [f"question {number}" for number in range(start, start + count)]
+
+
+def lines(plan: Plan) -> list[str]:
+    """A plan as short lines, for comparison: glyph, verb and slot."""
+    return [f"{op.action} {op.verb} {op.slot}" for op in plan.operations]
