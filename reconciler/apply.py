@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from reconciler.api import Api, Reply
@@ -50,7 +50,7 @@ class Stage(StrEnum):
 
 
 ENDED = frozenset({Stage.DONE, Stage.FAILED, Stage.SKIPPED, Stage.DETACHED, Stage.UNKNOWN, Stage.BLOCKED})
-CODES = {Stage.FAILED: 5, Stage.DETACHED: 6, Stage.UNKNOWN: 7}
+_MAKING = frozenset({Verb.CREATE, Verb.UPDATE})
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Progress:
 class Terms:
     """How an apply behaves: what to wait for, how long, how many requests at once, how much faster the service runs."""
 
-    wait: str = "ready"  # none | created | ready
+    wait: Literal["none", "created", "ready"] = "ready"  # created: whatever is to be made has been asked for
     timeout_s: float | None = None
     parallelism: int = 8
     hurry: float = 1.0
@@ -96,8 +96,8 @@ def run(
 ) -> tuple[Progress, ...]:
     """Carry out the plan's operations and say how each ended.
 
-    Everything accepted by the service is recorded before this returns, whatever else happens. Raises StateError when the
-    record cannot be kept: then nothing further was sent.
+    Everything accepted by the service is recorded before this returns, whatever else happens. Raises StateError when
+    the record cannot be kept: then nothing further was sent.
     """
     apply = _Apply(plan, world, store, epoch, api, collections, terms, report, clock, sleep)
     with ThreadPoolExecutor(terms.parallelism, thread_name_prefix="send") as pool:
@@ -159,14 +159,15 @@ class _Apply:
     # The loop's questions ---------------------------------------------------------------------------------------
 
     def finished(self) -> bool:
-        busy = {Stage.SENDING} if self.terms.wait == "none" else {Stage.SENDING, Stage.WAITING}
-        stages = [progress.stage for progress in self.progress.values()]
-        if self.terms.wait == "created" and not any(s in (Stage.TODO, Stage.SENDING) for s in stages):
-            busy = {Stage.SENDING}
-        over = not any(stage in busy for stage in stages) and not self._ready()
-        if over:
-            self.detach()
-        return over
+        """Whether nothing is left that this run has to see; what still waits then goes on without us."""
+        if self.flights or self._ready():
+            return False
+        to_make = any(p.stage is Stage.TODO and p.operation.verb in _MAKING for p in self.progress.values())
+        patient = {"none": False, "created": to_make, "ready": True}[self.terms.wait]
+        if self.waiting and patient:
+            return False
+        self.detach()
+        return True
 
     def out_of_time(self) -> bool:
         return self.terms.timeout_s is not None and self.clock() - self.began > self.terms.timeout_s
@@ -358,7 +359,8 @@ class _Apply:
             for op, one in ours:
                 self._still(op, one, one.status, f"not visible: {error}")
             return False
-        return any([self._judge(pool, op, one, seen.get(one.remote_id)) for op, one in ours])
+        moved = [self._judge(pool, op, one, seen.get(one.remote_id)) for op, one in ours]
+        return any(moved)
 
     def _judge(self, pool: ThreadPoolExecutor, op: Operation, one: _Wait, observed: Observed | None) -> bool:
         """What one look says about one waiting operation; whether anything moved."""

@@ -73,7 +73,7 @@ def _field(name: str, before: Any, after: Any, *, closed: bool, at: Position | N
 
 
 def _scoped(before: Any, after: Any, closed: bool) -> Any:
-    """`before` without what the author did not write; a closed mapping is the author's as a whole, its entries are not."""
+    """`before` without what the author did not write; a closed mapping is the author's as a whole, an entry is not."""
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return before
     names = before if closed else after

@@ -105,8 +105,8 @@ def apply(
 ) -> Applied:
     """Recover what an earlier run left open, plan, ask, and do it: once.
 
-    A creation whose answer was lost is looked for before this returns. Raises ReconcilerError for what stops everything;
-    the failure of one operation is an outcome, not an error.
+    A creation whose answer was lost is looked for before this returns. Raises ReconcilerError for what stops
+    everything; the failure of one operation is an outcome, not an error.
     """
     with session.store.lease(wait_s=lock_timeout_s, sleep=sleep) as epoch:
         seek = partial(recover, session.store, epoch, session.api, session.collections, sleep)

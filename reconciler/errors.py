@@ -114,7 +114,7 @@ class StateCorrupt(StateError):
 class ApiError(ReconcilerError):
     """The service, or the way to it, did not do what was asked.
 
-    `status` is 0 where there was no answer; `code` and `request_id` are the service's own words, cleaned by the printer.
+    `status` is 0 where there was no answer; `code` and `request_id` are the service's own words, cleaned when printed.
     """
 
     retryable = False

@@ -362,7 +362,7 @@ class _Draft:
         price = self.collections[row.collection].price(row.last_applied, base=row.base)
         if row.role is Role.NEXT and row.failure and price.hour:
             hint += f"; {row.id} keeps running and costs {price.hour} CNY/h"
-        self._block(document, part, why, hint)
+        self._block(document, part, why, hint, code=5)
 
     def _block(
         self, document: Document, part: Part, why: str, hint: str, reasons: tuple[Change, ...] = (), *, code: int = 3

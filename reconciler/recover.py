@@ -1,7 +1,7 @@
 """Finds out what became of a creation whose answer never came: looks for its effect, adopts it, or proves it absent.
 
-Reads only, then one conditional transaction, so that dying here costs nothing. What cannot be decided stays open, and an
-open creation keeps its slot from being created again.
+Reads only, then one conditional transaction, so that dying here costs nothing. What cannot be decided stays open, and
+an open creation keeps its slot from being created again.
 """
 
 from __future__ import annotations

@@ -330,7 +330,7 @@ class Resource(Spec):
         return "Auto"
 
     def fits(self, inputs: Inputs, profile: ProfileCatalogue) -> Iterator[Finding]:
-        """What is wrong with the files and documents this one is made from, once they are known. Yields every finding."""
+        """What is wrong with the files and documents this one is made from. Yields every finding."""
         yield from ()
 
     def parts(self, document: Document, inputs: Inputs) -> tuple[Part, ...]:
@@ -422,7 +422,7 @@ class Collection:
     slow: ClassVar[bool] = False  # creation takes minutes to hours: what waits for it is a later stage of a plan
     poll_s: ClassVar[tuple[float, float]] = (1.0, 30.0)  # first and longest pause between two list passes
     verified: ClassVar[frozenset[str]] = frozenset()  # fields that must read back as sent before the object is used
-    keeps_records: ClassVar[bool] = False  # True: the service may refuse to delete what is finished, and that is no fault
+    keeps_records: ClassVar[bool] = False  # True: the service may refuse to delete what is finished
     gone: ClassVar[frozenset[str]] = frozenset()  # statuses that mean the object is no more
 
     def __init__(self, profile: ProfileCatalogue) -> None:

@@ -1,7 +1,7 @@
 """What we own and what we last applied, as values, with the rules that hold between them.
 
-Nothing here touches a disk: `store.py` keeps a State, `recover.py` and `apply.py` produce the rows that change it. No row
-holds a key, a signed link or a line of training data.
+Nothing here touches a disk: `store.py` keeps a State, `recover.py` and `apply.py` produce the rows that change it. No
+row holds a key, a signed link or a line of training data.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ Event = Owned | Intent | Gone
 
 @dataclass(frozen=True)
 class Stamp:
-    """Whose state this is. Endpoint is a host, or `emulator:<install id>`; a mismatch refuses before anything is read."""
+    """Whose state this is. Endpoint is a host, or `emulator:<install id>`; a mismatch refuses before all else."""
 
     endpoint: str
     workspace: str

@@ -39,7 +39,7 @@ class SqliteStore:
     def load(self) -> State:
         """What is recorded; an empty State where there is no file yet. Writes nothing.
 
-        Raises StateMismatch when the file belongs to another endpoint, workspace or stack; StateCorrupt when it is none.
+        Raises StateMismatch when it belongs to another endpoint, workspace or stack; StateCorrupt when it is no state.
         """
         if not self.path.exists():
             return State(self.stamp)

@@ -1,4 +1,4 @@
-"""A user at a desk: a project folder, an emulator on the wire, and the engine's verbs. Time is a number that we move."""
+"""A user at a desk: a project folder, an emulator on the wire, and the engine's verbs. Time is a number."""
 
 from __future__ import annotations
 

@@ -57,8 +57,8 @@ class Edit:
         return f"{self.kind}.{self.field}"
 
 
-MU = {"plan": "mu", "deploySpec": "MU1", "capacity": 4}
 PTU = {"plan": "ptu", "ptuCapacity": {"inputTpm": 10000, "outputTpm": 1000}}
+MORE_PTU = {"plan": "ptu", "ptuCapacity": {"inputTpm": 20000, "outputTpm": 2000}}
 EDITS = (
     Edit("Dataset", "source", {}, {"source": "data/e.jsonl"}, Action.CREATE),
     Edit("Dataset", "format", {"format": "sft"}, {"format": "cpt"}, None),
@@ -74,7 +74,7 @@ EDITS = (
     Edit("Deployment", "plan", {}, {"plan": "lora"}, Action.SWAP),
     Edit("Deployment", "deploySpec", {}, {"deploySpec": "MU2", "capacity": 8}, Action.SWAP),
     Edit("Deployment", "capacity", {}, {"capacity": 8}, Action.UPDATE),
-    Edit("Deployment", "ptuCapacity", PTU, {**PTU, "ptuCapacity": {"inputTpm": 20000, "outputTpm": 2000}}, Action.UPDATE),
+    Edit("Deployment", "ptuCapacity", PTU, MORE_PTU, Action.UPDATE),
     Edit("Deployment", "suffix", {"suffix": "one"}, {"suffix": "two"}, Action.SWAP),
     Edit("Deployment", "enableThinking", {"enableThinking": True}, {"enableThinking": False}, Action.SWAP),
     Edit("Deployment", "maxContextLength", {"maxContextLength": 4096}, {"maxContextLength": 8192}, Action.SWAP),
@@ -113,10 +113,13 @@ def test_every_field_has_its_edit() -> None:
 
 @pytest.mark.parametrize("edit", EDITS, ids=str)
 def test_a_change_means_what_its_mark_says_and_is_gone_after_apply(desk: Desk, edit: Edit) -> None:
-    """Immutable: replaced. Mutable: updated. Local: nothing at all. And whatever it was, applied it is no difference."""
+    """Immutable: replaced. Mutable: updated. Local: nothing at all. Applied, it is no difference any more."""
     data(desk)
     if edit.field == "format":
-        desk.write("data/d.jsonl", '{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}],"text":"t"}\n' * 10)
+        desk.write(
+            "data/d.jsonl",
+            '{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}],"text":"t"}\n' * 10,
+        )
         desk.declare(dataset(**edit.before))
         desk.apply()
         desk.declare(dataset(**edit.after))
@@ -145,7 +148,9 @@ STACKS: Mapping[str, tuple[str, tuple[dict[str, Any], ...]]] = {
     "chain": ("2026", CHAIN),
     "split": ("2026", (SPLIT, job())),
     "dpo": ("2026", (dataset("q", format="dpo"), job(trainingType="dpo_lora", training=["q"]))),
-    "cpt": ("2026", (dataset("c", format="cpt"), job(model="qwen3-4b-instruct-2507", trainingType="cpt", training=["c"]))),
+    "cpt": ("2026", (
+        dataset("c", format="cpt"), job(model="qwen3-4b-instruct-2507", trainingType="cpt", training=["c"]),
+    )),
     "tuned again": ("2026", (dataset(), job(), job("k", model={"fineTuneJob": "j"}))),
     "lora": ("2026", (dataset(), job(), document("Deployment", "l", {"model": {"fineTuneJob": "j"}, "plan": "lora"}))),
     "ptu": ("2026", (document("Deployment", "t", {"model": "qwen3-8b", **PTU}),)),

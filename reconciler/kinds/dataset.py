@@ -36,7 +36,7 @@ from reconciler.resource import (
 
 
 class Files(Collection):
-    """`/files`: the native endpoint, which alone keeps a description and answers with md5 and size (contract §1.1, §1.2)."""
+    """`/files`: the native endpoint, which alone keeps a description and answers with md5 (contract §1.1, §1.2)."""
 
     name: ClassVar[str] = "files"
     verified = frozenset({"source"})

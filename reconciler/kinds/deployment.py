@@ -72,7 +72,7 @@ class Deployments(Collection):
         return {"deployed_model": remote_id, **(dig(reply, "output") or {})}
 
     def parse(self, item: Json) -> Observed:
-        """`deploy_spec` comes back as `model_unit_spec`; name and suffix do not come back; plan only sometimes (§9.3)."""
+        """`deploy_spec` comes back as `model_unit_spec`; name and suffix not at all; plan only sometimes (§9.3)."""
         limits = said(rpm=whole(item.get("rpm_limit")), tpm=whole(item.get("tpm_limit")))
         capacity, ready = whole(item.get("capacity")), whole(item.get("ready_capacity"))
         remote_id, status = text(item.get("deployed_model")), text(item.get("status"))
@@ -149,7 +149,7 @@ class Deployments(Collection):
         return Request("deployments.delete", "DELETE", path, effect=Effect.REPEATABLE)
 
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
-        """The suffix is the tail of the id, whether ours or the author's own; the author's may be somebody else's too."""
+        """The suffix is the tail of the id. The author's own may be somebody else's too, so it is a weak sign."""
         own = part_fields.get("suffix")
         if own:
             same = seen.id.endswith(f"-{own}") and seen.fields.get("model") == part_fields.get("model")

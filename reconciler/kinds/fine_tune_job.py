@@ -378,7 +378,7 @@ def _by_file(file_id: str | Known) -> dict[str, str | Known]:
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The service returns numbers in another spelling than they were sent in: "1.6e-5" comes back as 0.000016 (§2.3)."""
+    """The service may spell a number otherwise than it was sent: "1.6e-5" comes back as 0.000016 (§2.3)."""
     return {name: _number(value) for name, value in values.items()}
 
 

@@ -1,4 +1,4 @@
-"""HotwordTable: words with weights for speech recognition. The target model decides which of two APIs holds it (§4, §5)."""
+"""HotwordTable: words with weights for speech recognition. The target model decides the API (contract §4, §5)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Vocabularies(Collection):
         return self._call("delete", effect=Effect.REPEATABLE, vocabulary_id=remote_id)
 
     def stale(self, seen: Observed, recorded: Mapping[str, Any]) -> bool:
-        """The words are read again where the table's time moved, or where we last read in the second of its last change."""
+        """Read again where the table's time moved, or where we last read it in the second of its last change."""
         modified = seen.outputs.get("modified")
         return modified != recorded.get("modified") or str(recorded.get("read", "")) <= str(modified)
 

@@ -1,0 +1,294 @@
+"""Carrying out a plan against a service on the wire: what is sent, in which order, what is left after a failure."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reconciler.apply import Stage, Terms
+from reconciler.resource import Action
+from reconciler.state import IntentPhase, Role, intent_from, owned_from
+from tests.desk import Desk, document, lines, texts
+from tests.lossy import lossy
+
+HYPER = {"n_epochs": 1, "batch_size": 8, "max_length": 2048}
+DATASET = document("Dataset", "d", {"source": "data/d.jsonl", "format": "sft"})
+WORDS = document("HotwordTable", "w", {"targetModel": "paraformer-v2", "words": [{"text": "热词", "weight": 4}]})
+
+
+def job(name: str = "j", **spec: Any) -> dict[str, Any]:
+    plain = {"model": "qwen3-8b", "trainingType": "efficient_sft", "training": ["d"], "hyperParameters": HYPER}
+    return document("FineTuneJob", name, {**plain, **spec})
+
+
+def deployment(**spec: Any) -> dict[str, Any]:
+    plain = {"model": {"fineTuneJob": "j"}, "plan": "mu", "deploySpec": "MU1", "capacity": 4}
+    return document("Deployment", "p", {**plain, **spec})
+
+
+@pytest.fixture
+def running(desk: Desk) -> Desk:
+    """A desk whose data, job and deployment are applied."""
+    desk.rows("data/d.jsonl", texts(40))
+    desk.declare(DATASET, job(), deployment())
+    desk.apply()
+    return desk
+
+
+def stages(desk: Desk, **choices: Any) -> dict[str, Stage]:
+    return {p.operation.id: p.stage for p in desk.apply(**choices).progress}
+
+
+def owned(desk: Desk) -> list[tuple[str, str]]:
+    """Role and collection of every recorded object."""
+    with sqlite3.connect(desk.root / ".reconciler/state.db") as db:
+        rows = [owned_from(body) for (body,) in db.execute("select body from owned")]
+    return sorted((row.role.value, row.collection) for row in rows)
+
+
+def intents(desk: Desk) -> list[tuple[str, IntentPhase]]:
+    with sqlite3.connect(desk.root / ".reconciler/state.db") as db:
+        rows = [intent_from(body) for (body,) in db.execute("select body from intents")]
+    return [(row.collection, row.phase) for row in rows]
+
+
+def test_new_data_is_uploaded_trained_and_swapped_in_before_the_old_goes(running: Desk) -> None:
+    """One apply: upload, paid run, new side up, old side down, and the old upload last, when nothing uses it."""
+    before = len(running.emulator.ledger())
+    running.rows("data/d.jsonl", texts(50))
+    assert lines(running.plan()) == [
+        "+ create Dataset/d:data/d.jsonl",
+        "> create FineTuneJob/j",
+        "± create Deployment/p",
+        "± delete Deployment/p",
+        "- delete Dataset/d:data/d.jsonl",
+    ]
+    running.apply()
+    operations = running.emulator.operations()[before:]
+    assert sorted(operations) == sorted(
+        ["files.create", "jobs.create", "deployments.create", "deployments.delete", "files.delete"]
+    )
+    assert operations.index("deployments.create") < operations.index("deployments.delete")
+    assert operations.index("jobs.create") < operations.index("files.delete")
+    assert lines(running.plan()) == []
+    assert owned(running) == [
+        ("current", "deployments"), ("current", "files"), ("current", "jobs"), ("retired", "jobs"),
+    ]  # fmt: skip
+
+
+def test_a_rerun_without_consent_leaves_everything_that_runs(running: Desk) -> None:
+    """`--auto-approve` never buys a run again under `retrain: Manual`: the upload is new, the rest stays as it is."""
+    running.rows("data/d.jsonl", texts(50))
+    applied = running.apply(unattended=True)
+    blocked = [p for p in applied.progress if p.stage is Stage.BLOCKED]
+    assert [(p.operation.slot.address, p.code) for p in blocked] == [("FineTuneJob/j", 3)]
+    assert "--allow retrain=FineTuneJob/j" in blocked[0].operation.hint
+    assert running.emulator.operations().count("jobs.create") == 1
+    assert lines(running.plan(unattended=True)) == ["! nothing FineTuneJob/j"], "the old upload is still the run's"
+    running.apply(unattended=True, allow=frozenset({("retrain", "FineTuneJob/j")}))
+    assert running.emulator.operations().count("jobs.create") == 2
+    assert lines(running.plan(unattended=True)) == []
+
+
+def test_retrain_never_is_said_and_is_no_change(running: Desk) -> None:
+    running.declare(DATASET, job(retrain="Never"), deployment())
+    running.rows("data/d.jsonl", texts(50))
+    running.apply()
+    plan = running.plan()
+    assert lines(plan) == []
+    assert [note.about for note in plan.notes] == ["FineTuneJob/j"]
+
+
+def test_a_failed_smoke_keeps_the_old_side_and_is_not_repaired_by_buying(running: Desk) -> None:
+    wanted = [{"prompt": "hello", "expect": {"contains": "no such answer"}}]
+    running.declare(DATASET, job(), deployment(model="qwen3-8b", smoke=wanted))
+    applied = running.apply()
+    failed = {p.operation.id: p.detail for p in applied.progress if p.stage is Stage.FAILED}
+    assert "does not contain" in failed["create Deployment/p"]
+    assert "deployments.delete" not in running.emulator.operations()
+    assert ("current", "deployments") in owned(running)
+    assert ("next", "deployments") in owned(running)
+    plan = running.plan()
+    assert [(op.action, op.code) for op in plan.operations] == [(Action.BLOCKED, 5)]
+    assert "keeps running and costs 216" in plan.operations[0].hint
+    made = running.emulator.operations().count("deployments.create")
+    running.apply()
+    assert running.emulator.operations().count("deployments.create") == made, "unchanged, so not tried again"
+    running.declare(DATASET, job(), deployment(model="qwen3-8b", smoke=[{"prompt": "hello"}]))
+    running.apply(replace=frozenset({"Deployment/p"}))
+    assert lines(running.plan()) == []
+    assert owned(running).count(("current", "deployments")) == 1
+    assert running.emulator.operations().count("deployments.delete") == 2, "the failed side and the old side are gone"
+
+
+def test_a_failed_run_stops_its_branch_and_no_other(desk: Desk) -> None:
+    """Two jobs, one of a type its model lacks on the service: its deployment waits, the rest is done."""
+    desk.rows("data/d.jsonl", texts(40))
+    desk.write("data/few.jsonl", "")
+    desk.rows("data/few.jsonl", texts(9))
+    desk.declare(DATASET, job(), deployment(), WORDS)
+    (desk.root / "data/d.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n' * 9
+    )
+    desk.declare(DATASET, job(hyperParameters={**HYPER, "max_length": 500}), deployment(), WORDS)
+    long = "word " * 4000
+    desk.rows("data/d.jsonl", [f"{long}{n}" for n in range(9)])
+    outcome = stages(desk)
+    assert outcome["create FineTuneJob/j"] is Stage.FAILED
+    assert outcome["create Deployment/p"] is Stage.SKIPPED
+    assert outcome["create HotwordTable/w"] is Stage.DONE
+    plan = desk.plan()
+    assert [(op.action, op.slot.address) for op in plan.operations] == [
+        (Action.BLOCKED, "FineTuneJob/j"),
+        (Action.BLOCKED, "Deployment/p"),
+    ]
+    desk.apply()
+    assert desk.emulator.operations().count("jobs.create") == 1, "a failed run is not bought again by itself"
+    desk.declare(DATASET, job(hyperParameters={**HYPER, "max_length": 30000}), deployment(), WORDS)
+    desk.apply(unattended=True)
+    assert desk.emulator.operations().count("jobs.create") == 2, "changed inputs are a first success still to come"
+    assert lines(desk.plan()) == []
+
+
+def test_a_detached_apply_is_picked_up_by_the_next(desk: Desk) -> None:
+    desk.rows("data/d.jsonl", texts(40))
+    desk.declare(DATASET, job(), deployment())
+    first = desk.apply(Terms(wait="none"))
+    assert {p.stage for p in first.progress} <= {Stage.DETACHED, Stage.SKIPPED, Stage.DONE}
+    for _ in range(4):
+        desk.apply(Terms(wait="none"))
+        desk.clock.sleep(6 * 3600)
+    desk.apply()
+    assert desk.emulator.operations().count("jobs.create") == 1
+    assert lines(desk.plan()) == []
+
+
+def test_pending_work_is_waited_for_and_is_no_change(desk: Desk) -> None:
+    desk.rows("data/d.jsonl", texts(40))
+    desk.declare(DATASET, job())
+    desk.apply(Terms(wait="created"))
+    plan = desk.plan()
+    assert lines(plan) == ["… wait FineTuneJob/j"]
+    assert plan.changes == ()
+
+
+def test_a_timeout_leaves_the_work_running_and_recorded(desk: Desk) -> None:
+    desk.rows("data/d.jsonl", texts(40))
+    desk.declare(DATASET, job())
+    applied = desk.apply(Terms(timeout_s=30))
+    assert {p.operation.id: (p.stage, p.code) for p in applied.progress}["create FineTuneJob/j"] == (Stage.DETACHED, 6)
+    desk.apply()
+    assert desk.emulator.operations().count("jobs.create") == 1
+
+
+def test_every_create_has_its_intent_closed_with_it(running: Desk) -> None:
+    assert sorted(intents(running)) == [
+        ("deployments", IntentPhase.DONE), ("files", IntentPhase.DONE), ("jobs", IntentPhase.DONE),
+    ]  # fmt: skip
+
+
+def test_an_object_deleted_behind_our_back_is_told_or_made_again(running: Desk) -> None:
+    """A deployment is created again, with its price in the plan; a paid run is not: what it made is still there."""
+    ledger = running.emulator.ledger()
+    ids = {entry["operation"]: entry["id"] for entry in ledger}
+    running.emulator.call("DELETE", f"/deployments/{ids['deployments.create']}")
+    running.clock.sleep(600)
+    plan = running.plan()
+    assert lines(plan) == ["+ create Deployment/p"]
+    assert plan.totals.hour_after == 216
+    running.apply()
+    assert lines(running.plan()) == []
+
+
+def test_capacity_changed_behind_our_back_is_put_right(running: Desk) -> None:
+    (remote_id,) = [entry["id"] for entry in running.emulator.ledger() if entry["operation"] == "deployments.create"]
+    running.emulator.call("PUT", f"/deployments/{remote_id}/scale", {"capacity": 8})
+    running.clock.sleep(600)
+    (update,) = running.plan().operations
+    assert [(change.path, change.before, change.after) for change in update.reasons] == [(("capacity",), 8, 4)]
+    running.apply()
+    assert lines(running.plan()) == []
+
+
+def test_two_requests_of_one_update_are_sent_one_after_the_other(running: Desk) -> None:
+    running.declare(DATASET, job(), deployment(capacity=8, limits={"rpm": 10}))
+    assert lines(running.plan()) == ["~ update Deployment/p", "~ update Deployment/p"]
+    before = len(running.emulator.ledger())
+    running.apply()
+    assert running.emulator.operations()[before:] == ["deployments.scale", "deployments.update"]
+    assert lines(running.plan()) == []
+
+
+def test_a_protected_object_outlives_its_manifest(running: Desk) -> None:
+    """Protection is remembered: neither destroy nor prune takes it, until a manifest says otherwise."""
+    protected = deployment() | {"lifecycle": {"deletionPolicy": "Protect"}}
+    running.declare(DATASET, job(), protected)
+    assert lines(running.plan()) == []
+    running.apply()
+    running.declare(DATASET, job())
+    for choices in ({"destroy": True}, {"prune": True}):
+        plan = running.plan(**choices)
+        assert [(op.action, op.slot.address) for op in plan.blocked] == [(Action.BLOCKED, "Deployment/p")]
+    assert "deployments.delete" not in running.emulator.operations()
+
+
+def test_an_undeclared_object_is_told_and_goes_only_by_prune(running: Desk) -> None:
+    running.declare(DATASET, job())
+    plan = running.plan()
+    assert lines(plan) == []
+    assert [note.about for note in plan.notes] == ["Deployment/p"]
+    running.apply(prune=True)
+    assert running.emulator.operations().count("deployments.delete") == 1
+    assert ("current", "deployments") not in owned(running)
+
+
+def test_a_swap_is_two_rows_while_it_lasts(running: Desk) -> None:
+    running.declare(DATASET, job(), deployment(model="qwen3-8b"))
+    running.apply(Terms(wait="created"))
+    assert owned(running).count(("current", "deployments")) == 1
+    assert owned(running).count(("next", "deployments")) == 1
+    assert lines(running.plan()) == ["… wait Deployment/p", "± delete Deployment/p"]
+    running.apply()
+    assert lines(running.plan()) == []
+    assert Role.NEXT.value not in {role for role, _ in owned(running)}
+
+
+def test_ledger_and_state_agree(running: Desk) -> None:
+    """Everything that was bought is recorded, and nothing else."""
+    bought = {entry["id"] for entry in running.emulator.ledger() if entry["operation"].endswith(".create")}
+    with sqlite3.connect(running.root / ".reconciler/state.db") as db:
+        assert {key.partition("/")[2] for (key,) in db.execute("select key from owned")} == bought
+
+
+CREATES = {
+    "files.create": lambda path, body: path.endswith("/files"),
+    "jobs.create": lambda path, body: path.endswith("/fine-tunes") and b"compile_asr_phrase" not in body,
+    "deployments.create": lambda path, body: path.endswith("/deployments"),
+    "vocabularies.create": lambda path, body: b"create_vocabulary" in body,
+}
+
+
+@pytest.mark.parametrize("operation", CREATES)
+def test_an_answer_lost_after_the_create_was_committed_buys_nothing_twice(desk: Desk, operation: str) -> None:
+    """The service took the request and the reply never came: the object is looked for, found by its mark, and kept."""
+    desk.rows("data/d.jsonl", texts(40))
+    desk.declare(DATASET, job(), deployment(), WORDS)
+    lost = []
+
+    def loses(method: str, path: str, body: bytes) -> bool:
+        if method != "POST" or lost or not CREATES[operation](path, body):
+            return False
+        lost.append(path)
+        return True
+
+    with lossy(desk.emulator.origin, loses) as door:
+        applied = Desk(desk.root, replace(desk.emulator, origin=door)).apply()
+    assert len(lost) == 1
+    assert [finding.intent.phase for finding in applied.recovered] != []
+    assert "adopted" in applied.recovered[0].what
+    desk.apply()
+    assert desk.emulator.operations().count(operation) == 1
+    assert lines(desk.plan()) == []
