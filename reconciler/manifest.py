@@ -196,7 +196,8 @@ def _one_voice(members: list[list[_Fault]], path: Path) -> list[_Fault]:
     meant = [faults for faults in members if any(fault not in mismatches for fault in faults)]
     if meant:
         return min(meant, key=len)
-    *others, last = dict.fromkeys(_expected(fault) for fault in mismatches)
+    expected = dict.fromkeys(_expected(fault) for fault in mismatches)
+    *others, last = [words for words in expected if words != _WHOLE or _NUMBER not in expected]
     return [_Fault(path, "union", {"expected": f"{', '.join(others)} or {last}" if others else last})]
 
 
@@ -249,11 +250,13 @@ def _worded(fault: _Fault, value: Any) -> tuple[str, str]:
     return "is not accepted here", ""
 
 
+_WHOLE, _NUMBER = "a whole number", "a number"
+
 _EXPECTED = {
     "string_type": "a text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
+    "int_type": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_type": _NUMBER,
     "bool_type": "true or false",
     "list_type": "a list",
     "tuple_type": "a list",
@@ -292,7 +295,7 @@ def _choices(fault: _Fault) -> list[str]:
 
 def _how_to_write(fault: _Fault, value: Any) -> str:
     expected = _expected(fault)
-    if "a whole number" in expected and isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+    if _WHOLE in expected and isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f"write {int(value)}"
     if "number" in expected and isinstance(value, str) and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
         return "write it without quotes"

@@ -16,7 +16,7 @@ from reconciler import catalogue, graph
 from reconciler.catalogue import ProfileCatalogue
 from reconciler.data import describe
 from reconciler.errors import ManifestError, Position, Problem
-from reconciler.files import FileRefused, Tree, find_manifests
+from reconciler.files import FileRefused, Manifest, Tree, find_manifests
 from reconciler.kinds import KINDS
 from reconciler.kinds.stack import Stack
 from reconciler.manifest import Parsed, parse
@@ -55,7 +55,8 @@ def load(paths: Sequence[str], *, kinds: Mapping[str, type[Spec]] = KINDS, stdin
     sources, problems = _sources(paths, stdin)
     files = [_File(source, parse(source.display, source.data, kinds)) for source in sources]
     root = _root(paths, files)
-    files = [file for file in files if file.source.location not in _word_files(root, files)]
+    data = _word_files(root, files)
+    files = [file for file in files if file.source.location not in data]
     declared = [document for file in files for document in file.parsed.documents]
     stacks = [document for document in declared if isinstance(document.spec, Stack)]
     documents = [document for document in declared if not isinstance(document.spec, Stack)]
@@ -113,16 +114,20 @@ def _sources(paths: Sequence[str], stdin: bytes | None) -> tuple[list[_Source], 
             continue
         if not manifests:
             problems.append(Problem(f"{shown(path)} holds no manifest", None, "an empty read deletes nothing"))
-        for tree, relative in manifests:
-            location = tree.root.resolve() / relative
+        for manifest in manifests:
             try:
-                data = tree.read(relative, limit_bytes=MAX_FILE_BYTES)
+                source = _read(manifest)
             except FileRefused as error:
-                problems.append(Problem(str(error), Position(tree.display(relative), 1, 1), error.hint))
+                problems.append(Problem(str(error), Position(manifest.display, 1, 1), error.hint))
             else:
-                source = _Source(tree.display(relative), (tree.root / relative).parent, location, data)
-                found.setdefault(location, source)
+                found.setdefault(source.location, source)
     return list(found.values()), problems
+
+
+def _read(manifest: Manifest) -> _Source:
+    location = manifest.tree.root.resolve() / manifest.relative
+    data = manifest.tree.read(manifest.relative, limit_bytes=MAX_FILE_BYTES)
+    return _Source(manifest.display, manifest.folder, location, data)
 
 
 def _root(paths: Sequence[str], files: Iterable[_File]) -> Path:
@@ -156,9 +161,8 @@ def _layout_problems(root: Path, files: Iterable[_File], stacks: Sequence[Docume
             what = f"the file lies outside the project root {shown(str(root))}"
             yield Problem(what, Position(file.source.display, 1, 1), "the root is the folder of the Stack")
     for stack in stacks[1:]:
-        yield Problem(
-            "a second Stack", stack.position(), f"there is one at {stacks[0].position()}; give its folder alone"
-        )
+        hint = f"there is one at {stacks[0].position()}; give its folder alone"
+        yield Problem("a second Stack", stack.position(), hint)
 
 
 def _profile(stacks: Sequence[Document]) -> ProfileCatalogue:

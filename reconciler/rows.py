@@ -121,11 +121,17 @@ def parse_row(line: bytes) -> Json:
         raise RowFault("nested too deeply") from error
     if not isinstance(value, dict):
         raise RowFault("a row must be a JSON object")
+    if "\\u" in text:
+        _check_escapes(text, value)
+    return value
+
+
+def _check_escapes(text: str, value: Json) -> None:
+    """Refuses the two characters that are legal JSON and that a database or an encoder then chokes on."""
     if found := _NUL.search(text):
         raise RowFault("a NUL character", found.start() + 1)
     if (found := _SURROGATE.search(text)) and not _encodable(value):
         raise RowFault("half of a surrogate pair", found.start() + 1)
-    return value
 
 
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")

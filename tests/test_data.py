@@ -1,0 +1,216 @@
+"""Files to uploads: nothing lost, nothing twice, the same bytes for ever, and a changed file never sent."""
+
+import hashlib
+import json
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.catalogue import load
+from reconciler.data import describe, stream
+from reconciler.errors import Position
+from reconciler.files import FileRefused, Tree
+from reconciler.resource import Content, Share, Source
+
+LIMITS = load().for_profile("2026").limits
+AT = Position("stack.yaml", 7, 3)
+
+
+def row(text: str) -> bytes:
+    return json.dumps({"text": text}, ensure_ascii=False).encode()
+
+
+def source(*patterns: str, format: str = "cpt", validation: float | None = None, seed: int = 0) -> Source:
+    return Source(patterns, format, ("source",), validation, seed)
+
+
+def contents(root: Path, wanted: Source) -> list[Content]:
+    found, problems = describe(Tree(root), wanted, LIMITS, at=AT)
+    assert problems == ()
+    return list(found)
+
+
+def problems(root: Path, wanted: Source) -> list[str]:
+    _, said = describe(Tree(root), wanted, LIMITS, at=AT)
+    assert said
+    return [str(problem) for problem in said]
+
+
+def sent(root: Path, content: Content) -> bytes:
+    return b"".join(stream(Tree(root), content))
+
+
+def test_unsplit_each_file_is_one_upload_of_its_own_bytes(tmp_path: Path) -> None:
+    data = row("a" * 8) + b"\r\n" + row("你好")  # no line end at the end: nothing is added to it
+    (tmp_path / "b.jsonl").write_bytes(data)
+    (tmp_path / "a.jsonl").write_bytes(row("x") + b"\n")
+    first, second = contents(tmp_path, source("*.jsonl", "b.jsonl"))
+    assert (first.filename, first.paths, first.rows) == ("a.jsonl", ("a.jsonl",), 1)
+    assert second == Content("b.jsonl", ("b.jsonl",), len(data), hashlib.md5(data).hexdigest(), rows=2, tokens=4)
+    assert sent(tmp_path, second) == data
+
+
+def test_files_of_one_name_are_uploaded_under_different_ones(tmp_path: Path) -> None:
+    for name in ("x/a.jsonl", "y/a.jsonl", "x-a.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(row(name))
+    names = [content.filename for content in contents(tmp_path, source("**/*.jsonl"))]
+    assert len(set(names)) == 3
+    assert "x-a.jsonl" in names
+
+
+lines = st.lists(st.sampled_from([row(str(number)) for number in range(60)]), min_size=1, max_size=120)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lines, st.floats(0.05, 0.95), st.integers(0, 2**31 - 1), st.sampled_from([b"\n", b"\r\n"]), st.booleans())
+def test_a_split_loses_nothing_and_keeps_identical_rows_together(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[bytes], validation: float, seed: int, end: bytes, closed: bool
+) -> None:
+    root = tmp_path_factory.mktemp("split")
+    (root / "b.jsonl").write_bytes(end.join(rows[::2]) + (end if closed else b""))
+    (root / "a.jsonl").write_bytes(end.join(rows[1::2] or rows[:1]) + end)
+    found, said = describe(Tree(root), source("*.jsonl", validation=validation, seed=seed), LIMITS)
+    if said:
+        assert "empty" in str(said[0])
+        return
+    train, rest = (sent(root, content).splitlines(keepends=True) for content in found)
+    everything = [line.rstrip(b"\r\n") + b"\n" for name in ("a", "b") for line in (root / f"{name}.jsonl").open("rb")]
+    assert Counter(train) + Counter(rest) == Counter(everything)
+    assert not set(train) & set(rest)
+    assert train == [line for line in everything if line in set(train)]  # in path order
+    for content, part in zip(found, (train, rest), strict=True):
+        assert content.rows == len(part)
+        assert content.size == sum(map(len, part))
+
+
+def test_a_split_is_named_and_marked_so_that_it_can_be_cut_again(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"".join(row(str(number)) + b"\n" for number in range(1000)))
+    train, rest = contents(tmp_path, source("a.jsonl", validation=0.2, seed=7))
+    assert (train.filename, rest.filename) == ("a.train.jsonl", "a.validation.jsonl")
+    assert rest.share == Share("validation", 0.2, 7)
+    assert 150 < (rest.rows or 0) < 250
+
+
+def test_the_hash_behind_a_split_is_published_behaviour(tmp_path: Path) -> None:
+    """Another hash would turn every split data set in the world into a new one, and every job into a new purchase."""
+    (tmp_path / "a.jsonl").write_bytes(b"".join(row(str(number)) + b"\n" for number in range(20)))
+    rest = contents(tmp_path, source("a.jsonl", validation=0.25, seed=7))[1]
+    assert [int(json.loads(line)["text"]) for line in sent(tmp_path, rest).splitlines()] == [2, 6, 9, 10, 11, 15, 16]
+    other = contents(tmp_path, source("a.jsonl", validation=0.25, seed=8))[1]
+    assert other.md5 != rest.md5
+
+
+def test_an_added_row_moves_no_other(tmp_path: Path) -> None:
+    rows = [row(str(number)) + b"\n" for number in range(200)]
+    (tmp_path / "a.jsonl").write_bytes(b"".join(rows))
+    before = [
+        set(sent(tmp_path, content).splitlines()) for content in contents(tmp_path, source("a.jsonl", validation=0.3))
+    ]
+    (tmp_path / "a.jsonl").write_bytes(row("new") + b"\n" + b"".join(rows))
+    after = [
+        set(sent(tmp_path, content).splitlines()) for content in contents(tmp_path, source("a.jsonl", validation=0.3))
+    ]
+    assert all(old <= new for old, new in zip(before, after, strict=True))
+
+
+def test_an_empty_share_is_refused_and_explained(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes((row("same") + b"\n") * 1050)
+    said = problems(tmp_path, source("a.jsonl", validation=0.2))
+    assert len(said) == 1
+    assert "leaves a share empty" in said[0]
+    assert "1,050 rows hold 1 different" in said[0]
+
+
+def is_whole(root: Path, content: Content) -> bool:
+    """Whether the upload is still what was described; if not, that it stops short of being complete."""
+    passed, refusal = b"", ""
+    try:
+        for chunk in stream(Tree(root), content):
+            passed += chunk
+    except FileRefused as error:
+        refusal = str(error)
+    assert (len(passed) < content.size) == ("changed since the plan" in refusal)
+    return not refusal and hashlib.md5(passed).hexdigest() == content.md5
+
+
+@pytest.mark.parametrize("validation", [None, 0.5])
+def test_what_changed_since_it_was_described_never_becomes_a_whole_upload(
+    tmp_path: Path, validation: float | None
+) -> None:
+    rows = [row(str(number)) for number in range(50)]
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(rows))
+    planned = contents(tmp_path, source("a.jsonl", validation=validation))
+    for changed in (rows[:-1], [*rows, *rows], [row(str(number)) for number in range(1, 51)], []):
+        path.write_bytes(b"\n".join(changed))
+        assert not all(is_whole(tmp_path, content) for content in planned)
+    path.unlink()
+    with pytest.raises(FileRefused):
+        sent(tmp_path, planned[0])
+
+
+def test_large_files_come_in_chunks(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"".join(row(f"{number}" * 200) + b"\n" for number in range(6000)))
+    for wanted in (source("a.jsonl"), source("a.jsonl", validation=0.2)):
+        content = contents(tmp_path, wanted)[0]
+        chunks = list(stream(Tree(tmp_path), content))
+        assert len(chunks) > 2
+        assert max(map(len, chunks)) < 2 << 20
+        assert hashlib.md5(b"".join(chunks)).hexdigest() == content.md5
+
+
+def test_a_pattern_without_a_file_and_a_misspelt_name_are_told_at_the_place_of_the_source(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "support.jsonl").write_bytes(row("a"))
+    assert problems(tmp_path, source("data/suport.jsonl")) == [
+        "stack.yaml:7:3  'data/suport.jsonl': there is no such file (did you mean data/support.jsonl?)"
+    ]
+    assert problems(tmp_path, source("*.jsonl", "../x.jsonl", "data/*.txt")) == [
+        "stack.yaml:7:3  '*.jsonl' names no file",
+        "stack.yaml:7:3  'data/*.txt' names no file",
+        "stack.yaml:7:3  '../x.jsonl': a path must stay below the project root, without ..",
+    ]
+
+
+def test_mistakes_in_rows_are_told_at_their_own_place_and_all_files_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(row("a") + b"\n\n")
+    (tmp_path / "b.jsonl").write_bytes(b"{}\n")
+    (tmp_path / "c.jsonl").write_bytes(row("c"))
+    found, said = describe(Tree(tmp_path), source("*.jsonl"), LIMITS, at=AT)
+    assert [content.filename for content in found] == ["c.jsonl"]
+    assert [str(problem.at) for problem in said] == [f"{tmp_path}/a.jsonl:2:1", f"{tmp_path}/b.jsonl:1:1"]
+    assert describe(Tree(tmp_path), source("*.jsonl", validation=0.5), LIMITS)[0] == ()
+
+
+def test_limits_and_suffixes_of_the_service_hold(tmp_path: Path) -> None:
+    with (tmp_path / "big.jsonl").open("wb") as file:
+        file.truncate(LIMITS.file_bytes + 1)
+    (tmp_path / "a.json").write_bytes(row("a"))
+    assert "too big: 314,572,801 bytes" in problems(tmp_path, source("big.jsonl"))[0]
+    assert "is a .jsonl file" in problems(tmp_path, source("a.json"))[0]
+    assert "is a .zip file" in problems(tmp_path, source("big.jsonl", format="sft-image"))[0]
+
+
+def test_an_archive_is_not_split(tmp_path: Path) -> None:
+    assert "cannot be split" in problems(tmp_path, source("a.zip", format="sft-image", validation=0.5))[0]
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    with (tmp_path / "a.jsonl").open("wb") as file:
+        for number in range(1000, 1400):
+            file.write(row(f"{number}" * 12_000) + b"\n")
+    wanted = source("a.jsonl", validation=0.2)
+    tracemalloc.start()
+    found = contents(tmp_path, wanted)
+    for content in found:
+        for _ in stream(Tree(tmp_path), content):
+            pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(content.size for content in found) > 18_000_000
+    assert peak < 8_000_000

@@ -1,0 +1,203 @@
+"""Only what lies inside the root, and is an ordinary file of a bounded size, is ever opened."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from reconciler.files import MAX_DEPTH, MAX_ENTRIES, FileMissing, FileRefused, Tree, find_manifests
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    root = tmp_path / "root"
+    (root / "data").mkdir(parents=True)
+    (root / "data" / "a.jsonl").write_bytes(b"inside\n")
+    (tmp_path / "secret").write_text("outside")
+    return Tree(root)
+
+
+def test_a_file_below_the_root_is_opened(tree: Tree) -> None:
+    with tree.open("data/a.jsonl", limit_bytes=100) as file:
+        assert file.read() == b"inside\n"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/etc/passwd",
+        "../secret",
+        "data/../../secret",
+        "data/..",
+        "~/x",
+        "~root",
+        "C:/x",
+        "c:x",
+        r"data\a.jsonl",
+        "data//a.jsonl",
+        "./data/a.jsonl",
+        "data/",
+        "data/a.jsonl\0",
+        "data/\u202ea",
+        "file:///etc/passwd",
+        "https://example.com/a",
+        "/".join("d" * (MAX_DEPTH + 1)),
+        "x" * 2000,
+    ],
+)
+def test_a_path_that_could_lead_elsewhere_is_refused_before_anything_is_opened(tree: Tree, path: str) -> None:
+    for use in (lambda: tree.open(path, limit_bytes=100), lambda: tree.glob(path)):
+        with pytest.raises(FileRefused) as refused:
+            use()
+        assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("target", ["../../secret", "a.jsonl", "nowhere"])
+def test_a_link_is_refused_wherever_it_leads(tree: Tree, target: str) -> None:
+    (tree.root / "data" / "link").symlink_to(target)
+    with pytest.raises(FileRefused, match="link"):
+        tree.open("data/link", limit_bytes=100)
+
+
+def test_a_link_on_the_way_is_refused_too(tree: Tree) -> None:
+    (tree.root / "way").symlink_to("data")
+    with pytest.raises(FileRefused, match="link"):
+        tree.open("way/a.jsonl", limit_bytes=100)
+
+
+def test_what_is_not_a_regular_file_is_refused_without_waiting_for_it(tree: Tree) -> None:
+    os.mkfifo(tree.root / "pipe")
+    listener = socket.socket(socket.AF_UNIX)
+    here = os.getcwd()
+    os.chdir(tree.root)  # the name of a socket is limited in length
+    listener.bind("socket")
+    os.chdir(here)
+    for name in ("pipe", "socket", "data"):
+        with pytest.raises(FileRefused):
+            tree.open(name, limit_bytes=100)
+    listener.close()
+
+
+def test_the_limit_holds_when_a_file_is_opened_and_while_it_is_read(tree: Tree) -> None:
+    assert tree.read("data/a.jsonl", limit_bytes=7) == b"inside\n"
+    with pytest.raises(FileRefused, match="too big: 7 bytes"):
+        tree.open("data/a.jsonl", limit_bytes=6)
+
+
+def test_a_missing_file_is_told_apart_so_that_a_near_name_can_be_suggested(tree: Tree) -> None:
+    with pytest.raises(FileMissing):
+        tree.open("data/b.jsonl", limit_bytes=100)
+    with pytest.raises(FileMissing):
+        tree.open("nowhere/b.jsonl", limit_bytes=100)
+
+
+def test_no_refusal_leaves_a_descriptor_open(tree: Tree) -> None:
+    (tree.root / "link").symlink_to("data")
+    before = len(os.listdir("/dev/fd"))
+    for _ in range(5):
+        for path in ("link/a", "data", "data/none", "data/a.jsonl/x"):
+            with pytest.raises(FileRefused):
+                tree.open(path, limit_bytes=1)
+        tree.glob("**")
+    assert len(os.listdir("/dev/fd")) == before
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Tree:
+    for name in (
+        "a.jsonl",
+        "b.jsonl",
+        "a.txt",
+        "x/a.jsonl",
+        "x/y/a.jsonl",
+        "x/y/.hidden.jsonl",
+        ".git/a.jsonl",
+        "[a].jsonl",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return Tree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "paths"),
+    [
+        ("*.jsonl", ["[a].jsonl", "a.jsonl", "b.jsonl"]),
+        ("?.jsonl", ["a.jsonl", "b.jsonl"]),
+        ("[a].jsonl", ["[a].jsonl"]),
+        ("*/a.jsonl", ["x/a.jsonl"]),
+        ("**/a.jsonl", ["a.jsonl", "x/a.jsonl", "x/y/a.jsonl"]),
+        ("x/**/a.jsonl", ["x/a.jsonl", "x/y/a.jsonl"]),
+        ("x/**", ["x/a.jsonl", "x/y/a.jsonl"]),
+        ("**/y/*", ["x/y/a.jsonl"]),
+        (".git/*", [".git/a.jsonl"]),
+        ("x/y/.*", ["x/y/.hidden.jsonl"]),
+        ("x", []),
+        ("none/*", []),
+    ],
+)
+def test_patterns_match_as_in_a_shell_but_never_what_is_hidden(wide: Tree, pattern: str, paths: list[str]) -> None:
+    assert list(wide.glob(pattern)) == paths
+
+
+def test_two_stars_inside_a_name_are_refused_because_shells_disagree_on_them(wide: Tree) -> None:
+    with pytest.raises(FileRefused, match="stands alone"):
+        wide.glob("a**.jsonl")
+
+
+def test_a_pattern_of_many_stars_takes_no_exponential_time(tmp_path: Path) -> None:
+    (tmp_path / ("a" * 250)).touch()
+    assert Tree(tmp_path).glob("*a" * 40 + "b") == ()
+
+
+def test_links_to_folders_are_not_walked_but_links_to_files_are_named(wide: Tree) -> None:
+    """A loop of folders would never end; a link left out silently would be data left out silently."""
+    (wide.root / "loop").symlink_to(".")
+    (wide.root / "c.jsonl").symlink_to("a.jsonl")
+    assert "c.jsonl" in wide.glob("*.jsonl")
+    assert wide.glob("loop/*.jsonl") == ()
+
+
+def test_a_walk_is_bounded(tmp_path: Path) -> None:
+    for number in range(MAX_ENTRIES + 1):
+        os.mknod(tmp_path / str(number))
+    with pytest.raises(FileRefused, match="more than"):
+        Tree(tmp_path).glob("*.jsonl")
+
+
+def test_manifests_are_found_in_all_folders_but_hidden_ones_and_overlays(tmp_path: Path) -> None:
+    for name in (
+        "a.yaml",
+        "b.yml",
+        "c.json",
+        ".d.yaml",
+        "sub/e.yaml",
+        ".git/f.yaml",
+        "envs/prod/g.yaml",
+        "sub/envs/h.yaml",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [found.relative for found in find_manifests(str(tmp_path))] == ["a.yaml", "b.yml", "sub/e.yaml"]
+
+
+def test_a_path_is_displayed_as_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    for given, display in (
+        ("sub", "sub/a.yaml"),
+        (".", "sub/a.yaml"),
+        ("sub/a.yaml", "sub/a.yaml"),
+        ("../" + tmp_path.name, f"../{tmp_path.name}/sub/a.yaml"),
+    ):
+        assert [found.display for found in find_manifests(given)] == [display]
+
+
+def test_a_named_file_may_have_any_suffix_and_a_missing_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "manifest").touch()
+    assert len(find_manifests(str(tmp_path / "manifest"))) == 1
+    with pytest.raises(FileMissing):
+        find_manifests(str(tmp_path / "none.yaml"))

@@ -1,0 +1,248 @@
+"""A whole project: what it comes to, and every mistake of every file at once."""
+
+import cProfile
+import json
+import os
+import pstats
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import ManifestError
+from reconciler.kinds import KINDS
+from reconciler.project import Project, load
+from reconciler.resource import Known, Slot
+
+API = "apiVersion: bailian.reconciler/v1alpha1\n"
+STACK = API + 'kind: Stack\nmetadata: {name: care}\nspec: {endpoint: emulator, profile: "2026"}\n'
+DATASET = (
+    API
+    + """kind: Dataset
+metadata: {name: chat}
+spec: {source: data/chat.jsonl, format: sft, split: {validation: 0.2, seed: 7}}
+"""
+)
+JOB = (
+    API
+    + """kind: FineTuneJob
+metadata: {name: support}
+spec:
+  model: qwen3.5-9b
+  trainingType: efficient_sft
+  training: [chat]
+  hyperParameters: {n_epochs: 3, batch_size: 16, max_length: 2048, learning_rate: 1e-4}
+"""
+)
+DEPLOYMENT = (
+    API
+    + """kind: Deployment
+metadata: {name: prod}
+spec: {model: {fineTuneJob: support}, plan: mu, deploySpec: MU1, capacity: 4}
+"""
+)
+WORDS = (
+    API + "kind: HotwordTable\nmetadata: {name: meds}\nspec: {targetModel: paraformer-v2, wordsFrom: words/meds.yaml}\n"
+)
+SAMPLES = Path(__file__).parent.parent / "manifests"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of five documents, its folder being the current one."""
+    rows = (
+        {"messages": [{"role": "user", "content": f"q{number}"}, {"role": "assistant", "content": "a"}]}
+        for number in range(100)
+    )
+    write(tmp_path / "data/chat.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write(tmp_path / "words/meds.yaml", "- {text: 厄洛替尼, weight: 4, lang: zh}\n")
+    for name, text in {"stack": STACK, "chat": DATASET + "---\n" + JOB, "prod": DEPLOYMENT, "words": WORDS}.items():
+        write(tmp_path / f"{name}.yaml", text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def problems(*paths: str, stdin: bytes | None = None) -> list[str]:
+    with pytest.raises(ManifestError) as failed:
+        load(paths or ["."], stdin=stdin)
+    return [str(problem) for problem in failed.value.problems]
+
+
+def test_a_project_is_its_documents_in_order_with_their_parts(folder: Path) -> None:
+    project = load(["."])
+    assert (project.name, project.root, project.profile.profile) == ("care", Path("."), "2026")
+    assert [document.address for document in project.documents] == [
+        "Dataset/chat",
+        "HotwordTable/meds",
+        "FineTuneJob/support",
+        "Deployment/prod",
+    ]
+    assert [part.slot.part for part in project.parts["Dataset/chat"]] == ["train", "validation"]
+    assert project.parts["HotwordTable/meds"][0].fields["words"] == {"厄洛替尼": {"weight": 4, "lang": "zh"}}
+    assert project.parts["Deployment/prod"][0].fields["model"] == Known(Slot("FineTuneJob/support"), "model")
+    assert project.parts["Deployment/prod"][0].base == "qwen3.5-9b"
+    assert project.warnings == ()
+
+
+def test_neither_the_order_of_documents_nor_their_files_mean_anything(folder: Path) -> None:
+    def facts(project: Project) -> object:
+        return [
+            (document.address, document.spec, [(part.slot, part.fields) for part in project.parts[document.address]])
+            for document in project.documents
+        ]
+
+    expected = facts(load(["."]))
+    documents = [STACK, DATASET, JOB, DEPLOYMENT, WORDS]
+    for name in ("stack", "chat", "prod", "words"):
+        (folder / f"{name}.yaml").unlink()
+    for seed in range(3):
+        random.Random(seed).shuffle(documents)
+        write(folder / "all.yaml", "---\n".join(documents))
+        assert facts(load(["all.yaml"])) == expected
+
+
+def test_every_mistake_of_every_step_comes_at_once(folder: Path) -> None:
+    write(
+        folder / "prod.yaml",
+        DEPLOYMENT.replace("capacity: 4", "capacity: 4.0")
+        + "---\n"
+        + DEPLOYMENT.replace("prod", "test").replace("support", "suport"),
+    )
+    write(folder / "chat.yaml", DATASET + "---\n" + JOB.replace("qwen3.5-9b", "qwen3.5-9x"))
+    write(folder / "data/chat.jsonl", '{"messages": []}\n')
+    write(folder / "words/meds.yaml", "- {text: a, weight: x}\n")
+    said = problems()
+    for start in (
+        "chat.yaml:10:10  FineTuneJob/support: ",
+        "data/chat.jsonl:1:1  messages must be",
+        "prod.yaml:4:76  spec.capacity must be a whole number",
+        "prod.yaml:9:29  Deployment/test names FineTuneJob/suport, which no manifest declares (did you mean support?)",
+        "words/meds.yaml:1:13  weight must be a whole number",
+    ):
+        assert any(problem.startswith(start) for problem in said), (start, said)
+
+
+def test_what_refers_to_a_broken_document_is_not_told_to_dangle(folder: Path) -> None:
+    write(folder / "chat.yaml", DATASET + "---\n" + JOB.replace("model:", "modl:"))
+    assert [problem.partition(":")[0] for problem in problems()] == ["chat.yaml", "chat.yaml"]
+    write(folder / "chat.yaml", DATASET + "---\n" + JOB + "  x: [")
+    assert all(problem.startswith("chat.yaml") for problem in problems())
+
+
+def test_without_a_stack_the_folder_is_the_root_and_the_name_is_default(folder: Path) -> None:
+    (folder / "stack.yaml").unlink()
+    project = load([str(folder)])
+    assert (project.stack, project.name, project.root) == (None, "default", folder)
+    os.chdir("/")
+    assert load([str(folder / name) for name in ("chat.yaml", "prod.yaml")]).root == folder
+
+
+def test_the_folder_of_the_stack_is_the_root_and_all_else_lies_below_it(folder: Path) -> None:
+    write(folder / "inner/stack.yaml", STACK)
+    (folder / "stack.yaml").unlink()
+    said = problems()
+    assert next(problem for problem in said if "outside the project root 'inner'" in problem).startswith(
+        "chat.yaml:1:1"
+    )
+
+
+def test_two_stacks_are_refused_with_both_places(folder: Path) -> None:
+    write(folder / "b/stack.yaml", STACK.replace("care", "other"))
+    assert any("a second Stack (there is one at" in problem for problem in problems())
+
+
+def test_a_broken_stack_makes_no_other_document_look_wrong(folder: Path) -> None:
+    """Its profile is unknown then, and checking the others by the default one would invent mistakes."""
+    write(folder / "stack.yaml", STACK.replace('"2026"', "dec-2024").replace("emulator", "emulater"))
+    assert [problem.partition(":")[0] for problem in problems()] == ["stack.yaml"]
+
+
+def test_nothing_declared_is_an_error_because_it_must_never_mean_delete_everything(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    assert "holds no manifest" in problems("empty")[0]
+    write(folder / "empty/a.yaml", "# nothing\n---\n")
+    assert "no document in any of the manifests" in problems("empty")[0]
+    assert "there is no such file" in problems("none.yaml")[0]
+
+
+def test_standard_input_is_a_manifest_of_the_current_folder(folder: Path) -> None:
+    for name in ("stack", "chat", "prod", "words"):
+        (folder / f"{name}.yaml").unlink()
+    project = load(["-"], stdin="---\n".join([STACK, DATASET, JOB]).encode())
+    assert [document.address for document in project.documents] == ["Dataset/chat", "FineTuneJob/support"]
+    assert problems("-", stdin=STACK.replace("care", "Care").encode())[0].startswith("<stdin>:3:18")
+    assert problems("-")
+
+
+def test_a_file_named_twice_is_read_once(folder: Path) -> None:
+    assert load([".", "prod.yaml", "./prod.yaml", str(folder)]).documents
+
+
+def test_yaml_that_is_no_manifest_is_an_error_unless_a_table_names_it(folder: Path) -> None:
+    write(folder / "words/other.yaml", "- {text: a, weight: 1}\n")
+    assert problems()[0].startswith("words/other.yaml:1:1  a document must be a mapping")
+
+
+def test_a_table_that_names_a_manifest_as_its_words_does_not_make_it_vanish(folder: Path) -> None:
+    write(folder / "words.yaml", WORDS.replace("words/meds.yaml", "prod.yaml"))
+    assert any("a file of words is one list" in problem for problem in problems())
+
+
+def test_overlays_are_not_read(folder: Path) -> None:
+    write(folder / "envs/prod/prod.yaml", "not: ours")
+    assert load(["."])
+
+
+def test_a_link_is_refused_as_manifest_and_as_data(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "secret"
+    outside.write_text("key: value")
+    (folder / "link.yaml").symlink_to(outside)
+    (folder / "data/chat.jsonl").unlink()
+    (folder / "data/chat.jsonl").symlink_to(outside)
+    said = problems()
+    assert len(said) == 2
+    assert all("link" in problem and "value" not in problem for problem in said)
+
+
+def test_a_warning_does_not_stop_anything(folder: Path) -> None:
+    write(folder / "prod.yaml", DEPLOYMENT.replace("capacity: 4", "capacity: 5"))
+    warnings = load(["."]).warnings
+    assert [str(warning.at) for warning in warnings] == ["prod.yaml:4:76"]
+
+
+def test_a_cycle_is_named_and_nothing_else_breaks(folder: Path) -> None:
+    loop = (
+        JOB.replace("qwen3.5-9b", "{fineTuneJob: b}").replace("support", "a")
+        + "---\n"
+        + JOB.replace("qwen3.5-9b", "{fineTuneJob: a}").replace("support", "b")
+    )
+    write(folder / "loop.yaml", loop)
+    assert any("a cycle: FineTuneJob/a -> FineTuneJob/b -> FineTuneJob/a" in problem for problem in problems())
+
+
+@pytest.mark.parametrize("sample", sorted(path.name for path in SAMPLES.iterdir() if path.is_dir()))
+def test_the_samples_are_sound(sample: str, tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES / sample, tmp_path / sample)
+    project = load([str(tmp_path / sample)])
+    assert {document.kind for document in project.documents} == set(KINDS) - {"Stack"}
+    assert project.warnings == ()
+
+
+def test_a_thousand_documents_take_no_quadratic_time(folder: Path) -> None:
+    """Ten times the documents may take some ten times the work, counted here in calls and not in seconds."""
+
+    def calls(count: int) -> int:
+        jobs = "---\n".join(DEPLOYMENT.replace("prod", f"d{number}") for number in range(count))
+        write(folder / "many.yaml", jobs)
+        profile = cProfile.Profile()
+        profile.runcall(load, ["."])
+        return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
+
+    few, many = calls(50), calls(500)
+    assert many < 12 * few
