@@ -31,7 +31,7 @@ from reconciler.errors import (
     Throttled,
     Unavailable,
 )
-from reconciler.resource import Content, Effect, Json, Request, text
+from reconciler.resource import Content, Effect, Json, Request, dig, text
 
 REPLY_BYTES_MAX = 16 * 2**20
 BEIJING = timezone(timedelta(hours=8))  # the zone of every timestamp without one (contract §1.2)
@@ -102,6 +102,7 @@ class Api:
         self._fresh = _client(verify, keep_alive=0)  # on a re-used connection "did it arrive?" cannot be decided
         self._skew = timedelta(0)
         self.emulator = ""
+        self.hurry = 1.0  # how much faster than ours the service's time runs; only an emulator's does
 
     def __enter__(self) -> Api:
         return self
@@ -143,7 +144,11 @@ class Api:
                 f"{self.origin} cannot be reached: {_reason(error)}", hint="is the endpoint right?"
             ) from error
         self._note(response.headers)
-        return f"emulator:{self.emulator}" if self.emulator else host
+        if not self.emulator:
+            return host
+        speed = dig(_json(response.content), "speed")
+        self.hurry = max(1.0, float(speed)) if isinstance(speed, int | float) else 1.0
+        return f"emulator:{self.emulator}"
 
     # One exchange -----------------------------------------------------------------------------------------------
 

@@ -17,11 +17,11 @@ from reconciler import data, files, kinds
 from reconciler.api import Api, Key
 from reconciler.apply import Progress, Stage, Terms
 from reconciler.errors import ReconcilerError
-from reconciler.observe import observe
+from reconciler.observe import observe, read_one
 from reconciler.plan import Choices, Desired, Plan, World, make_plan
 from reconciler.project import Project
 from reconciler.recover import Finding, recover
-from reconciler.resource import Collection, Resource
+from reconciler.resource import Collection, Observed, Resource
 from reconciler.state import Event, Owned, Role, Stamp, State
 from reconciler.store import SqliteStore
 
@@ -61,8 +61,8 @@ class Applied:
 
 
 @contextmanager
-def session(project: Project, origin: str, key: Key, *, workspace: str = "", hurry: float = 1.0) -> Iterator[Session]:
-    """Connect a project to a service.
+def session(project: Project, origin: str, key: Key, *, workspace: str = "") -> Iterator[Session]:
+    """Connect a project to a service; on an emulator, waiting keeps the pace of its time.
 
     Raises StateMismatch before anything is read when the recorded state belongs to another endpoint or workspace.
     """
@@ -70,7 +70,7 @@ def session(project: Project, origin: str, key: Key, *, workspace: str = "", hur
     with Api(origin, key, workspace=workspace, contents=contents) as api:
         stamp = Stamp(api.identify(), workspace, project.name)
         store = SqliteStore(state_path(project), stamp)
-        yield Session(project, api, store, kinds.collections(project.profile), hurry)
+        yield Session(project, api, store, kinds.collections(project.profile), api.hurry)
 
 
 def state_path(project: Project) -> Path:
@@ -136,6 +136,25 @@ def apply(
                 noticed(finding)
             found += late
     return Applied(snapshot, progress, found)
+
+
+def read(session: Session, row: Owned) -> Observed | None:
+    """One of our objects as the service shows it now; None where it is gone."""
+    return read_one(session.api, session.collections[row.collection], row.id)
+
+
+def logs(session: Session, row: Owned, offset: int) -> tuple[str, ...]:
+    """Log lines of one of our objects from `offset` on, as many as one answer holds; none where it keeps no logs."""
+    collection = session.collections[row.collection]
+    request = collection.logs(row.id, offset)
+    return collection.log_lines(session.api.send(request).body) if request else ()
+
+
+def ask(session: Session, row: Owned, prompt: str) -> str | None:
+    """What one of our objects answers to a prompt, never sent twice; None where it is nothing that answers."""
+    collection = session.collections[row.collection]
+    request = collection.probe(row.id, prompt)
+    return collection.answer(session.api.send(request).body) if request else None
 
 
 def _quietly(seek: Callable[[], tuple[Finding, ...]]) -> tuple[Finding, ...]:

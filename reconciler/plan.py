@@ -537,7 +537,7 @@ class _Draft:
             yield Note("", f"{count} that no manifest names{price}")
 
     def totals(self) -> Totals:
-        live = [row for row in self.state.owned.values() if (seen := self.world.get(row)) and _bills(seen)]
+        live = [row for row in self.state.owned.values() if (seen := self.world.get(row)) and bills(seen)]
         before = [self.collections[row.collection].price(row.last_applied, base=row.base).hour for row in live]
         once = [op.price.once for op in self.operations if op.verb is Verb.CREATE]
         deltas = [_minus(op.price.hour, op.was.hour) for op in self.operations if op.verb is not Verb.NOTHING]
@@ -577,14 +577,14 @@ def _failure(observed: Observed) -> str:
     return f"{observed.id} is {observed.status}" + (f": {observed.detail}" if observed.detail else "")
 
 
-def _bills(seen: Observed) -> bool:
+def bills(seen: Observed) -> bool:
     """Billing starts when it runs and goes on while it is resized; failed and stopped are free (contract §3.7)."""
     return seen.phase is Phase.READY or bool(seen.outputs.get("ready"))
 
 
 def _hourly(collection: Collection, seen: Observed) -> Decimal | None:
     base = str(seen.outputs.get("base") or seen.fields.get("model", ""))
-    return collection.price(seen.fields, base=base).hour if _bills(seen) else Decimal(0)
+    return collection.price(seen.fields, base=base).hour if bills(seen) else Decimal(0)
 
 
 def _minus(after: Decimal | None, before: Decimal | None) -> Decimal | None:
