@@ -1,0 +1,33 @@
+"""Errors and problems as a person reads them: what, where, what next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reconciler.errors import ApiError, ManifestError, Problem, ReconcilerError
+from reconciler.render.words import clean, count
+
+
+def error_text(error: ReconcilerError) -> str:
+    """Everything an error has to say; of wrong manifests every problem, then how many."""
+    if isinstance(error, ManifestError):
+        return f"{problems_text(error.problems)}\n{count(len(error.problems), 'problem')}"
+    lines = [f"error: {clean(error, 600)}"]
+    if isinstance(error, ApiError) and error.request_id:
+        lines.append(f"  request id {clean(error.request_id)}")
+    if error.hint:
+        lines.append(f"  {clean(error.hint, 400)}")
+    return "\n".join(lines)
+
+
+def problems_text(problems: Iterable[Problem]) -> str:
+    return "\n".join(map(problem_text, problems))
+
+
+def problem_text(problem: Problem) -> str:
+    """`file:line:column  what (hint)`."""
+    return clean(problem, 600)
+
+
+def warnings_text(warnings: Iterable[Problem]) -> str:
+    return "\n".join(f"warning: {problem_text(warning)}" for warning in warnings)

@@ -1,0 +1,215 @@
+"""A plan as a page for people: where it would happen, in stages, one entry for each slot, and what it all costs."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from reconciler.plan import Operation, Plan, Verb
+from reconciler.render import changes
+from reconciler.render.words import Line, clean, columns, count, money, padded, page
+from reconciler.resource import Action, Collection, Slot
+
+NOW = "now"
+_NAME_COLUMNS = 44  # a longer name moves its own summary, not everybody's
+_NARROW = 64  # below this width what happens goes on a line of its own
+_DETAIL = 6
+
+STYLES: Mapping[Action, Mapping[str, Any]] = {
+    Action.CREATE: {"fg": "green"},
+    Action.UPDATE: {"fg": "yellow"},
+    Action.RUN: {"fg": "magenta", "bold": True},
+    Action.SWAP: {"fg": "yellow", "bold": True},
+    Action.DELETE: {"fg": "red"},
+    Action.FORGET: {"fg": "blue"},
+    Action.ADOPT: {"fg": "green"},
+    Action.WAIT: {"fg": "cyan"},
+    Action.BLOCKED: {"fg": "red", "bold": True},
+}
+_NOUNS: tuple[tuple[str, str], ...] = (
+    ("upload", "uploads"),
+    ("paid run", "paid runs"),
+    ("creation", "creations"),
+    ("update", "updates"),
+    ("swap", "swaps"),
+    ("deletion", "deletions"),
+    ("forgotten", "forgotten"),
+    ("adoption", "adoptions"),
+    ("still on its way", "still on their way"),
+    ("blocked", "blocked"),
+)
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Where a plan would be carried out. `prices_of` is the date of the price table."""
+
+    stack: str
+    endpoint: str
+    emulated: bool
+    profile: str
+    prices_of: dt.date
+    workspace: str = ""
+    declared: bool = True  # False: no manifest declares a Stack
+
+
+class Entry(NamedTuple):
+    """What happens to one slot: a swap's two sides and an update's several requests are one entry."""
+
+    operations: tuple[Operation, ...]
+    stage: str
+
+    @property
+    def lead(self) -> Operation:
+        return self.operations[0]
+
+
+def plan_text(
+    heading: Heading, plan: Plan, collections: Mapping[str, Collection], *, objects: int, width: int | None = None
+) -> str:
+    """The whole page, broken at `width` columns where one is given. `objects` is how many slots are as declared."""
+    lines = [Line(heading_text(heading), hang=2)]
+    staged = entries(plan, collections)
+    if plan.changes:
+        lines += [Line(""), *entry_lines(staged, width=width), Line("")]
+    else:
+        lines.append(Line(f"no changes: {count(objects, 'object is', 'objects are')} as declared"))
+        lines += entry_lines(staged, width=width, stages=False)
+    lines += _notes(plan)
+    if plan.changes:
+        lines += _sums(plan, staged, width)
+    return page(lines, width)
+
+
+def heading_text(heading: Heading) -> str:
+    """One line: stack, endpoint, profile, price date."""
+    stack = f"stack {clean(heading.stack)}" + ("" if heading.declared else " (no manifest declares a Stack)")
+    endpoint = "emulator (nothing is bought)" if heading.emulated else clean(heading.endpoint)
+    workspace = [f"workspace {clean(heading.workspace)}"] if heading.workspace else []
+    words = [stack, endpoint, *workspace, f"profile {heading.profile}", f"prices of {heading.prices_of}"]
+    return " · ".join(words)
+
+
+# Stages -------------------------------------------------------------------------------------------------------------
+
+
+def entries(plan: Plan, collections: Mapping[str, Collection]) -> tuple[Entry, ...]:
+    """The plan's operations gathered by slot, in the order of their stages."""
+    stages = _Stages(plan, collections)
+    found = [Entry(group, stages.title(group[0])) for group in _gathered(plan)]
+    first = {entry.stage: index for index, entry in reversed(list(enumerate(found)))}
+    return tuple(sorted(found, key=lambda entry: (stages.depth(entry.lead), first[entry.stage])))
+
+
+def _gathered(plan: Plan) -> Iterator[tuple[Operation, ...]]:
+    """Operations of one change of one slot, in plan order, the group standing where its first one does."""
+    groups: dict[tuple[Slot, str], list[Operation]] = {}
+    for op in plan.operations:
+        merged = op.verb is Verb.UPDATE or (op.action is Action.SWAP and (op.slot, Action.SWAP) in groups)
+        key = op.action.value if merged or op.action is Action.SWAP else op.id
+        groups.setdefault((op.slot, key), []).append(op)
+    yield from map(tuple, groups.values())
+
+
+class _Stages:
+    """What has to be over before an operation's turn, where that takes long enough to be told apart from "now"."""
+
+    def __init__(self, plan: Plan, collections: Mapping[str, Collection]) -> None:
+        self.operations = {op.id: op for op in plan.operations}
+        self.behind: dict[str, frozenset[str]] = {}
+        for op in plan.operations:
+            before: set[str] = set()
+            for name in op.after:
+                if name in self.operations:
+                    before |= self.behind.get(name, frozenset())
+                    slow = collections[self.operations[name].collection].slow
+                    before |= {name} if slow and self.operations[name].verb is not Verb.FORGET else set()
+            self.behind[op.id] = frozenset(before)
+
+    def depth(self, op: Operation) -> int:
+        return max((1 + self.depth(self.operations[name]) for name in self.behind[op.id]), default=0)
+
+    def title(self, op: Operation) -> str:
+        all_before = self.behind[op.id]
+        last = sorted(name for name in all_before if not any(name in self.behind[other] for other in all_before))
+        return "after " + " and ".join(self._done(self.operations[name]) for name in last) if last else NOW
+
+    @staticmethod
+    def _done(op: Operation) -> str:
+        ends = {Verb.UPDATE: "is updated", Verb.DELETE: "is gone"}
+        return f"{clean(op.slot)} {ends.get(op.verb, 'is ready')}"
+
+
+# Entries ------------------------------------------------------------------------------------------------------------
+
+
+def entry_lines(staged: tuple[Entry, ...], *, width: int | None = None, stages: bool = True) -> Iterator[Line]:
+    """The entries under the headings of their stages."""
+    widest = max((columns(clean(entry.lead.slot)) for entry in staged), default=0)
+    column = min(widest, _NAME_COLUMNS if width is None else min(_NAME_COLUMNS, width // 2 - 6))
+    stage = ""
+    for entry in staged:
+        if stages and entry.stage != stage:
+            stage = entry.stage
+            yield Line(stage, {"bold": True})
+        fits = width is None or (width >= _NARROW and columns(clean(entry.lead.slot)) <= column)
+        yield from _entry_lines(entry, column if fits else None)
+
+
+def _entry_lines(entry: Entry, column: int | None) -> Iterator[Line]:
+    lead, name = entry.lead, clean(entry.lead.slot)
+    style, what = STYLES[lead.action], changes.summary(entry.operations)
+    head = f"{lead.action.value} {name}"
+    if column is None:
+        yield Line(head, style, indent=2, whole=True)
+        yield Line(what, indent=_DETAIL)
+    else:
+        text = f"{lead.action.value} {padded(name, column)}  {what}"
+        yield Line(text, style, indent=2, hang=column + 4, head=len(head))
+    details = [*changes.reasons(entry.operations), changes.cost(entry.operations)]
+    if lead.needs_consent:
+        details.append("needs consent when it is applied, because a paid run follows one that was bought before")
+    details.append(clean(lead.hint, 400))
+    yield from (Line(detail, {"dim": True}, indent=_DETAIL) for detail in details if detail)
+
+
+# The end of the page ------------------------------------------------------------------------------------------------
+
+
+def _notes(plan: Plan) -> Iterator[Line]:
+    for note in plan.notes:
+        about = f"{clean(note.about)} " if note.about else ""
+        yield Line(f"left alone: {about}{clean(note.what)}" + (f" ({clean(note.hint)})" if note.hint else ""))
+
+
+def _sums(plan: Plan, staged: tuple[Entry, ...], width: int | None) -> Iterator[Line]:
+    totals = plan.totals
+    rate = f"run rate {money(totals.hour_before)} -> {money(totals.hour_after)} CNY/h"
+    sums = (counts_text(staged), f"once {_once_text(plan)}", rate)
+    together = "     ".join(sums)
+    fits = width is None or columns(together) <= width
+    yield from (Line(text, {"bold": True}) for text in ((together,) if fits else sums))
+
+
+def counts_text(staged: tuple[Entry, ...]) -> str:
+    """How many of what: `2 uploads, 1 paid run`."""
+    counts = Counter(_noun(entry.lead) for entry in staged)
+    return ", ".join(count(counts[noun], *noun) for noun in _NOUNS if counts[noun])
+
+
+def _noun(op: Operation) -> tuple[str, str]:
+    if op.action is Action.CREATE:
+        return _NOUNS[0] if op.part and op.part.content else _NOUNS[2]
+    order = (Action.RUN, Action.CREATE, Action.UPDATE, Action.SWAP, Action.DELETE, Action.FORGET, Action.ADOPT)
+    return _NOUNS[1 + (*order, Action.WAIT, Action.BLOCKED).index(op.action)]
+
+
+def _once_text(plan: Plan) -> str:
+    if plan.totals.once is not None:
+        return f"{money(plan.totals.once)} CNY"
+    known = sum((op.price.once or Decimal(0) for op in plan.operations if op.verb is Verb.CREATE), Decimal(0))
+    return f"unknown (at least {money(known)} CNY)"

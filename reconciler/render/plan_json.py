@@ -1,0 +1,181 @@
+"""A plan for programs: these models are its format, their JSON Schema is what `reconciler schema --plan` prints.
+
+A field is never renamed or given another meaning within one major version; new ones may appear. Money is a decimal
+string in CNY, null where it is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reconciler.diff import Change
+from reconciler.errors import Position
+from reconciler.plan import Operation, Plan
+from reconciler.render.changes import ACTION_WORDS, summary
+from reconciler.render.plan import Entry, Heading, entries
+from reconciler.resource import Collection, Known, Price
+
+FORMAT_VERSION = "1.0"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PlaceJson(_Model):
+    """Where in the author's files."""
+
+    file: str
+    line: int
+    column: int
+
+
+class ReasonJson(_Model):
+    """One field that differs. A value that is known only after apply is `{"known_after_apply": "Kind/name output"}`."""
+
+    path: list[str]
+    before: Any = Field(description="null where it was not set")
+    after: Any = Field(description="null where it is no longer set")
+    at: PlaceJson | None
+
+
+class PriceJson(_Model):
+    """What one operation costs: once, and per hour before and after it."""
+
+    once_cny: Decimal | None
+    hour_before_cny: Decimal | None
+    hour_after_cny: Decimal | None
+    basis: str = Field(description="the sum behind it, in words")
+
+
+class OperationJson(_Model):
+    """One step. A swap is a create and a delete with the same slot."""
+
+    id: str = Field(description="names it within this plan; `after` refers to it")
+    action: Literal["create", "update", "run", "swap", "delete", "forget", "adopt", "wait", "blocked"]
+    verb: Literal["create", "update", "delete", "forget", "wait", "nothing"]
+    address: str = Field(description="Kind/name")
+    part: str = Field(description="which of several objects of the address; empty where there is one")
+    stage: str = Field(description='"now", or what must be over before')
+    summary: str
+    target_id: str = Field(description="the existing object it is about, if any")
+    after: list[str] = Field(description="ids of operations that come first")
+    reasons: list[ReasonJson]
+    price: PriceJson
+    needs_consent: bool
+    why: str
+    hint: str
+    exit_code: int = Field(description="what a blocked operation makes of the exit code; else 0")
+
+
+class NoteJson(_Model):
+    """Something the plan leaves alone."""
+
+    about: str
+    what: str
+    hint: str
+
+
+class TotalsJson(_Model):
+    """The sums; null is unknown."""
+
+    once_cny: Decimal | None
+    hour_before_cny: Decimal | None
+    hour_after_cny: Decimal | None
+
+
+class PlanJson(_Model):
+    """The plan of `reconciler plan -o json`."""
+
+    format_version: Annotated[str, Field(pattern=r"^1\.[0-9]+$")] = FORMAT_VERSION
+    stack: str
+    endpoint: str
+    emulated: bool = Field(description="true: nothing is bought")
+    workspace: str
+    profile: str
+    prices_of: str = Field(description="the date of the price table")
+    changes: bool = Field(description="false: everything is as declared; waiting is no change")
+    operations: list[OperationJson]
+    notes: list[NoteJson]
+    totals: TotalsJson
+    fingerprint: str = Field(description="equal for plans that would do the same")
+
+
+def plan_json(heading: Heading, plan: Plan, collections: Mapping[str, Collection]) -> dict[str, Any]:
+    """The plan as plain data, in plan order."""
+    staged = {op.id: entry for entry in entries(plan, collections) for op in entry.operations}
+    model = PlanJson(
+        stack=heading.stack,
+        endpoint=heading.endpoint,
+        emulated=heading.emulated,
+        workspace=heading.workspace,
+        profile=heading.profile,
+        prices_of=str(heading.prices_of),
+        changes=bool(plan.changes),
+        operations=[_operation(op, staged[op.id]) for op in plan.operations],
+        notes=[NoteJson(about=note.about, what=note.what, hint=note.hint) for note in plan.notes],
+        totals=TotalsJson(
+            once_cny=plan.totals.once,
+            hour_before_cny=plan.totals.hour_before,
+            hour_after_cny=plan.totals.hour_after,
+        ),
+        fingerprint=plan.fingerprint,
+    )
+    return model.model_dump(mode="json")
+
+
+def plan_schema() -> dict[str, Any]:
+    """The JSON Schema of `plan_json`."""
+    schema = PlanJson.model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Plan", **schema}
+
+
+def _operation(op: Operation, entry: Entry) -> OperationJson:
+    return OperationJson.model_validate(
+        {
+            "id": op.id,
+            "action": ACTION_WORDS[op.action],
+            "verb": op.verb.value,
+            "address": op.slot.address,
+            "part": op.slot.part,
+            "stage": entry.stage,
+            "summary": summary(entry.operations if op is entry.lead else (op,)),
+            "target_id": op.target_id,
+            "after": list(op.after),
+            "reasons": [_reason(change) for change in op.reasons],
+            "price": _price(op.was, op.price),
+            "needs_consent": op.needs_consent,
+            "why": op.why,
+            "hint": op.hint,
+            "exit_code": op.code,
+        }
+    )
+
+
+def _reason(change: Change) -> ReasonJson:
+    before, after = plain(change.before), plain(change.after)
+    return ReasonJson(path=list(change.path), before=before, after=after, at=_place(change.at))
+
+
+def _place(at: Position | None) -> PlaceJson | None:
+    return PlaceJson(file=at.file, line=at.line, column=at.column) if at else None
+
+
+def _price(was: Price, price: Price) -> PriceJson:
+    basis = price.basis or was.basis
+    return PriceJson(once_cny=price.once, hour_before_cny=was.hour, hour_after_cny=price.hour, basis=basis)
+
+
+def plain(value: Any) -> Any:
+    """A field's value as JSON can hold it."""
+    if isinstance(value, Known):
+        return {"known_after_apply": f"{value.slot} {value.output}"}
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Decimal) else value

@@ -1,0 +1,160 @@
+"""How an apply goes and what it came to: one line for each event, one JSON object for each, and the summary at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from reconciler.apply import Progress, Stage
+from reconciler.engine import Applied
+from reconciler.plan import Verb
+from reconciler.recover import Finding
+from reconciler.render.words import Line, clean, count, duration, money, page
+
+_SENDING: Mapping[Verb, str] = {Verb.CREATE: "creating", Verb.UPDATE: "updating", Verb.DELETE: "deleting"}
+_DONE: Mapping[Verb, str] = {
+    Verb.CREATE: "ready",
+    Verb.UPDATE: "updated",
+    Verb.DELETE: "deleted",
+    Verb.FORGET: "forgotten",
+    Verb.WAIT: "ready",
+}
+_STAGES: Mapping[Stage, str] = {
+    Stage.TODO: "to do",
+    Stage.FAILED: "failed",
+    Stage.SKIPPED: "skipped",
+    Stage.DETACHED: "goes on without us",
+    Stage.UNKNOWN: "outcome unknown",
+    Stage.BLOCKED: "blocked",
+}
+STYLES: Mapping[Stage, Mapping[str, Any]] = {
+    Stage.DONE: {"fg": "green"},
+    Stage.FAILED: {"fg": "red", "bold": True},
+    Stage.UNKNOWN: {"fg": "red", "bold": True},
+    Stage.BLOCKED: {"fg": "red"},
+    Stage.SKIPPED: {"fg": "yellow"},
+    Stage.DETACHED: {"fg": "cyan"},
+}
+
+
+def stage_text(progress: Progress) -> str:
+    """How far an operation is, in the service's own word where it has one."""
+    match progress.stage:
+        case Stage.SENDING:
+            return "asking the smoke prompts" if progress.status == "smoke" else _SENDING[progress.operation.verb]
+        case Stage.WAITING:
+            return clean(progress.status) or "waiting"
+        case Stage.DONE:
+            return _DONE[progress.operation.verb]
+        case _:
+            return _STAGES[progress.stage]
+
+
+def event_text(progress: Progress, elapsed_s: float) -> str:
+    """One line of an apply that nobody watches: minutes and seconds since its start, slot, state, detail."""
+    clock = f"{int(elapsed_s) // 60:3d}:{int(elapsed_s) % 60:02d}"
+    line = f"{clock}  {clean(progress.operation.slot)}  {stage_text(progress)}"
+    return line + (f": {clean(progress.detail, 400)}" if progress.detail else "")
+
+
+def heartbeat_text(progress: Iterable[Progress], elapsed_s: float) -> str:
+    """What an apply waits for, said now and then so that nobody thinks it is dead."""
+    waiting = [p for p in progress if p.stage in (Stage.SENDING, Stage.WAITING)]
+    told = [f"{clean(p.operation.slot)} {stage_text(p)} for {duration(p.elapsed_s)}" for p in waiting[:3]]
+    more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
+    return f"{int(elapsed_s) // 60:3d}:{int(elapsed_s) % 60:02d}  waiting for {', '.join(told) or 'an answer'}{more}"
+
+
+def finding_text(finding: Finding) -> str:
+    """What became of a creation whose answer an earlier run never saw."""
+    text = f"recovered: {clean(finding.intent.slot)} {clean(finding.what)}"
+    if not finding.candidates:
+        return text
+    ids = ", ".join(map(clean, finding.candidates))
+    return f"{text}: {ids}. Its slot stays closed (operation {clean(finding.intent.op_id)})"
+
+
+# The summary --------------------------------------------------------------------------------------------------------
+
+
+def summary_text(applied: Applied, *, emulated: bool, stopped: bool = False, width: int | None = None) -> str:
+    """Counts, then everything that did not go well with its reason, then what goes on remotely and what it costs."""
+    lines = []
+    head = "stopped" if stopped else "applied"
+    counts = _counts(applied.progress)
+    lines.append(Line(f"{head}: {counts or 'nothing to do'}", {"bold": True}))
+    for stage in (Stage.FAILED, Stage.UNKNOWN, Stage.BLOCKED, Stage.SKIPPED):
+        lines += [_outcome(one) for one in applied.progress if one.stage is stage]
+    going = [one for one in applied.progress if one.stage is Stage.DETACHED]
+    lines += [_going(one) for one in going]
+    if going:
+        lines.append(Line("the next apply picks it up; nothing is bought twice", indent=2))
+    if emulated:
+        lines.append(Line("emulator: nothing was bought"))
+    return page(lines, width)
+
+
+def _counts(progress: Sequence[Progress]) -> str:
+    words = Counter(stage_text(one) for one in progress)
+    return ", ".join(f"{number} {word}" for word, number in words.items())
+
+
+def _outcome(one: Progress) -> Line:
+    why = clean(one.detail or one.operation.why, 600)
+    hint = f" ({clean(one.operation.hint, 400)})" if one.operation.hint else ""
+    text = f"{_STAGES[one.stage]}: {clean(one.operation.slot)}"
+    return Line(f"{text}: {why}{hint}", STYLES[one.stage], indent=2, head=len(text))
+
+
+def _going(one: Progress) -> Line:
+    status = f" ({clean(one.status)})" if one.status else ""
+    price = one.operation.price
+    cost = f", {money(price.once)} CNY" if price.once != 0 else ""
+    cost += f", {money(price.hour)} CNY/h once it runs" if price.hour != 0 else ""
+    return Line(f"goes on: {clean(one.operation.slot)}{status}{cost}", STYLES[Stage.DETACHED], indent=2)
+
+
+# For programs -------------------------------------------------------------------------------------------------------
+
+
+def event_json(progress: Progress) -> dict[str, Any]:
+    """One event of `apply -o json`."""
+    op = progress.operation
+    return {
+        "event": "progress",
+        "operation": op.id,
+        "address": op.slot.address,
+        "part": op.slot.part,
+        "verb": op.verb.value,
+        "stage": progress.stage.value,
+        "status": progress.status,
+        "detail": progress.detail,
+        "elapsed_s": round(progress.elapsed_s, 1),
+    }
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    intent = finding.intent
+    return {
+        "event": "recovered",
+        "operation": intent.op_id,
+        "address": intent.slot.address,
+        "part": intent.slot.part,
+        "what": finding.what,
+        "candidates": list(finding.candidates),
+    }
+
+
+def summary_json(applied: Applied, *, exit_code: int) -> dict[str, Any]:
+    """The last event: how many operations ended how, each that did not go well, and the exit code."""
+    stages = Counter(one.stage.value for one in applied.progress)
+    troubled = [one for one in applied.progress if one.stage is not Stage.DONE]
+    return {
+        "event": "summary",
+        "exit_code": exit_code,
+        "declined": applied.declined,
+        "counts": dict(sorted(stages.items())),
+        "not_done": [event_json(one) for one in troubled],
+    }
