@@ -11,6 +11,7 @@ import json
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def _archive_rows(path: Path, training_type: str) -> Iterator[int]:
             images = {name.rpartition("/")[2] for name in members if _is_image(name)}
             with archive.open("data.jsonl" if "data.jsonl" in texts else texts[0]) as file:
                 yield from _tokens(file, training_type, images=images)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, zlib.error) as error:
         raise _Unusable("the archive cannot be read") from error
 
 

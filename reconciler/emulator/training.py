@@ -17,8 +17,8 @@ from reconciler.emulator import clock, schedule
 from reconciler.emulator.fields import Json
 from reconciler.emulator.schedule import Schedule
 
-LOG_STEPS_MAX = 800
-"""Loss lines of a job: with 1,000 lines or more the command of the 1.20 client never stops reading them."""
+LOG_STEPS_MAX = 450
+"""Steps that are logged, each perhaps with its evaluation: from 1,000 lines on the 1.20 command reads them for ever."""
 
 
 class Status(StrEnum):
@@ -133,7 +133,9 @@ def whole(hyper_parameters: Json, name: str, default: int) -> int:
 
 
 def progress(job: Job, now_s: float) -> float:
-    """The share of the training that is done, 0 to 1."""
+    """The share of the training that is done, 0 to 1; exactly 1 once it has succeeded."""
+    if job.status(now_s) == Status.SUCCEEDED:
+        return 1.0
     started_s = schedule.since(job.schedule, Status.RUNNING)
     if started_s is None or started_s >= now_s:
         return 0.0

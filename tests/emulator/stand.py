@@ -36,7 +36,7 @@ class Emulator:
 
     def __init__(
         self, data: Path, *, api_key: str | None = None, seed: int = 0, profile: str = "2026", **switches: Any
-    ):
+    ) -> None:
         turned = {name.replace("__", "."): value for name, value in switches.items()}
         self.data, self.profile = data, profile
         self.backend = Backend(data, profile=profile, speed=0, seed=seed, switches=turned, wall_s=START.timestamp())
@@ -67,9 +67,8 @@ class Emulator:
         return response.status_code, body["code"], body["message"]
 
     def control(self, path: str, body: Json) -> Json:
-        return self.ok(
-            "POST", f"/_emulator/{path}", json=body, headers={"X-Emulator-Control": control_token(self.data)}
-        )
+        headers = {"X-Emulator-Control": control_token(self.data)}
+        return self.ok("POST", f"/_emulator/{path}", json=body, headers=headers)
 
     def advance(self, seconds: float) -> None:
         self.control("clock", {"advance_s": seconds})
@@ -118,9 +117,8 @@ class Emulator:
         return output
 
     def vocabulary(self, action: str, **wanted: Any) -> Json:
-        return self.ok("POST", HOTWORDS, json={"model": "speech-biasing", "input": {"action": action, **wanted}})[
-            "output"
-        ]
+        output: Json = self.ok("POST", HOTWORDS, json=hotwords(action, **wanted))["output"]
+        return output
 
 
 HOTWORDS = "/api/v1/services/audio/asr/customization"
@@ -132,11 +130,15 @@ def lines(rows: Iterable[Json]) -> bytes:
 
 
 def chat_rows(count: int) -> bytes:
-    turns = [
-        ({"role": "user", "content": f"问题 {n}?"}, {"role": "assistant", "content": f"answer {n}"})
-        for n in range(count)
-    ]
-    return lines({"messages": list(turn)} for turn in turns)
+    return lines(chat_row(f"问题 {n}?", f"answer {n}") for n in range(count))
+
+
+def chat_row(question: str, answer: str) -> Json:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def hotwords(action: str, **wanted: Any) -> Json:
+    return {"model": "speech-biasing", "input": {"action": action, **wanted}}
 
 
 def dpo_rows(count: int) -> bytes:
@@ -150,9 +152,9 @@ def dpo_rows(count: int) -> bytes:
     )
 
 
-def archive(members: dict[str, bytes]) -> bytes:
+def archive(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     packed = BytesIO()
-    with zipfile.ZipFile(packed, "w") as file:
+    with zipfile.ZipFile(packed, "w", compression) as file:
         for name, content in members.items():
             file.writestr(name, content)
     return packed.getvalue()

@@ -1,0 +1,144 @@
+"""The emulator's own routes: what was bought, a world without writes, time that jumps."""
+
+from __future__ import annotations
+
+import stat
+from typing import Any
+
+import pytest
+
+from reconciler.emulator.server import control_token
+from tests.emulator.stand import CORE, GENERATION, HOTWORDS, MINUTE, Emulator, Start, chat_rows, hotwords
+
+WORDS = [{"text": "x", "weight": 1}]
+
+
+def test_info_says_who_and_when(emulator: Emulator) -> None:
+    info = emulator.ok("GET", "/_emulator/info", key=None)
+    assert info["install_id"] == emulator.backend.install_id
+    assert (info["profile"], info["speed"], info["now"]) == ("2026", 0, "2026-11-02 14:05:00")
+    assert info["read_only"] is False
+    assert info["switches"]["jobs.parallel"] == 1
+
+
+def test_reading_needs_no_key(emulator: Emulator) -> None:
+    assert emulator.ok("GET", "/_emulator/ledger", key=None)["entries"] == []
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "10.0.0.1:80"])
+def test_a_foreign_host_name_is_refused(emulator: Emulator, host: str) -> None:
+    """A web page that points its own name at loopback must not read the ledger."""
+    assert emulator.refused("GET", "/_emulator/ledger", headers={"Host": host})[:2] == (403, "AccessDenied")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8080", "localhost:1", "LOCALHOST", "[::1]:9"])
+def test_loopback_host_names_pass(emulator: Emulator, host: str) -> None:
+    assert emulator.call("GET", "/_emulator/info", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Emulator-Control": "wrong"}])
+@pytest.mark.parametrize("path", ["read-only", "clock"])
+def test_controls_need_the_token(emulator: Emulator, path: str, headers: dict[str, str]) -> None:
+    answer = emulator.refused("POST", f"/_emulator/{path}", headers=headers, json={"on": True, "advance_s": 9})
+    assert answer[:2] == (403, "AccessDenied")
+    assert emulator.ok("GET", "/_emulator/info")["now"] == "2026-11-02 14:05:00"
+
+
+def test_the_token_lies_in_the_data_folder_and_stays(start: Start) -> None:
+    first = start()
+    token = control_token(first.data)
+    assert stat.S_IMODE((first.data / "control-token").stat().st_mode) == 0o600
+    first.backend.close()
+    assert control_token(start().data) == token
+
+
+@pytest.mark.parametrize("by_s", [-1, "9", None, True, 1e12])
+def test_time_moves_only_ahead_and_not_out_of_the_calendar(emulator: Emulator, by_s: Any) -> None:
+    headers = {"X-Emulator-Control": control_token(emulator.data)}
+    assert emulator.call("POST", "/_emulator/clock", json={"advance_s": by_s}, headers=headers).status_code == 400
+
+
+def test_a_jump_moves_everything(emulator: Emulator) -> None:
+    assert emulator.control("clock", {"advance_s": 90.5})["now"] == "2026-11-02 14:06:30"
+    answer = emulator.call("GET", "/_emulator/info")
+    assert answer.json()["now"] == "2026-11-02 14:06:30"
+    assert answer.headers["date"] == "Mon, 02 Nov 2026 06:06:30 GMT"
+
+
+def test_the_ledger_numbers_what_was_committed(emulator: Emulator) -> None:
+    """The evidence of every test about buying once: in order, dated, with ids and marks, and only what happened."""
+    file_id = emulator.upload(chat_rows(20), "a.jsonl", "mark")
+    emulator.refused("POST", "/api/v1/fine-tunes", json={"model": "nothing"})
+    emulator.advance(MINUTE)
+    emulator.ok("DELETE", f"/api/v1/files/{file_id}")
+    entries = emulator.ledger()
+    assert [(entry["seq"], entry["operation"], entry["at"], entry["id"]) for entry in entries] == [
+        (1, "files.create", "2026-11-02 14:05:00", file_id),
+        (2, "files.delete", "2026-11-02 14:06:00", file_id),
+    ]
+    assert (entries[0]["name"], entries[0]["description"], entries[0]["price_cny"]) == ("a.jsonl", "mark", 0)
+
+
+def test_while_read_only_every_write_is_refused_and_every_read_answered(emulator: Emulator) -> None:
+    """How a test knows that a plan writes nothing, also where a read is a POST and a write a GET."""
+    file_id = emulator.upload(chat_rows(40))
+    hyper = {**CORE, "n_epochs": 2, "save_total_limit": 2}
+    job_id = emulator.trained(hyper_parameters=hyper)["job_id"]
+    deployed_model = emulator.deploy()["deployed_model"]
+    emulator.advance(12 * MINUTE)
+    vocabulary_id = emulator.vocabulary(
+        "create_vocabulary", target_model="paraformer-v2", prefix="a", vocabulary=WORDS
+    )["vocabulary_id"]
+    phrases = {"model": "paraformer-v1", "training_type": "compile_asr_phrase"}
+    phrases_body = {**phrases, "hyper_parameters": {"phrase_list": {"a": 1}}}
+    phrase_id = emulator.ok("POST", "/api/v1/fine-tunes", json=phrases_body)["output"]["finetuned_output"]
+    before = emulator.ledger()
+
+    assert emulator.control("read-only", {"on": True})["read_only"] is True
+    jobs, deployments, outputs = "/api/v1/fine-tunes", "/api/v1/deployments", "/api/v1/fine-tunes/outputs"
+    writes: list[tuple[str, str, Any]] = [
+        ("POST", "/api/v1/files", {"files": {"files": ("a", b"a")}}),
+        ("DELETE", f"/api/v1/files/{file_id}", {}),
+        ("POST", "/compatible-mode/v1/files", {"files": {"file": ("a", b"a")}, "data": {"purpose": "batch"}}),
+        ("DELETE", f"/compatible-mode/v1/files/{file_id}", {}),
+        ("POST", jobs, {"json": {"model": "invalid"}}),
+        ("POST", jobs, {"json": phrases_body}),
+        ("POST", jobs, {"json": {**phrases_body, "finetuned_output": phrase_id}}),
+        ("POST", f"{jobs}/{job_id}/cancel", {}),
+        ("DELETE", f"{jobs}/{job_id}", {}),
+        ("GET", f"{jobs}/{job_id}/export/checkpoint-3?model_name=x", {}),
+        ("DELETE", f"{outputs}/{phrase_id}", {}),
+        ("POST", deployments, {"json": {}}),
+        ("PUT", f"{deployments}/{deployed_model}/scale", {"json": {"capacity": 8}}),
+        ("PUT", f"{deployments}/{deployed_model}/update", {"json": {"rpm_limit": 8}}),
+        ("DELETE", f"{deployments}/{deployed_model}", {}),
+        *(
+            ("POST", HOTWORDS, {"json": hotwords(action, vocabulary_id=vocabulary_id)})
+            for action in ("create_vocabulary", "update_vocabulary", "delete_vocabulary")
+        ),
+    ]
+    assert {emulator.call(method, path, **more).status_code for method, path, more in writes} == {403}
+    prompt = {"model": deployed_model, "input": {"prompt": "x"}}
+    reads: list[tuple[str, str, Any]] = [
+        *(("GET", path, {}) for path in ("/api/v1/files", f"/api/v1/files/{file_id}", "/compatible-mode/v1/files")),
+        *(("GET", f"{jobs}{path}", {}) for path in ("", f"/{job_id}", f"/{job_id}/logs", f"/{job_id}/stream")),
+        *(("GET", path, {}) for path in (f"{jobs}/{job_id}/checkpoints", outputs, f"{outputs}/{phrase_id}")),
+        *(("GET", f"{deployments}{path}", {}) for path in ("", f"/{deployed_model}", "/models")),
+        ("POST", HOTWORDS, {"json": hotwords("list_vocabulary")}),
+        ("POST", HOTWORDS, {"json": hotwords("query_vocabulary", vocabulary_id=vocabulary_id)}),
+        ("POST", GENERATION, {"json": prompt}),
+    ]
+    assert {emulator.call(method, path, **more).status_code for method, path, more in reads} == {200}
+    assert emulator.ledger() == before
+
+    emulator.control("read-only", {"on": False})
+    assert emulator.call("DELETE", f"/api/v1/files/{file_id}").status_code == 200
+
+
+def test_read_only_holds_for_every_server_of_the_folder_and_survives_a_restart(start: Start) -> None:
+    first = start()
+    first.control("read-only", {"on": True})
+    first.backend.close()
+    second = start()
+    assert second.call("POST", "/api/v1/files", files={"files": ("a", b"a")}).status_code == 403
+    assert list(second.backend.uploads.iterdir()) == []
