@@ -53,7 +53,7 @@ def saved_steps(job: Job, now_s: float) -> list[int]:
     steps = list(range(every, done + 1, every)) if every else []
     if done == job.steps and job.steps not in steps and job.steps:
         steps.append(job.steps)
-    return steps[-whole(job.hyper_parameters, "save_total_limit", 1) :]
+    return steps[-max(1, whole(job.hyper_parameters, "save_total_limit", 1)) :]
 
 
 def newest_output(tx: Transaction, job: Job) -> str:

@@ -42,6 +42,7 @@ class Survey:
 
 MOUNTED = Survey(rows=1000, tokens=200_000)
 """A data set mounted from object storage, which the emulator cannot read: an assumption that is always the same."""
+LOST = Survey(problem="its content is gone")
 
 
 def survey(path: Path, *, training_type: str, max_length: int) -> Survey:

@@ -22,8 +22,8 @@ from reconciler.emulator.wire import Call, Reply, Route, page
 
 COLLECTION = "deployments"
 CAPACITY_MAX = 999
-INSTANCE = "instance"
-"""The plan of December 2024, which has no name on the wire: capacity counts instances."""
+COMPUTE_UNITS = "cu"
+"""What a create without a plan means (contract §3.2): in December 2024 the only way, there counted in instances."""
 _SUFFIX = re.compile("[0-9a-z]{1,8}")
 
 
@@ -55,8 +55,8 @@ class Deployment:
 def create(tx: Transaction, call: Call) -> Reply:
     model = _model(tx, text(call.body, "model_name"))
     suffix = _suffix(call.body)
-    plan, deploy_spec = (INSTANCE, "") if tx.profile == OLD else _plan(tx, model, call.body)
-    base_capacity = 1 if plan == INSTANCE else models.plans(tx, model)[plan][deploy_spec or plan]
+    plan, deploy_spec = (COMPUTE_UNITS, "") if tx.profile == OLD else _plan(tx, model, call.body)
+    base_capacity = models.plans(tx, model)[plan][deploy_spec or plan]
     _check_free(tx, model, suffix)
     chance = tx.draw(COLLECTION)
     pending_s, deploying_s = chance.uniform(60, 120), chance.uniform(240, 480)
@@ -233,10 +233,10 @@ def _ptu_capacity(body: Json) -> Json:
 
 def _check_free(tx: Transaction, model: models.Deployable, suffix: str) -> None:
     """Refuses a suffix in use, and a plain id that is taken (contract §3.2, §3.6)."""
-    taken = tx.all(COLLECTION, suffix=suffix) if suffix else []
-    same_id = tx.get(COLLECTION, _new_id(tx, model, suffix, ""))
-    for body in (*taken, *([same_id] if same_id else [])):
-        raise conflict(f"Deployed model {body['deployed_model']} already exists, please specify a suffix.")
+    same_suffix = tx.all(COLLECTION, suffix=suffix) if suffix else []
+    taken = same_suffix[0] if same_suffix else tx.get(COLLECTION, _new_id(tx, model, suffix, ""))
+    if taken:
+        raise conflict(f"Deployed model {taken['deployed_model']} already exists, please specify a suffix.")
 
 
 def _new_id(tx: Transaction, model: models.Deployable, suffix: str, digest: str) -> str:
@@ -307,10 +307,10 @@ def _hourly_price(tx: Transaction, deployment: Deployment) -> Decimal | None:
         return Decimal(0)
     if deployment.plan == "mu":
         return tx.catalogue.units[deployment.deploy_spec].hour * deployment.capacity
-    if deployment.plan != INSTANCE:
+    base = tx.catalogue.models.get(deployment.base_model)
+    if deployment.plan != COMPUTE_UNITS or base is None or base.instance_hour is None:
         return None
-    hour = tx.catalogue.models[deployment.base_model].instance_hour
-    return None if hour is None else hour * deployment.capacity
+    return base.instance_hour * deployment.capacity
 
 
 def _view(tx: Transaction, deployment: Deployment, *, written: bool = False, listed: bool = False) -> Json:
@@ -332,7 +332,7 @@ def _view(tx: Transaction, deployment: Deployment, *, written: bool = False, lis
     }
     if tx.profile == NEW:
         shown["workspace_id"] = workspace_id(tx)
-        if deployment.plan != "cu" or listed:
+        if deployment.plan != COMPUTE_UNITS or listed:
             shown["plan"] = deployment.plan
         shown |= {"model_unit_spec": deployment.deploy_spec} if deployment.deploy_spec else {}
         shown |= deployment.options

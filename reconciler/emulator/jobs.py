@@ -18,9 +18,9 @@ from reconciler.emulator import clock, models, phrases, queue, training
 from reconciler.emulator.account import account_id, workspace_id
 from reconciler.emulator.backend import Backend, Transaction
 from reconciler.emulator.checkpoints import newest_output, saved_steps
-from reconciler.emulator.dataset import MOUNTED, Survey
+from reconciler.emulator.dataset import Survey
 from reconciler.emulator.fields import Json, query_integer
-from reconciler.emulator.orders import Order, foreseen, read_order, survey_all
+from reconciler.emulator.orders import Order, foreseen, read_order, survey_all, surveyed
 from reconciler.emulator.refusal import Refusal, conflict, unsupported
 from reconciler.emulator.switches import NEW
 from reconciler.emulator.training import Job, Status, from_json
@@ -182,25 +182,25 @@ def _check_suffix(tx: Transaction, order: Order) -> None:
 def _insert(tx: Transaction, order: Order, surveys: Mapping[str, Survey]) -> Job:
     chance = tx.draw(queue.COLLECTION)
     stem = f"ft-{clock.stamp(tx.now_s)}-"
-    tail = stem + tx.fresh_tail(chance, queue.COLLECTION, stem)
-    trained = [surveys.get(data.get("file_id", ""), MOUNTED) for data in order.training]
+    job_id = stem + tx.fresh_tail(chance, queue.COLLECTION, stem)
+    trained = [surveyed(data, surveys) for data in order.training]
     rows, tokens = sum(part.rows for part in trained), sum(part.tokens for part in trained)
     epochs = training.whole(order.hyper_parameters, "n_epochs", 1)
     failure = foreseen(order, surveys, rows)
     pending_s, training_s = training.durations_s(chance, samples=rows * epochs)
     job = Job(
-        job_id=tail,
-        job_name=order.job_name or tail,
+        job_id=job_id,
+        job_name=order.job_name or job_id,
         model=order.model.name,
         base_model=order.model.base.code,
         training_type=order.training_type,
-        finetuned_output="-".join(filter(None, (order.model.name, order.suffix, tail))),
+        finetuned_output="-".join(filter(None, (order.model.name, order.suffix, job_id))),
         suffix=order.suffix,
         training=order.training,
         validation=order.validation,
         hyper_parameters=order.hyper_parameters,
         created_s=tx.now_s,
-        ready_s=tx.now_s + (pending_s * 4 if failure and failure.early else pending_s),
+        ready_s=tx.now_s + pending_s * (4 if failure and failure.early else 1),  # a look at the data takes minutes
         training_s=chance.uniform(540, 660) if failure else training_s,
         rows=rows,
         tokens=tokens,

@@ -15,7 +15,7 @@ from typing import Any
 
 from reconciler.emulator import models
 from reconciler.emulator.backend import Backend, Transaction
-from reconciler.emulator.dataset import MOUNTED, Survey, survey
+from reconciler.emulator.dataset import LOST, MOUNTED, Survey, survey
 from reconciler.emulator.fields import Json, items, mapping, optional_text, text, texts
 from reconciler.emulator.refusal import bad_parameter, invalid
 from reconciler.emulator.switches import NEW
@@ -102,7 +102,7 @@ def foreseen(order: Order, surveys: Mapping[str, Survey], rows: int) -> Failure 
     if order.training_type not in base.training_types:
         return Failure(f"The model {base.code} does not support training type {order.training_type}.")
     for data in (*order.training, *order.validation):
-        found = surveys.get(data.get("file_id", ""), MOUNTED)
+        found = surveyed(data, surveys)
         if found.archive and base.modality != "vl":
             return Failure(f"File {data['file_id']}: an archive with pictures, and {base.code} takes text only.")
         if found.problem:
@@ -117,6 +117,11 @@ def foreseen(order: Order, surveys: Mapping[str, Survey], rows: int) -> Failure 
     if rows < batch_size:
         return Failure(f"{rows} rows are fewer than batch_size {batch_size}.", early=False)
     return None
+
+
+def surveyed(data: Json, surveys: Mapping[str, Survey]) -> Survey:
+    """What one data set holds."""
+    return surveys.get(data["file_id"], LOST) if "file_id" in data else MOUNTED
 
 
 def _bytes_of(backend: Backend, data: Json) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_two_servers_of_one_folder_share_objects_and_time(start: StartEmulator) 
 
 def test_a_second_server_does_not_stop_the_clock_of_the_first(tmp_path: Path) -> None:
     """While one lives its anchor and speed hold; a newcomer that resumed from the last request would turn time back."""
-    options = {"profile": "2026", "seed": 0, "switches": {}, "wall_s": START.timestamp()}
+    options: Any = {"profile": "2026", "seed": 0, "switches": {}, "wall_s": START.timestamp()}
     first = Backend(tmp_path, speed=1000, **options)
     second = Backend(tmp_path, speed=0, **options)
     with second.transaction() as tx:

@@ -365,6 +365,14 @@ def test_a_bad_validation_file_fails_the_job_too(emulator: Emulator) -> None:
     assert bad in message
 
 
+def test_a_file_without_its_bytes_fails_the_job(emulator: Emulator) -> None:
+    """Somebody emptied the upload folder: it must not pass for data of unknown size."""
+    file_id = emulator.upload(chat_rows(40))
+    (emulator.backend.uploads / file_id).unlink()
+    _, _, message = failure(emulator, training_file_ids=[file_id])
+    assert message == f"File {file_id}: its content is gone."
+
+
 def test_a_failed_job_takes_no_place_in_the_queue(emulator: Emulator) -> None:
     emulator.job(content=b"")
     second = emulator.job()["job_id"]
