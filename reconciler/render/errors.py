@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from reconciler.errors import ApiError, ManifestError, Problem, ReconcilerError
 from reconciler.render.words import clean, count
@@ -31,3 +32,9 @@ def problem_text(problem: Problem) -> str:
 
 def warnings_text(warnings: Iterable[Problem]) -> str:
     return "\n".join(f"warning: {problem_text(warning)}" for warning in warnings)
+
+
+def problem_json(problem: Problem) -> dict[str, Any]:
+    """The same for programs."""
+    at = {"file": problem.at.file, "line": problem.at.line, "column": problem.at.column} if problem.at else None
+    return {"what": problem.what, "at": at, "hint": problem.hint}

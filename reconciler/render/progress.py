@@ -1,17 +1,16 @@
-"""How an apply goes and what it came to: one line for each event, one JSON object for each, and the summary at the end."""
+"""How an apply goes and what it came to: a line or a JSON object for each event, and the summary at the end."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 from reconciler.apply import Progress, Stage
 from reconciler.engine import Applied
 from reconciler.plan import Verb
 from reconciler.recover import Finding
-from reconciler.render.words import Line, clean, count, duration, money, page
+from reconciler.render.words import Line, clean, duration, money, page
 
 _SENDING: Mapping[Verb, str] = {Verb.CREATE: "creating", Verb.UPDATE: "updating", Verb.DELETE: "deleting"}
 _DONE: Mapping[Verb, str] = {
@@ -38,6 +37,8 @@ STYLES: Mapping[Stage, Mapping[str, Any]] = {
     Stage.DETACHED: {"fg": "cyan"},
 }
 
+STOPPING = "stopping: what is in flight is still concluded and recorded; once more to leave at once"
+
 
 def stage_text(progress: Progress) -> str:
     """How far an operation is, in the service's own word where it has one."""
@@ -45,7 +46,7 @@ def stage_text(progress: Progress) -> str:
         case Stage.SENDING:
             return "asking the smoke prompts" if progress.status == "smoke" else _SENDING[progress.operation.verb]
         case Stage.WAITING:
-            return clean(progress.status) or "waiting"
+            return "accepted" if progress.status in ("", "sent") else clean(progress.status)
         case Stage.DONE:
             return _DONE[progress.operation.verb]
         case _:
@@ -55,8 +56,18 @@ def stage_text(progress: Progress) -> str:
 def event_text(progress: Progress, elapsed_s: float) -> str:
     """One line of an apply that nobody watches: minutes and seconds since its start, slot, state, detail."""
     clock = f"{int(elapsed_s) // 60:3d}:{int(elapsed_s) % 60:02d}"
-    line = f"{clock}  {clean(progress.operation.slot)}  {stage_text(progress)}"
+    return f"{clock}  {outcome_text(progress)}"
+
+
+def outcome_text(progress: Progress) -> str:
+    """One operation, in one line: slot, state, detail."""
+    line = f"{clean(progress.operation.slot)}  {stage_text(progress)}"
     return line + (f": {clean(progress.detail, 400)}" if progress.detail else "")
+
+
+def live_texts(progress: Progress) -> tuple[str, str, str]:
+    """One operation under way: slot, state, and the number worth watching."""
+    return clean(progress.operation.slot), stage_text(progress), clean(progress.detail)
 
 
 def heartbeat_text(progress: Iterable[Progress], elapsed_s: float) -> str:

@@ -1,0 +1,119 @@
+"""What apply and destroy share: show the plan, get an answer, do it while a view tells of it, say what it came to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+
+from reconciler import engine
+from reconciler.adapters import interrupts, terminal
+from reconciler.adapters.interrupts import Interrupts
+from reconciler.adapters.stack import Opened
+from reconciler.adapters.views import Json, Lines, Live, View
+from reconciler.apply import Stage, Terms
+from reconciler.engine import Applied, Snapshot
+from reconciler.errors import worst
+from reconciler.plan import Choices
+from reconciler.render.data import json_text
+from reconciler.render.plan_json import plan_json
+from reconciler.render.progress import STOPPING, summary_json, summary_text
+from reconciler.state import IntentPhase, Role
+
+DECLINED = 3
+
+
+def carry_out(
+    opened: Opened, choices: Choices, terms: Terms, *, output: str, approved: bool, question: str, lock_timeout_s: float
+) -> int:
+    """The exit code of a whole apply. Without a terminal and without approval nothing is done, whatever the plan."""
+    attended = terminal.somebody_is_there()
+    choices = replace(choices, unattended=approved or not attended)
+    if not (approved or attended):
+        return _only_shown(opened, choices, output)
+    view = _view(output, attended)
+    with Interrupts(lambda: terminal.say_anyway(STOPPING, err=True)) as signals:
+
+        def approve(snapshot: Snapshot) -> bool:
+            _show(opened, snapshot, output)
+            if not approved and not click.confirm(question, err=True):
+                return False
+            signals.arm()
+            view.begin()
+            return True
+
+        def stopped() -> bool:
+            view.tick()
+            return signals.requested
+
+        try:
+            applied = engine.apply(
+                opened.session,
+                choices,
+                replace(terms, watch=isinstance(view, Live)),
+                approve=approve,
+                report=view.report,
+                noticed=view.notice,
+                stopped=stopped,
+                lock_timeout_s=lock_timeout_s,
+            )
+        finally:
+            view.end()
+    return _conclude(opened, applied, output, stopped=signals.requested)
+
+
+def _view(output: str, attended: bool) -> View:
+    if output == "json":
+        return Json()
+    context = click.get_current_context(silent=True)
+    return Live(color=context is None or context.color is not False) if attended else Lines()
+
+
+def _show(opened: Opened, snapshot: Snapshot, output: str) -> None:
+    if output == "json":
+        data = plan_json(opened.heading, snapshot.plan, opened.session.collections)
+        terminal.say_anyway(json_text({"event": "plan", "plan": data}, indent=None))
+    else:
+        terminal.say_anyway(opened.plan_page(snapshot, width=terminal.width()) + "\n")
+
+
+def _only_shown(opened: Opened, choices: Choices, output: str) -> int:
+    """Nobody is there to ask: the plan, and why it was not carried out."""
+    snapshot = engine.plan(opened.session, choices)
+    _show(opened, snapshot, output)
+    code = DECLINED if snapshot.plan.work else worst(op.code for op in snapshot.plan.blocked)
+    if output == "json":
+        applied = Applied(snapshot, declined=bool(snapshot.plan.work))
+        terminal.say_anyway(json_text(summary_json(applied, exit_code=code), indent=None))
+    if snapshot.plan.work:
+        terminal.mention("refused: nobody is there to approve this plan\n  --auto-approve (-y) applies it unasked")
+    return code
+
+
+def _conclude(opened: Opened, applied: Applied, output: str, *, stopped: bool) -> int:
+    code = interrupts.EXIT_CODE if stopped else _exit_code(opened, applied)
+    if output == "json":
+        if not applied.snapshot.plan.work:
+            _show(opened, applied.snapshot, output)
+        terminal.say_anyway(json_text(summary_json(applied, exit_code=code), indent=None))
+    elif applied.declined:
+        terminal.say_anyway("declined: nothing was done")
+    elif not applied.snapshot.plan.work:
+        _show(opened, applied.snapshot, output)
+    else:
+        page = summary_text(applied, emulated=opened.heading.emulated, stopped=stopped, width=terminal.width())
+        terminal.say_anyway(page)
+    return code
+
+
+def _exit_code(opened: Opened, applied: Applied) -> int:
+    """The worst of all. A creation whose answer was lost is no longer a riddle where it was found, or found absent."""
+    if applied.declined:
+        return DECLINED
+    codes = [one.code for one in applied.progress if one.stage is not Stage.UNKNOWN]
+    unknown = [one.operation.slot for one in applied.progress if one.stage is Stage.UNKNOWN]
+    if unknown:
+        state = opened.session.store.load()
+        riddles = {intent.slot for intent in state.intents.values() if intent.phase is IntentPhase.UNKNOWN}
+        codes += [7 if slot in riddles else 6 if state.row(slot, Role.NEXT) else 1 for slot in unknown]
+    return worst(codes)

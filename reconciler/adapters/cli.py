@@ -1,0 +1,149 @@
+"""The command line's front door: which commands there are, and how anything that goes wrong ends.
+
+Loads click and nothing heavier, so that help, version and completion are immediate; a command's module is loaded when
+it is given. Every error leaves through `run`, as words on stderr and an exit code (docs/exit-codes.md).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from reconciler import __version__
+from reconciler.adapters import terminal
+
+INTERRUPTED, READER_GONE, USAGE = 130, 141, 64
+
+GROUPS = {
+    "Work on a stack": {
+        "init": "Write a small stack to start from.",
+        "validate": "Check the manifests, offline and without a key.",
+        "plan": "Show what would happen and what it would cost.",
+        "apply": "Do it, once, and wait until it is done.",
+        "destroy": "Delete what the stack owns, users before what they use.",
+    },
+    "See what there is": {
+        "status": "Every object of the stack and the run rate.",
+        "get": "A table of objects.",
+        "describe": "Everything known of one object.",
+        "logs": "The log of a fine-tune job.",
+        "call": "Put one prompt to a deployment.",
+        "graph": "What refers to what.",
+    },
+    "Look something up": {
+        "explain": "Kinds and their fields, models and prices, exit codes.",
+        "schema": "The JSON Schema of the manifests, for editors.",
+        "version": "Versions of the program and its catalogue.",
+    },
+    "Around it": {
+        "emulator": "Serve the emulator, where nothing is bought.",
+        "completion": "Print the completion script of a shell.",
+    },
+}
+COMMANDS = {name: about for commands in GROUPS.values() for name, about in commands.items()}
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(run())
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """One invocation, from arguments to its exit code. Nothing but completion leaves this as an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    color = False if os.environ.get("NO_COLOR") else None
+    try:
+        code = cli.main(arguments, prog_name="reconciler", standalone_mode=False, color=color)
+        sys.stdout.flush()
+        return code or 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "reconciler"
+        return _complain(f"error: {error.format_message()}\n  {where} --help", USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        terminal.silence(sys.stdout)
+        return READER_GONE
+    except Exception as error:
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """What the tool knows how to say, else one line that a report can start from."""
+    from reconciler.errors import ReconcilerError
+
+    if isinstance(error, ReconcilerError):
+        from reconciler.render.errors import error_text
+
+        return _complain(error_text(error), error.exit_code)
+    if os.environ.get("RECONCILER_DEBUG") == "1":
+        traceback.print_exc()
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+    return _complain(f"internal error: {type(error).__name__} at {place}, please report it", 1)
+
+
+def _complain(text: str, code: int) -> int:
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        terminal.silence(sys.stderr)
+    return code
+
+
+class Commands(click.Group):
+    """A group that knows its commands by name and loads each one's module when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"reconciler.adapters.commands.{name}"), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            ctx.fail(f"no command {name[:100]!r}" + (f", did you mean {near[0]}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[click.shell_completion.CompletionItem]:
+        """Names and help from the table above: nothing is loaded to complete the name of a command."""
+        items = [
+            click.shell_completion.CompletionItem(name, help=about)
+            for name, about in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return items or click.Command.shell_complete(self, ctx, incomplete)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Without a Stack in the manifests everything happens on the embedded emulator, where nothing is bought."
+    " Exit codes: reconciler explain exit-codes.",
+)
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Declare fine-tuning on Alibaba Cloud Bailian in YAML; see what would happen and what it costs; do it once."""

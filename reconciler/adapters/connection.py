@@ -1,0 +1,175 @@
+"""From a project and the operator's word to a service: which host, which key, and whether it is only the emulator.
+
+A manifest may name the emulator or an official region and nothing else; any other host comes from a flag or the
+environment, over https unless it is this computer. The key comes from the environment or a private file, is wrapped at
+once and goes to that one host; no emulator ever receives one of the real form.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from reconciler.api import LOOPBACK, Api, Key
+from reconciler.errors import NotAuthorised, ReconcilerError, UsageError
+from reconciler.kinds.stack import Stack
+from reconciler.project import Project
+
+REGIONS = {"beijing": "https://dashscope.aliyuncs.com", "singapore": "https://dashscope-intl.aliyuncs.com"}
+KEY_VARIABLE = "DASHSCOPE_API_KEY"
+FOLDER = ".reconciler"
+_EMULATOR_SPEED = 600.0
+_MADE_UP = "the-emulator-needs-no-key"
+_REAL_KEY = re.compile(r"sk-[0-9a-f]{32}")
+_KEY_BYTES_MAX = 1000
+
+
+@dataclass(frozen=True)
+class Service:
+    """Where requests go. `name` is what a person calls it."""
+
+    name: str
+    origin: str
+    key: Key
+    emulated: bool
+
+
+@contextmanager
+def connect(project: Project, *, endpoint: str, key_file: str) -> Iterator[Service]:
+    """The service for a project, while it is used: the embedded emulator runs only so long."""
+    spec = project.stack.spec if project.stack else Stack()
+    assert isinstance(spec, Stack)
+    if endpoint:
+        yield _named_by_operator(endpoint, key_file)
+    elif spec.endpoint == "emulator":
+        with _embedded(project) as origin:
+            yield Service("emulator", origin, Key(_MADE_UP), emulated=True)
+    else:
+        name = f"{urlsplit(REGIONS[spec.endpoint]).hostname} ({spec.endpoint})"
+        yield Service(name, REGIONS[spec.endpoint], Key(_key(key_file)), emulated=False)
+
+
+# The operator's endpoint --------------------------------------------------------------------------------------------
+
+
+def _named_by_operator(endpoint: str, key_file: str) -> Service:
+    origin = origin_of(endpoint)
+    host = urlsplit(origin).hostname
+    if host in LOOPBACK and _is_emulator(origin):
+        return Service(f"emulator at {origin}", origin, Key(_harmless(key_file)), emulated=True)
+    return Service(host or origin, origin, Key(_key(key_file)), emulated=False)
+
+
+def origin_of(endpoint: str) -> str:
+    """Scheme and host of an endpoint that may or may not end in `/api/v1`. UsageError for anything else."""
+    try:
+        parts = urlsplit(endpoint)
+        problem = _problem(endpoint, parts)
+    except ValueError:
+        problem = "it is no URL"
+    if problem:
+        raise UsageError(f"the endpoint cannot be used: {problem}", hint="write https://HOST or https://HOST/api/v1")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _problem(endpoint: str, parts: SplitResult) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9:/._\[\]@?#%&=-]+", endpoint):
+        return "it holds characters that no host name has"
+    if "@" in parts.netloc:
+        return "it holds a user or a password"
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        return "it is no https URL"
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        return "http is for this computer only"
+    if "xn--" in parts.hostname:
+        return "international host names look like others too easily"
+    if parts.path.rstrip("/") not in ("", "/api/v1") or parts.query or parts.fragment:
+        return "its path is not /api/v1"
+    return "" if parts.port is None or parts.port else "its port is 0"
+
+
+def _is_emulator(origin: str) -> bool:
+    """Asked without a key."""
+    with Api(origin, Key("")) as api:
+        api.identify()
+        return bool(api.emulator)
+
+
+# Keys ---------------------------------------------------------------------------------------------------------------
+
+
+def _key(key_file: str) -> str:
+    """The operator's key. No message ever holds any of it."""
+    key = _from_file(key_file) if key_file else os.environ.get(KEY_VARIABLE, "").strip()
+    if not key:
+        hint = f"set {KEY_VARIABLE}, or name a file with --key-file; on `endpoint: emulator` none is needed"
+        raise NotAuthorised(f"there is no API key: {KEY_VARIABLE} is not set", hint=hint)
+    if not re.fullmatch(r"[!-~]{1,500}", key):
+        raise NotAuthorised("the API key holds characters that no key has", hint="was it pasted as a whole, and alone?")
+    return key
+
+
+def _harmless(key_file: str) -> str:
+    """A key for an emulator that somebody started: their made-up one if there is one, never one of the real form."""
+    try:
+        key = _key(key_file)
+    except NotAuthorised:
+        return _MADE_UP
+    return _MADE_UP if _REAL_KEY.fullmatch(key) else key
+
+
+def _from_file(path: str) -> str:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotAuthorised(
+            f"the key file cannot be opened: {error.strerror}", hint="links are not followed"
+        ) from error
+    with open(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > _KEY_BYTES_MAX:
+            raise NotAuthorised("the key file is not a small regular file")
+        if facts.st_mode & 0o077:
+            raise NotAuthorised("others may read the key file", hint="chmod 600 it, and think about a new key")
+        return file.read(_KEY_BYTES_MAX).decode("ascii", "replace").strip()
+
+
+# The embedded emulator ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _embedded(project: Project) -> Iterator[str]:
+    from reconciler.emulator.server import serve
+
+    data = private_folder(project.root) / "emulator"
+    try:
+        server = serve(data, profile=project.profile.profile, speed=_EMULATOR_SPEED)
+        origin = server.__enter__()
+    except (OSError, ValueError) as error:
+        raise ReconcilerError(f"the emulator cannot start on {data}: {error}") from error
+    try:
+        yield origin
+    finally:
+        server.__exit__(None, None, None)
+
+
+def private_folder(root: Path) -> Path:
+    """`.reconciler/` in the project: for its owner alone, and never committed."""
+    folder = root / FOLDER
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        facts = folder.lstat()
+        if not stat.S_ISDIR(facts.st_mode) or facts.st_mode & 0o002:
+            raise ReconcilerError(f"{folder} is a link, or open to everybody", hint="make it a folder with mode 0700")
+        ignore = folder / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+    except OSError as error:
+        raise ReconcilerError(f"{folder} cannot be used: {error.strerror}") from error
+    return folder

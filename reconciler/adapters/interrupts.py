@@ -1,0 +1,42 @@
+"""Ctrl-C, and being told to end: first what is in flight is still concluded, the second time we leave at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+EXIT_CODE = 130
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """While entered, signals are ours. Before `arm` one ends the program as usual; after it, it only asks to stop."""
+
+    def __init__(self, announce: Callable[[], None]) -> None:
+        self.announce = announce
+        self.requested = False
+        self._armed = False
+
+    def arm(self) -> None:
+        """From here on something may be in flight."""
+        self._armed = True
+
+    def __enter__(self) -> Interrupts:
+        self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._armed:
+            raise KeyboardInterrupt
+        if self.requested:
+            os._exit(EXIT_CODE)
+        self.requested = True
+        self.announce()

@@ -1,0 +1,143 @@
+"""The options that several commands share, so that they read and mean the same everywhere. Loads click only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+RULES = ("retrain",)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which manifests, and the service they are meant for where that is not the manifests' choice."""
+
+    files: tuple[str, ...]
+    endpoint: str = ""
+    key_file: str = ""
+
+
+def manifests(command: Command) -> Command:
+    """`-f`; the command receives `target`."""
+    option = click.option(
+        "-f",
+        "--file",
+        "files",
+        multiple=True,
+        default=(".",),
+        metavar="PATH",
+        help="A manifest, a folder of them, or - for stdin; may be repeated.  [default: .]",
+    )
+    return option(_targeted(command))
+
+
+def service(command: Command) -> Command:
+    """`-f`, `--endpoint` and `--key-file`; the command receives `target`."""
+    endpoint = click.option(
+        "--endpoint",
+        default="",
+        envvar="DASHSCOPE_HTTP_BASE_URL",
+        show_envvar=True,
+        metavar="URL",
+        help="Another service than the Stack names.",
+    )
+    key_file = click.option(
+        "--key-file",
+        default="",
+        type=click.Path(),
+        help="A file (mode 0600) with the API key, instead of DASHSCOPE_API_KEY.",
+    )
+    return manifests(endpoint(key_file(command)))
+
+
+def _targeted(command: Command) -> Command:
+    @wraps(command)
+    def call(*, files: tuple[str, ...], endpoint: str = "", key_file: str = "", **rest: Any) -> Any:
+        return command(target=Target(files, endpoint, key_file), **rest)
+
+    return call  # type: ignore[return-value]  # the same command with other keywords
+
+
+def output(*formats: str) -> Callable[[Command], Command]:
+    """`-o`; the first format is the default."""
+    return click.option(
+        "-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True, help="How it is printed."
+    )
+
+
+def color(command: Command) -> Command:
+    """`--no-color`. The environment's NO_COLOR does the same."""
+
+    def switch(ctx: click.Context, option: click.Parameter, off: bool) -> None:
+        if off:
+            ctx.color = False
+
+    option = click.option("--no-color", is_flag=True, expose_value=False, callback=switch, help="Plain text.")
+    return option(command)
+
+
+def choices(command: Command) -> Command:
+    """What a plan may do: `--prune`, `--replace`, `--allow`."""
+    prune = click.option("--prune", is_flag=True, help="Also delete what is ours and no longer declared.")
+    replace = click.option("--replace", multiple=True, metavar="KIND/NAME", help="Make it anew; may be repeated.")
+    allow = click.option(
+        "--allow",
+        multiple=True,
+        type=Rule(),
+        help="Consent given beforehand: retrain=FineTuneJob/NAME lets changed inputs buy a new run. May be repeated.",
+    )
+    return prune(replace(allow(command)))
+
+
+def carrying_out(command: Command) -> Command:
+    """How an apply or a destroy behaves: `-y`, `--wait`, `--timeout`, `--parallelism`, `--lock-timeout`."""
+    yes = click.option("-y", "--auto-approve", is_flag=True, help="Do not ask.")
+    wait = click.option(
+        "--wait",
+        type=click.Choice(["ready", "created", "none"]),
+        default="ready",
+        show_default=True,
+        help="When to stop waiting: everything is ready; everything that can be sent was accepted; never wait.",
+    )
+    timeout = click.option("--timeout", type=Duration(), help="Leave the rest to go on remotely after this long.")
+    parallelism = click.option(
+        "--parallelism", type=click.IntRange(1, 32), default=8, show_default=True, help="Requests at once."
+    )
+    lock = click.option(
+        "--lock-timeout", type=Duration(), default="0s", help="How long to wait while another run holds the state."
+    )
+    return yes(wait(timeout(parallelism(lock(command)))))
+
+
+class Duration(click.ParamType[float]):
+    """`30s`, `10m`, `2h`, or a number of seconds; as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        found = re.fullmatch(r"([0-9]{1,9})(s|m|h|)", value)
+        if not found:
+            self.fail(f"{value!r} is no length of time: write 30s, 10m or 2h", param, ctx)
+        return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "": 1}[found[2]]
+
+
+class Rule(click.ParamType[tuple[str, str]]):
+    """`RULE=VALUE`, as a pair."""
+
+    name = "rule=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        rule, _, wanted = value.partition("=")
+        if rule not in RULES or not wanted:
+            self.fail(f"{value!r}: write {RULES[0]}=FineTuneJob/NAME", param, ctx)
+        return rule, wanted

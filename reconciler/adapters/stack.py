@@ -1,0 +1,74 @@
+"""What most commands begin with: read the manifests, and perhaps connect them to their service."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from reconciler import engine
+from reconciler.adapters import connection, terminal
+from reconciler.adapters.options import Target
+from reconciler.engine import Session, Snapshot
+from reconciler.errors import UsageError
+from reconciler.project import Project, load
+from reconciler.render.errors import warnings_text
+from reconciler.render.plan import Heading, plan_text
+from reconciler.state import Role
+from reconciler.wording import did_you_mean, shown
+from reconciler.yamltext import MAX_FILE_BYTES
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A stack on its service, and how it is headed on every page."""
+
+    session: Session
+    heading: Heading
+
+    def plan_page(self, snapshot: Snapshot, *, width: int | None) -> str:
+        """The plan as text."""
+        slots = {part.slot for parts in self.session.project.parts.values() for part in parts}
+        held = sum(1 for slot in slots if snapshot.state.row(slot, Role.CURRENT))
+        return plan_text(self.heading, snapshot.plan, self.session.collections, objects=held, width=width)
+
+
+def read(target: Target) -> Project:
+    """The project that the command line names, its warnings told. ManifestError holds every mistake."""
+    stdin = sys.stdin.buffer.read(MAX_FILE_BYTES + 1) if "-" in target.files else None
+    if stdin is not None and len(stdin) > MAX_FILE_BYTES:
+        raise UsageError(f"the manifests on stdin are longer than {MAX_FILE_BYTES:,} bytes")
+    project = load(target.files, stdin=stdin)
+    if project.warnings:
+        terminal.mention(warnings_text(project.warnings))
+    return project
+
+
+@contextmanager
+def opened(target: Target, *, writes: bool = False) -> Iterator[Opened]:
+    """The project on its service. Offline mistakes are told before a key is asked for or anything is started."""
+    project = read(target)
+    if writes:
+        connection.private_folder(project.root)
+    with connection.connect(project, endpoint=target.endpoint, key_file=target.key_file) as service:
+        workspace = (getattr(project.stack.spec, "workspace", None) if project.stack else None) or ""
+        heading = Heading(
+            stack=project.name,
+            endpoint=service.name,
+            emulated=service.emulated,
+            profile=project.profile.profile,
+            prices_of=project.profile.as_of,
+            workspace=workspace,
+            declared=project.stack is not None,
+        )
+        with engine.session(project, service.origin, service.key, workspace=workspace) as session:
+            yield Opened(session, heading)
+
+
+def check_addresses(project: Project, addresses: tuple[str, ...]) -> None:
+    """UsageError for an address that no manifest declares."""
+    declared = [document.address for document in project.documents]
+    for address in addresses:
+        if address not in declared:
+            raise UsageError(f"no manifest declares {shown(address)}", hint=did_you_mean(address, declared))
