@@ -203,6 +203,13 @@ def test_size_and_depth_are_bounded(text: str) -> None:
     assert source.problems or source.documents
 
 
+def test_what_is_beyond_a_bound_is_named_by_it() -> None:
+    assert "more than 100,000 values" in problem("a: [" + "1," * MAX_NODES + "]")
+    assert "more than 1,000 documents" in problem("---\na: 1\n" * (MAX_DOCUMENTS + 1))
+    assert "more than 1,048,576 bytes" in problem("x" * (1 << 20) + "y")
+    assert "more than 64 levels deep" in problem("[" * 1_000_000)
+
+
 def test_the_deepest_nesting_that_is_allowed_is_allowed() -> None:
     assert not read("[" * MAX_DEPTH + "]" * MAX_DEPTH).problems
     assert read("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1)).problems
