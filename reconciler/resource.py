@@ -528,7 +528,9 @@ def rows(value: Any) -> tuple[Json, ...]:
 
 def text(value: Any) -> str:
     """A string, or "" for whatever is none; numbers are written out."""
-    return value if isinstance(value, str) else str(value) if isinstance(value, int | float) else ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else ""
 
 
 def whole(value: Any) -> int | None:
