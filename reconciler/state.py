@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
@@ -200,6 +201,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Known):
         return {"known": [*value.slot, value.output]}
     if isinstance(value, float | Decimal):
+        if not math.isfinite(value):
+            return str(value)  # an answer of the service may say NaN: odd, but no reason to fall over
         return _plain(int(value)) if value == int(value) else str(Decimal(str(value)).normalize())
     return value
 
@@ -223,8 +226,8 @@ def tag(stamp: Stamp, slot: Slot, generation: str, attempt: int) -> str:
 
 
 def to_json(event: Owned | Intent) -> str:
-    """A row as text, for the store."""
-    return json.dumps(asdict(event), ensure_ascii=False, sort_keys=True, default=str)
+    """A row as ASCII text, for the store: half a character in a name of the service's must not cost us the row."""
+    return json.dumps(asdict(event), sort_keys=True, default=str)
 
 
 def owned_from(text: str) -> Owned:
