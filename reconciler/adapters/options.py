@@ -25,20 +25,31 @@ class Target:
 
 def manifests(command: Command) -> Command:
     """`-f`; the command receives `target`."""
-    option = click.option(
-        "-f",
-        "--file",
+    return _file_option("-f", "--file")(_targeted(command))
+
+
+def service(command: Command) -> Command:
+    """`-f`, `--endpoint` and `--key-file`; the command receives `target`."""
+    return _file_option("-f", "--file")(_service_options(_targeted(command)))
+
+
+def service_without_f(command: Command) -> Command:
+    """The same where `-f` means something else."""
+    return _file_option("--file")(_service_options(_targeted(command)))
+
+
+def _file_option(*names: str) -> Callable[[Command], Command]:
+    return click.option(
+        *names,
         "files",
         multiple=True,
         default=(".",),
         metavar="PATH",
         help="A manifest, a folder of them, or - for stdin; may be repeated.  [default: .]",
     )
-    return option(_targeted(command))
 
 
-def service(command: Command) -> Command:
-    """`-f`, `--endpoint` and `--key-file`; the command receives `target`."""
+def _service_options(command: Command) -> Command:
     endpoint = click.option(
         "--endpoint",
         default="",
@@ -53,7 +64,7 @@ def service(command: Command) -> Command:
         type=click.Path(),
         help="A file (mode 0600) with the API key, instead of DASHSCOPE_API_KEY.",
     )
-    return manifests(endpoint(key_file(command)))
+    return endpoint(key_file(command))
 
 
 def _targeted(command: Command) -> Command:
@@ -103,7 +114,7 @@ def carrying_out(command: Command) -> Command:
         type=click.Choice(["ready", "created", "none"]),
         default="ready",
         show_default=True,
-        help="When to stop waiting: everything is ready; everything that can be sent was accepted; never wait.",
+        help="What to wait for: all is ready; all was asked for and accepted; nothing.",
     )
     timeout = click.option("--timeout", type=Duration(), help="Leave the rest to go on remotely after this long.")
     parallelism = click.option(

@@ -180,10 +180,16 @@ def _atoms(text: str) -> list[str]:
     return re.findall(r"\s*(?:[⺀-鿿＀-￯][^\s\w]*|[^\s⺀-鿿＀-￯]+)|\s+$", text)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as kubectl has them: capital headings, two or three spaces, nothing drawn."""
-    widths = [max(columns(row[index]) for row in (header, *rows)) for index in range(len(header))]
-    lines = (
-        "   ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)
-    )
-    return "\n".join(line.rstrip() for line in lines)
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+    """Columns as kubectl has them: capital headings, nothing drawn. Where they do not fit, each row takes two lines."""
+    everything = (header, *rows)
+    widths = [max(columns(row[index]) for row in everything) for index in range(len(header))]
+    if width is not None and sum(widths) + 3 * (len(widths) - 1) > width:
+        return "\n".join(line for row in rows for line in _stacked(row))
+    return "\n".join("   ".join(map(padded, row, widths)).rstrip() for row in everything)
+
+
+def _stacked(row: Sequence[str]) -> Iterator[str]:
+    yield "  ".join(filter(None, row[:2]))
+    if rest := "  ".join(filter(None, row[2:])):
+        yield f"    {rest}"

@@ -1,0 +1,66 @@
+"""Finds objects by what a person types: a kind in any spelling, or `Kind/name`."""
+
+from __future__ import annotations
+
+from reconciler.engine import Session, Snapshot, live_rows
+from reconciler.errors import UsageError
+from reconciler.kinds import RESOURCES
+from reconciler.render.state import Item, item
+from reconciler.resource import Slot
+from reconciler.state import Owned, Role, State
+from reconciler.wording import did_you_mean, shown, suggestion
+
+
+def live(session: Session, snapshot: Snapshot, address: str = "") -> list[Item]:
+    """Every slot that is declared or holds something, of one address if one is given; by kind and name."""
+    rows = {row.slot: row for row in live_rows(snapshot.state) if row.role is Role.CURRENT}
+    rows |= {row.slot: row for row in live_rows(snapshot.state) if row.role is Role.NEXT}
+    current = [row for row in live_rows(snapshot.state) if row.role is Role.CURRENT and rows[row.slot] is not row]
+    slots = {part.slot for parts in session.project.parts.values() for part in parts} | rows.keys()
+    pairs: list[tuple[Slot, Owned | None]] = [(slot, rows.get(slot)) for slot in slots]
+    pairs += [(row.slot, row) for row in current]
+    found = [item(slot, row, snapshot.world, session.collections) for slot, row in sorted(pairs, key=_order)]
+    return [one for one in found if not address or one.slot.address == address]
+
+
+def _order(pair: tuple[Slot, Owned | None]) -> tuple[Slot, str]:
+    return pair[0], pair[1].role.value if pair[1] else ""
+
+
+def retired(session: Session, snapshot: Snapshot, address: str) -> list[Item]:
+    """What an address held before, newest first."""
+    rows = [row for row in snapshot.state.owned.values() if row.slot.address == address and row.role is Role.RETIRED]
+    rows.sort(key=lambda row: row.applied_at, reverse=True)
+    return [item(row.slot, row, snapshot.world, session.collections) for row in rows]
+
+
+def kind_named(word: str) -> str:
+    """The kind that `deployment`, `Deployments` or `DEPLOYMENT` means. UsageError for anything else."""
+    for name in RESOURCES:
+        if word.lower() in (name.lower(), f"{name.lower()}s"):
+            return name
+    raise UsageError(f"there is no kind {shown(word)}", hint=suggestion(word, RESOURCES))
+
+
+def address_named(word: str, session: Session, state: State) -> str:
+    """`Kind/name` of something that is declared or owned, its kind in any spelling. UsageError for anything else."""
+    kind, slash, name = word.partition("/")
+    if not slash:
+        raise UsageError(f"{shown(word)} names no object", hint="write KIND/NAME")
+    address = f"{kind_named(kind)}/{name}"
+    known = {document.address for document in session.project.documents}
+    known |= {row.slot.address for row in state.owned.values()} | {i.slot.address for i in state.intents.values()}
+    if address not in known:
+        raise UsageError(f"there is no {shown(address)}", hint=did_you_mean(address, known))
+    return address
+
+
+def object_of(address: str, state: State, *roles: Role) -> Owned:
+    """The one object an address holds, by the first of `roles` that it has. UsageError where it holds none, or many."""
+    for role in roles:
+        rows = [row for row in state.owned.values() if row.slot.address == address and row.role is role]
+        if len(rows) == 1:
+            return rows[0]
+        if rows:
+            raise UsageError(f"{address} holds {len(rows)} objects", hint="this needs one")
+    raise UsageError(f"{address} holds nothing yet", hint="reconciler apply makes it")

@@ -1,0 +1,203 @@
+"""What is there now: the objects of a stack as lines, as a table, as data, and one of them with all that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from reconciler.plan import Plan, World, bills
+from reconciler.render.data import yaml_text
+from reconciler.render.plan import entries, entry_lines
+from reconciler.render.plan_json import plain
+from reconciler.render.words import Line, clean, money, page, place, table, value_text
+from reconciler.resource import Collection, Document, Observed, Slot, authored
+from reconciler.state import Intent, Owned, State
+
+NOT_CREATED, GONE = "not created", "gone"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One slot with what it holds: `row` is None where nothing was made yet, `seen` where the service has it no more.
+
+    `hour` is what it costs an hour now, None where that is not known.
+    """
+
+    slot: Slot
+    row: Owned | None = None
+    seen: Observed | None = None
+    hour: Decimal | None = Decimal(0)
+
+    @property
+    def status(self) -> str:
+        """The service's own word, or ours where it has none."""
+        if self.row is None:
+            return NOT_CREATED
+        if self.seen is None:
+            return GONE
+        return f"{self.seen.status} (failed)" if self.row.failure else self.seen.status
+
+    @property
+    def since(self) -> str:
+        created = self.seen.outputs.get("created", "") if self.seen else ""
+        return str(created or (self.row.applied_at if self.row else ""))
+
+
+def item(slot: Slot, row: Owned | None, world: World, collections: Mapping[str, Collection]) -> Item:
+    """A slot's row beside what the service shows of it."""
+    if row is None:
+        return Item(slot)
+    seen = world.get(row)
+    costs = seen is not None and bills(seen)
+    hour = collections[row.collection].price(row.last_applied, base=row.base).hour if costs else Decimal(0)
+    return Item(slot, row, seen, hour)
+
+
+# All of them --------------------------------------------------------------------------------------------------------
+
+
+def status_text(items: Sequence[Item], state: State, plan: Plan, width: int | None) -> str:
+    """A line for each slot, then the run rate and whatever is not settled."""
+    rows = [[clean(one.slot), clean(one.status), _id(one), clean(one.since), _rate(one)] for one in items]
+    lines = [table(("OBJECT", "STATUS", "ID", "SINCE", "CNY/H"), rows, width)] if rows else ["nothing is declared"]
+    lines.append(f"run rate {money(plan.totals.hour_before)} CNY/h")
+    lines += [
+        f"failed: {clean(one.slot)}: {clean(one.row.failure, 400)}" for one in items if one.row and one.row.failure
+    ]
+    lines += [_open_text(intent) for intent in state.open_intents()]
+    return "\n".join(lines)
+
+
+def table_text(items: Sequence[Item], width: int | None) -> str:
+    rows = [[clean(one.slot), _role(one), clean(one.status), _id(one), clean(one.since)] for one in items]
+    return table(("OBJECT", "ROLE", "STATUS", "ID", "SINCE"), rows, width) if rows else "nothing found"
+
+
+def _id(one: Item) -> str:
+    return clean(one.row.id) if one.row else ""
+
+
+def _role(one: Item) -> str:
+    return one.row.role.value if one.row else ""
+
+
+def _rate(one: Item) -> str:
+    return "" if one.hour == 0 else money(one.hour)
+
+
+def _open_text(intent: Intent) -> str:
+    what = f"{intent.verb} {clean(intent.slot)}, operation {clean(intent.op_id)} of {clean(intent.at)}"
+    return f"open: {what}: its outcome is not known yet; reconciler apply looks for it first of all"
+
+
+def item_json(one: Item) -> dict[str, Any]:
+    """One object for programs; null where it is not known, or there is nothing."""
+    row, seen = one.row, one.seen
+    return {
+        "address": one.slot.address,
+        "part": one.slot.part,
+        "role": row.role.value if row else None,
+        "id": row.id if row else None,
+        "status": one.status,
+        "phase": seen.phase.value if seen else None,
+        "since": one.since or None,
+        "hour_cny": None if one.hour is None else str(one.hour),
+        "failure": row.failure if row else "",
+        "last_applied": plain(row.last_applied) if row else {},
+        "fields": plain(seen.fields) if seen else {},
+        "outputs": plain(seen.outputs) if seen else {},
+    }
+
+
+# One of them --------------------------------------------------------------------------------------------------------
+
+
+def describe_text(
+    address: str,
+    document: Document | None,
+    items: Sequence[Item],
+    state: State,
+    plan: Plan,
+    collections: Mapping[str, Collection],
+    width: int | None,
+) -> str:
+    """Declared, made, journalled, and what an apply would do."""
+    lines = [Line(clean(address), {"bold": True})]
+    lines += _declared(document) if document else [Line("no manifest declares it", indent=2)]
+    for one in items:
+        lines += _object(one)
+    journal = sorted((i for i in state.intents.values() if i.slot.address == address), key=lambda i: (i.at, i.op_id))
+    lines += [Line("journal", {"bold": True})] if journal else []
+    lines += [Line(_journal_text(intent), indent=2) for intent in journal]
+    staged = tuple(entry for entry in entries(plan, collections) if entry.lead.slot.address == address)
+    lines.append(Line("plan", {"bold": True}))
+    lines += entry_lines(staged, width=width) if staged else [Line("as declared", indent=2)]
+    return page(lines, width)
+
+
+def _declared(document: Document) -> Iterator[Line]:
+    yield Line(f"declared at {place(document.position())}", indent=2)
+    if document.metadata.description:
+        yield Line(clean(document.metadata.description, 400), indent=2)
+    for name, value in document.metadata.labels.items():
+        yield Line(f"label {clean(name)}: {clean(value)}", indent=2)
+    for row in yaml_text(authored(document.spec)).splitlines():
+        yield Line(clean(row, 400), {"dim": True}, indent=4, whole=True)
+
+
+def _object(one: Item) -> Iterator[Line]:
+    row, seen = one.row, one.seen
+    yield Line(f"{clean(one.slot)}  {_role(one)}".rstrip(), {"bold": True})
+    yield Line(" ".join(filter(None, (clean(one.status), _id(one)))), indent=2)
+    if row is None:
+        return
+    if row.failure:
+        yield Line(f"failed: {clean(row.failure, 600)}", {"fg": "red"}, indent=2)
+    if one.hour != 0:
+        yield Line(f"{money(one.hour)} CNY/h", indent=2)
+    yield Line(f"applied at {clean(row.applied_at)}", indent=2)
+    yield from (Line(f"made from {clean(key)}", indent=2) for key in row.uses)
+    if row.deletion:
+        yield Line(f"deletionPolicy {row.deletion}", indent=2)
+    for name, value in ({**seen.fields, **seen.outputs} if seen else row.outputs).items():
+        yield Line(f"{clean(name)}: {_short(value)}", {"dim": True}, indent=4)
+
+
+def _short(value: Any) -> str:
+    return f"{len(value)} entries" if isinstance(value, Mapping) and len(value) > 12 else value_text(value)
+
+
+def _journal_text(intent: Intent) -> str:
+    words = (intent.at, intent.verb, intent.phase.value, intent.result_id, f"tag {intent.tag}" if intent.tag else "")
+    return "  ".join(clean(word) for word in (*words, intent.reason) if word)
+
+
+def describe_json(
+    address: str, document: Document | None, items: Sequence[Item], state: State, changes: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The same for programs; `changes` are the operations of the plan's JSON that are about it."""
+    at = document.position() if document else None
+    journal = [intent for intent in state.intents.values() if intent.slot.address == address]
+    return {
+        "address": address,
+        "at": {"file": at.file, "line": at.line, "column": at.column} if at else None,
+        "spec": plain(authored(document.spec)) if document else None,
+        "objects": [{**item_json(one), "uses": list(one.row.uses) if one.row else []} for one in items],
+        "journal": [_intent_json(intent) for intent in sorted(journal, key=lambda intent: (intent.at, intent.op_id))],
+        "operations": list(changes),
+    }
+
+
+def _intent_json(intent: Intent) -> dict[str, Any]:
+    return {
+        "operation": intent.op_id,
+        "at": intent.at,
+        "verb": intent.verb,
+        "phase": intent.phase.value,
+        "tag": intent.tag,
+        "result_id": intent.result_id,
+        "request_id": intent.request_id,
+        "reason": intent.reason,
+    }
