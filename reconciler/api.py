@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,11 +33,15 @@ from reconciler.errors import (
     Unavailable,
 )
 from reconciler.resource import Content, Effect, Json, Request, dig, text
+from reconciler.transport import Transport
 
 REPLY_BYTES_MAX = 16 * 2**20
+READ_WITHIN_S, WRITE_WITHIN_S = 60.0, 120.0  # a whole exchange, connect to last byte
+UPLOAD_BYTES_PER_S = 64 * 1024  # the slowest line on which an upload is still given the time it needs
+RATE_PER_S = 10.0  # no page states a limit for these endpoints (contract §8.2), so we keep one that no service minds
 BEIJING = timezone(timedelta(hours=8))  # the zone of every timestamp without one (contract §1.2)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-_TIMEOUT = httpx.Timeout(60, connect=10)
+_REACH = "is the endpoint right?"
 _FORBIDDEN = {"AccessDenied", "Arrearage", "InvalidApiKey", "NOT AUTHORIZED"}
 _QUOTA_TEXTS = ("running or succeeded allowed", "allocated quota exceeded")
 
@@ -89,6 +94,7 @@ class Api:
         base: str = "/api/v1",
         contents: Callable[[Content], Iterator[bytes]] = lambda content: iter(()),
         patience: Patience | None = None,
+        rate_per_s: float | None = RATE_PER_S,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -97,9 +103,10 @@ class Api:
         self._headers = {"Authorization": f"Bearer {key.reveal()}", "User-Agent": "bailian-reconciler"}
         if workspace:
             self._headers["X-DashScope-WorkSpace"] = workspace
-        verify: bool | ssl.SSLContext = ssl.create_default_context() if origin.startswith("https:") else False
-        self._shared = _client(verify, keep_alive=10)
-        self._fresh = _client(verify, keep_alive=0)  # on a re-used connection "did it arrive?" cannot be decided
+        verify = ssl.create_default_context() if origin.startswith("https:") else None
+        self._shared = _Line(Transport(verify, keep_alive=10))
+        self._fresh = _Line(Transport(verify, keep_alive=0))  # on a used connection "did it arrive?" is undecidable
+        self._bucket = Bucket(rate_per_s, sleep)
         self._skew = timedelta(0)
         self.emulator = ""
         self.hurry = 1.0  # how much faster than ours the service's time runs; only an emulator's does
@@ -110,8 +117,8 @@ class Api:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._shared.close()
-        self._fresh.close()
+        self._shared.client.close()
+        self._fresh.client.close()
 
     def send(self, request: Request) -> Reply:
         """The answer to one request, repeated only where that is safe.
@@ -120,12 +127,16 @@ class Api:
         Unavailable for a read without a usable answer; NeverSent or OutcomeUnknown for a write without one.
         """
         for attempt in range(1, self._patience.tries + 1):
+            self._bucket.take()
             try:
                 return self._send_once(request)
             except ApiError as error:
                 if attempt == self._patience.tries or not _repeatable(request, error):
                     raise
-                self._sleep(self._pause(attempt, error.after_s))
+                pause_s = self._pause(attempt, error.after_s)
+                if isinstance(error, Throttled):
+                    self._bucket.hold(pause_s)  # for every thread: the account is throttled, not the request
+                self._sleep(pause_s)
         raise AssertionError("unreachable")
 
     def now(self) -> datetime:
@@ -138,11 +149,10 @@ class Api:
         if host not in LOOPBACK:
             return host
         try:
-            response = self._shared.get(f"{self.origin}/_emulator/info")
+            with self._shared.transport.exchange(READ_WITHIN_S):
+                response = self._shared.client.get(f"{self.origin}/_emulator/info")
         except httpx.HTTPError as error:
-            raise NeverSent(
-                f"{self.origin} cannot be reached: {_reason(error)}", hint="is the endpoint right?"
-            ) from error
+            raise NeverSent(f"{self.origin} cannot be reached: {_reason(error)}", hint=_REACH) from error
         self._note(response.headers)
         if not self.emulator:
             return host
@@ -153,22 +163,21 @@ class Api:
     # One exchange -----------------------------------------------------------------------------------------------
 
     def _send_once(self, request: Request) -> Reply:
-        client = self._fresh if request.effect is Effect.ONCE else self._shared
-        try:
-            with client.stream(
-                request.method,
-                f"{self.origin}{self._base}{request.path}",
-                params=dict(request.query),
-                **self._payload(request),
-            ) as response:
-                self._note(response.headers)
-                body = _read(response)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
-            raise NeverSent(
-                f"{self.origin} cannot be reached: {_reason(error)}", hint="is the endpoint right?"
-            ) from error
-        except httpx.HTTPError as error:
-            _lost(request, f"{self.origin} gave no complete answer to {request.operation}: {_reason(error)}", error)
+        line = self._fresh if request.effect is Effect.ONCE else self._shared
+        with line.transport.exchange(_within_s(request)) as exchange:
+            try:
+                with line.client.stream(
+                    request.method,
+                    f"{self.origin}{self._base}{request.path}",
+                    params=dict(request.query),
+                    **self._payload(request),
+                ) as response:
+                    self._note(response.headers)
+                    body = _read(response)
+            except httpx.HTTPError as error:
+                if exchange.sent_bytes == 0:
+                    raise NeverSent(f"{self.origin} cannot be reached: {_reason(error)}", hint=_REACH) from error
+                _lost(request, f"{self.origin} gave no complete answer to {request.operation}: {_reason(error)}", error)
         return self._answer(request, response, body)
 
     def _payload(self, request: Request) -> dict[str, Any]:
@@ -231,9 +240,44 @@ class Api:
         return max(min(asked_s, longest), doubled * (0.5 + self._jitter() / 2))
 
 
-def _client(verify: bool | ssl.SSLContext, *, keep_alive: int) -> httpx.Client:
-    limits = httpx.Limits(max_connections=20, max_keepalive_connections=keep_alive)
-    return httpx.Client(verify=verify, limits=limits, timeout=_TIMEOUT, follow_redirects=False, trust_env=False)
+class _Line:
+    """One way to the service: its connections, and the client that writes HTTP on them."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.client = httpx.Client(transport=transport, follow_redirects=False, trust_env=False)
+
+
+class Bucket:
+    """At most `rate_per_s` requests a second for one account, in bursts of as many; None is no limit. Thread-safe."""
+
+    def __init__(self, rate_per_s: float | None, sleep: Callable[[float], None]) -> None:
+        self._rate, self._sleep, self._lock = rate_per_s, sleep, threading.Lock()
+        self._tokens, self._at = rate_per_s or 0.0, time.monotonic()
+
+    def take(self) -> None:
+        """Wait for the right to send one request."""
+        if self._rate is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            self._tokens = min(self._rate, self._tokens + max(0.0, now - self._at) * self._rate)
+            self._at = max(self._at, now)
+            self._tokens -= 1
+            wait_s = max(0.0, -self._tokens / self._rate) + max(0.0, self._at - now)
+        if wait_s:
+            self._sleep(wait_s)
+
+    def hold(self, seconds: float) -> None:
+        """Nobody sends for so long: the service said so."""
+        with self._lock:
+            self._at, self._tokens = max(self._at, time.monotonic() + seconds), min(self._tokens, 1.0)
+
+
+def _within_s(request: Request) -> float:
+    if request.content is not None:
+        return WRITE_WITHIN_S + request.content.size / UPLOAD_BYTES_PER_S
+    return READ_WITHIN_S if request.effect is Effect.READ else WRITE_WITHIN_S
 
 
 def _repeatable(request: Request, error: ApiError) -> bool:
