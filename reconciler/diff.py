@@ -1,19 +1,19 @@
 """Desired against observed: what differs, field by field. Pure; the only user of deepdiff.
 
 A field the author did not write is not ours: only the desired side decides what is looked at. What the service does not
-say is compared with what was last applied, and so is what no call can change: a new run or a swap follows only from a
-difference between what is declared and what was bought, never from how the service happens to spell it today.
+say, down to a single key, is compared with what was last applied, and so is what no call can change: a new run or a
+swap follows only from a difference between what is declared and what was bought, never from how the service happens to
+spell it today.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from reconciler.errors import Position
-from reconciler.resource import Known, Mark, Observed, Part
+from reconciler.resource import Mark, Observed, Part
 from reconciler.state import canonical
 
 UNSET = None
@@ -53,11 +53,20 @@ def differences(
             continue
         marks = rules.marks.get(name, frozenset())
         first, second = (last_applied, seen) if Mark.IMMUTABLE in marks else (seen, last_applied)
-        before = first.get(name, second.get(name, UNSET))
-        if name in rules.foreign:
-            before = UNSET
-        found += _field(name, before, after, closed=Mark.CLOSED in marks, at=part.at.get(name))
+        closed = Mark.CLOSED in marks
+        before = UNSET if name in rules.foreign else _told(first, second, name, closed)
+        found += _field(name, before, after, closed=closed, at=part.at.get(name))
     return tuple(found)
+
+
+def _told(first: Mapping[str, Any], second: Mapping[str, Any], name: str, closed: bool) -> Any:
+    """What `first` says of a field, and where it is silent `second`. What a closed mapping lacks is truly not there."""
+    known, other = first.get(name, UNSET), second.get(name, UNSET)
+    if name not in first:
+        return other
+    if not isinstance(known, Mapping) or not isinstance(other, Mapping):
+        return known
+    return {key: _told(known, other, key, False) for key in (known if closed else {**other, **known})}
 
 
 def _field(name: str, before: Any, after: Any, *, closed: bool, at: Position | None) -> Iterable[Change]:
@@ -84,16 +93,15 @@ def _paths(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[tuple[str
     """The paths at which two unequal mappings differ. Lists count as whole values."""
     from deepdiff import DeepDiff  # 0.2 s to import: only where something does differ
 
-    tree = DeepDiff(_leaves(before), _leaves(after), view="tree")
+    tree = DeepDiff(_leaves(before), _leaves(after), view="tree", ignore_private_variables=False)
     return {tuple(level.path(output_format="list")) for levels in tree.values() for level in levels}
 
 
 def _leaves(value: Any) -> Any:
+    """Values as the texts by which `_field` compares them, so that the two never disagree."""
     if isinstance(value, Mapping):
         return {str(name): _leaves(item) for name, item in value.items()}
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return canonical(value)
-    return canonical(value) if isinstance(value, list | tuple | Known) else value
+    return canonical(value)
 
 
 def _dig(value: Any, path: tuple[str, ...]) -> Any:
