@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import ssl
 import threading
 import time
@@ -42,7 +43,10 @@ RATE_PER_S = 10.0  # no page states a limit for these endpoints (contract §8.2)
 BEIJING = timezone(timedelta(hours=8))  # the zone of every timestamp without one (contract §1.2)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _REACH = "is the endpoint right?"
-_FORBIDDEN = {"AccessDenied", "Arrearage", "InvalidApiKey", "NOT AUTHORIZED"}
+_FORBIDDEN = frozenset(
+    "AccessDenied Arrearage CommodityNotPurchased InvalidApiKey PostpaidBillOverdue PrepaidBillOverdue"
+    " WorkSpaceNotFound".split()
+) | {"NOT AUTHORIZED"}
 _QUOTA_TEXTS = ("running or succeeded allowed", "allocated quota exceeded")
 
 
@@ -58,6 +62,9 @@ class Key:
     """The API key: shown to the one host it is for and to nothing else."""
 
     def __init__(self, value: str) -> None:
+        """Raises NotAuthorised for what no header can carry: the library below would quote it in its complaint."""
+        if not re.fullmatch(r"[\x21-\x7e]*", value):
+            raise NotAuthorised("the API key holds a character that no key has", hint="look for a blank or a line end")
         self._value = value
 
     def __repr__(self) -> str:
@@ -201,7 +208,7 @@ class Api:
         parsed = _json(body)
         if 200 <= status < 300 and parsed is not None:
             return Reply(parsed, text(parsed.get("request_id")))
-        if parsed is None or not (text(parsed.get("code")) or status < 500):
+        if parsed is None or not (text(parsed.get("code")) or status in (401, 403)):
             kind = response.headers.get("content-type", "no content type").split(";")[0]
             _lost(
                 request,
@@ -212,17 +219,22 @@ class Api:
 
     def _refusal(self, request: Request, status: int, body: Json, headers: Mapping[str, str]) -> ApiError:
         code, said = text(body.get("code")), text(body.get("message"))
-        facts: dict[str, Any] = {"status": status, "code": code, "request_id": text(body.get("request_id"))}
+        facts: dict[str, Any] = {
+            "status": status,
+            "code": code,
+            "request_id": text(body.get("request_id")),
+            "after_s": self._after_s(headers.get("retry-after", "")),
+        }
         message = f"{request.operation}: {code or status}: {said}"
+        if status >= 500 or status == 408:  # first of all: whatever it calls itself, the write may have happened
+            return Unavailable(message, **facts) if request.effect is Effect.READ else OutcomeUnknown(message, **facts)
         if status in (401, 403) or code in _FORBIDDEN or code.startswith("AccessDenied"):
             return NotAuthorised(
                 message, hint="check DASHSCOPE_API_KEY, its workspace and the account's standing", **facts
             )
         if status == 429 or code.startswith("Throttling"):
             quota = any(words in said.lower() for words in _QUOTA_TEXTS) or status == 400
-            return Throttled(message, quota=quota, after_s=_after_s(headers), **facts)
-        if status >= 500 or status == 408:
-            return Unavailable(message, **facts) if request.effect is Effect.READ else OutcomeUnknown(message, **facts)
+            return Throttled(message, quota=quota, **facts)
         if status == 404 or code.endswith("ResourceNotExist") or "not found" in said.lower():
             return NotFound(message, **facts)
         return Conflict(message, **facts) if status == 409 else Rejected(message, **facts)
@@ -233,6 +245,17 @@ class Api:
             self._skew = parsedate_to_datetime(headers.get("date", "")) - datetime.now(UTC)
         except (ValueError, TypeError):
             return  # no Date: keep the skew known so far
+
+    def _after_s(self, asked: str) -> float:
+        """A pause in seconds, or a date by the service's clock (RFC 9110 §10.2.3); what is neither asks for none."""
+        try:
+            return max(0.0, float(asked))
+        except ValueError:
+            pass
+        try:
+            return max(0.0, (parsedate_to_datetime(asked) - self.now()).total_seconds())
+        except (ValueError, TypeError):
+            return 0.0
 
     def _pause(self, attempt: int, asked_s: float) -> float:
         longest = self._patience.longest_s
@@ -311,13 +334,6 @@ def _json(body: bytes) -> Json | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def _after_s(headers: Mapping[str, str]) -> float:
-    try:
-        return max(0.0, float(headers.get("retry-after", "0")))
-    except ValueError:
-        return 0.0
 
 
 def _multipart(boundary: str, form: Mapping[str, str], filename: str) -> tuple[bytes, bytes]:

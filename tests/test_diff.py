@@ -1,4 +1,4 @@
-"""What differs between what is declared and what is there: only what the author wrote, however the service spells it."""
+"""What differs between what is declared and what is there: only what was written, however the service spells it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,490 @@
+"""One account on the wire: what is sent, what is sent again, and what each answer is taken for."""
+
+from __future__ import annotations
+
+import json
+import socket
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.api import REPLY_BYTES_MAX, Api, Key, Patience
+from reconciler.errors import (
+    ApiError,
+    Conflict,
+    NeverSent,
+    NotAuthorised,
+    NotFound,
+    OutcomeUnknown,
+    Rejected,
+    StalePlan,
+    Throttled,
+    Unavailable,
+)
+from reconciler.resource import Content, Effect, Request
+from tests.far_end import CLOSED, RESET, SILENT, Answer, error, far_end, raw, reply, scripted
+
+SECRET = "sk-0123456789abcdef0123456789abcdef"
+READ = Request("things.list", "GET", "/things")
+PUT = Request("things.scale", "PUT", "/things/1", effect=Effect.REPEATABLE, body={"capacity": 4})
+DELETE = Request("things.delete", "DELETE", "/things/1", effect=Effect.REPEATABLE)
+CREATE = Request("things.create", "POST", "/things", effect=Effect.ONCE, body={"name": "词"})
+FINE = reply(200, {"request_id": "r-9", "output": {"id": "t-1"}})
+
+
+class Sleeps(list[float]):
+    """A sleep that takes no time and remembers how long it should have."""
+
+    def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+@contextmanager
+def api(origin: str, sleeps: Sleeps | None = None, **options: Any) -> Iterator[Api]:
+    sleep = Sleeps() if sleeps is None else sleeps
+    with Api(origin, Key(SECRET), rate_per_s=None, sleep=sleep, jitter=lambda: 0.0, **options) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits a minute for an answer that a test withholds."""
+    monkeypatch.setattr("reconciler.api.READ_WITHIN_S", 2.0)
+    monkeypatch.setattr("reconciler.api.WRITE_WITHIN_S", 2.0)
+
+
+# What is sent again -------------------------------------------------------------------------------------------------
+
+HTML = b"<html><body>Bad gateway</body></html>"
+FAULTS: dict[str, Answer] = {
+    "500": error(500, "InternalError", "Internal server error!"),
+    "500 without a code": reply(500, {"message": "oops"}),
+    "502 page": reply(502, HTML, kind="text/html"),
+    "503": error(503, "ModelUnavailable"),
+    "503 that calls itself a throttling": error(503, "Throttling.RateQuota", "later"),
+    "500 that calls itself a refusal": error(500, "AccessDenied", "no"),
+    "504": error(504, "RequestTimeOut"),
+    "408": error(408, "RequestTimeOut"),
+    "page with status 200": reply(200, HTML, kind="text/html"),
+    "page with status 404": reply(404, HTML, kind="text/html"),
+    "nothing with status 200": reply(200, b""),
+    "nothing with status 204": raw(b"HTTP/1.1 204 -\r\n\r\n"),
+    "JSON that is no object": reply(200, [1, 2]),
+    "half the JSON": reply(200, b'{"output": {"id": "t-'),
+    "bytes that are no text": reply(200, b"\xff\xfe\xfa\x00" * 9),
+    "brackets without end": reply(200, b"[" * 200_000),
+    "a broken compression": reply(200, b"\x1f\x8bnonsense", Content_Encoding="gzip"),
+    "an answer cut short": raw(b"HTTP/1.1 200 -\r\nContent-Length: 50\r\n\r\n{"),
+    "half a head": raw(b"HTTP/1.1 200"),
+    "no HTTP at all": raw(b"220 mail.example.org ESMTP\r\n"),
+    "301": reply(301, {}, Location="/elsewhere"),
+    "307": reply(307, {}, Location="/elsewhere"),
+    "a close": CLOSED,
+    "a reset": RESET,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("request_", [READ, PUT, DELETE], ids=lambda request: request.operation)
+def test_what_does_no_harm_is_sent_again(request_: Request, fault: str) -> None:
+    """A read, and a write that means the same twice, survive one bad answer of any kind."""
+    with far_end(scripted(FAULTS[fault], FINE)) as end, api(end.origin) as opened:
+        assert opened.send(request_).body["output"] == {"id": "t-1"}
+    assert len(end.received) == 2
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_creation_is_never_sent_again_when_it_may_have_happened(fault: str) -> None:
+    """The second request of a retrying client is the second bill."""
+    with far_end(scripted(FAULTS[fault], FINE)) as end, api(end.origin) as opened, pytest.raises(OutcomeUnknown):
+        opened.send(CREATE)
+    assert len(end.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "raised", "count"), [(READ, Unavailable, 3), (PUT, OutcomeUnknown, 3), (CREATE, OutcomeUnknown, 1)]
+)
+def test_silence_has_an_end(
+    request_: Request, raised: type[ApiError], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.api.READ_WITHIN_S", 0.2)
+    monkeypatch.setattr("reconciler.api.WRITE_WITHIN_S", 0.2)
+    with far_end(scripted(SILENT)) as end, api(end.origin, patience=Patience(tries=3)) as opened:
+        with pytest.raises(raised):
+            opened.send(request_)
+        assert len(end.received) == count
+
+
+def test_an_answer_that_drips_for_ever_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, the answer never does."""
+    monkeypatch.setattr("reconciler.api.READ_WITHIN_S", 0.3)
+    drops = (b"HTTP/1.1 200 -\r\nContent-Length: 100000\r\n\r\n", *[b" "] * 10_000)
+    with far_end(scripted(Answer(drops, pause_s=0.02))) as end, api(end.origin, patience=Patience(tries=1)) as opened:
+        with pytest.raises(Unavailable):
+            opened.send(READ)
+
+
+@pytest.mark.parametrize(("request_", "raised"), [(READ, Unavailable), (CREATE, OutcomeUnknown)])
+def test_an_answer_without_end_is_not_held_in_memory(request_: Request, raised: type[ApiError]) -> None:
+    head = f"HTTP/1.1 200 -\r\nContent-Length: {10**12}\r\n\r\n".encode()
+    huge = Answer((head, *[b" " * 2**20] * (REPLY_BYTES_MAX // 2**20 + 2)))
+    with far_end(scripted(huge)) as end, api(end.origin, patience=Patience(tries=1)) as opened:
+        with pytest.raises(raised, match="longer than"):
+            opened.send(request_)
+
+
+def test_patience_ends_and_grows_on_the_way() -> None:
+    sleeps = Sleeps()
+    with far_end(scripted(error(500))) as end, api(end.origin, sleeps) as opened, pytest.raises(Unavailable):
+        opened.send(READ)
+    assert len(end.received) == 5
+    assert sleeps == [0.25, 0.5, 1.0, 2.0], "doubled, and by this jitter halved"
+
+
+@pytest.mark.parametrize("request_", [READ, PUT, CREATE], ids=lambda request: request.operation)
+def test_a_closed_port_means_that_nothing_was_sent(request_: Request) -> None:
+    """So even a creation may be tried again, and nobody has to look for what it made."""
+    sleeps = Sleeps()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with api(f"http://127.0.0.1:{port}", sleeps) as opened, pytest.raises(NeverSent) as caught:
+        opened.send(request_)
+    assert len(sleeps) == 4
+    assert str(port) in str(caught.value)
+
+
+# Throttling ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_", [READ, PUT, CREATE], ids=lambda request: request.operation)
+def test_a_well_formed_not_now_is_obeyed_even_by_a_creation(request_: Request) -> None:
+    """429 is the one answer that says for certain that nothing was made."""
+    busy = error(429, "Throttling", "Too many fine-tune job in running, please retry later.")
+    with far_end(scripted(busy, busy, FINE)) as end, api(end.origin) as opened:
+        assert opened.send(request_).request_id == "r-9"
+    assert len(end.received) == 3
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        error(429, "Throttling", "Only 20 fine-tune job in running or succeeded allowed per user."),
+        error(429, "Throttling.AllocationQuota", "Free allocated quota exceeded."),
+        error(400, "Throttling.AllocationQuota", "Free allocated quota exceeded."),
+    ],
+)
+def test_a_quota_is_not_waited_for(refusal: Answer) -> None:
+    """It is the same code as a rate; only the words tell that waiting does not help."""
+    with far_end(scripted(refusal, FINE)) as end, api(end.origin) as opened, pytest.raises(Throttled) as caught:
+        opened.send(CREATE)
+    assert caught.value.quota
+    assert len(end.received) == 1
+
+
+@pytest.mark.parametrize("code", ["CommodityNotPurchased", "PrepaidBillOverdue", "PostpaidBillOverdue"])
+def test_an_unpaid_bill_is_not_waited_for(code: str) -> None:
+    """These come with 429 as well (contract §8.2): a matter of the account, not of pace."""
+    with far_end(scripted(error(429, code), FINE)) as end, api(end.origin) as opened, pytest.raises(NotAuthorised):
+        opened.send(CREATE)
+    assert len(end.received) == 1
+
+
+def test_a_page_with_429_is_no_answer_of_the_service() -> None:
+    page = reply(429, HTML, kind="text/html")
+    with far_end(scripted(page, FINE)) as end, api(end.origin) as opened, pytest.raises(OutcomeUnknown):
+        opened.send(CREATE)
+    assert len(end.received) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_pause_that_is_asked_for_is_made(status: int) -> None:
+    sleeps = Sleeps()
+    with far_end(scripted(error(status, Retry_After="7"), FINE)) as end, api(end.origin, sleeps) as opened:
+        opened.send(READ)
+    assert sleeps == [7.0]
+
+
+def test_a_pause_may_be_asked_for_as_a_date() -> None:
+    """By the service's clock, which need not be ours."""
+    sleeps, now = Sleeps(), datetime(2030, 1, 1, tzinfo=UTC)
+    until = format_datetime(now + timedelta(seconds=9), usegmt=True)
+    busy = error(429, Retry_After=until, Date=format_datetime(now, usegmt=True))
+    with far_end(scripted(busy, FINE)) as end, api(end.origin, sleeps) as opened:
+        opened.send(READ)
+    assert len(sleeps) == 1
+    assert 5 < sleeps[0] <= 9
+
+
+@pytest.mark.parametrize("absurd", ["-5", "315360000", "inf", "nan", "soon", "", "Mon, 01 Jan 0001 00:00:00 GMT"])
+def test_an_absurd_pause_is_none(absurd: str) -> None:
+    """Ten years from now nobody is waiting any more."""
+    sleeps = Sleeps()
+    with far_end(scripted(error(429, Retry_After=absurd), FINE)) as end, api(end.origin, sleeps) as opened:
+        opened.send(READ)
+    assert len(sleeps) == 1
+    assert 0 < sleeps[0] <= Patience().longest_s
+
+
+# What an answer is taken for (contract §8.2) --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "raised"),
+    [
+        (400, "InvalidParameter", "Missing training files", Rejected),
+        (400, "InvalidParameter", "File not found.", NotFound),
+        (400, "Arrearage", "Access denied, please make sure your account is in good standing.", NotAuthorised),
+        (400, "UnsupportedOperation", "The fine-tune job can not be deleted", Rejected),
+        (400, "BadRequest.TooLarge", "Out of space", Rejected),
+        (400, "BadRequest.ResourceNotExist", "The Required resource not exist.", NotFound),
+        (400, "BadRequest.UnsupportedFileFormat", "", Rejected),
+        (400, "DataInspectionFailed", "", Rejected),
+        (401, "InvalidApiKey", "Invalid API-key provided.", NotAuthorised),
+        (401, "NOT AUTHORIZED", "", NotAuthorised),
+        (403, "AccessDenied", "", NotAuthorised),
+        (403, "AccessDenied.Unpurchased", "", NotAuthorised),
+        (403, "Model.AccessDenied", "", NotAuthorised),
+        (403, "Workspace.AccessDenied", "", NotAuthorised),
+        (403, "AllocationQuota.FreeTierOnly", "", NotAuthorised),
+        (404, "NotFound", "Not found!", NotFound),
+        (404, "ModelNotFound", "", NotFound),
+        (404, "WorkSpaceNotFound", "", NotAuthorised),
+        (409, "Conflict", "Deployed model x already exists, please specify a suffix.", Conflict),
+        (413, "TooLarge", "", Rejected),
+        (422, "Odd", "", Rejected),
+    ],
+)
+@pytest.mark.parametrize("effect", Effect)
+def test_every_refusal_has_its_error_and_is_final(
+    status: int, code: str, message: str, raised: type[ApiError], effect: Effect
+) -> None:
+    """Its facts stay with it: the person who asks the vendor needs the code and the request id."""
+    request = Request("things.do", "POST", "/things", effect=effect)
+    with far_end(scripted(error(status, code, message), FINE)) as end, api(end.origin) as opened:
+        with pytest.raises(ApiError) as caught:
+            opened.send(request)
+    assert type(caught.value) is raised
+    assert (caught.value.status, caught.value.code, caught.value.request_id) == (status, code, "r-1")
+    assert len(end.received) == 1
+
+
+def test_a_gateway_that_knows_no_route_is_not_the_service_that_knows_no_object() -> None:
+    """Absence lets the plan buy again: it takes the service's own word, and that has a code."""
+    lost = reply(404, {"message": "no Route matched with those values"})
+    with far_end(scripted(lost)) as end, api(end.origin, patience=Patience(tries=1)) as opened:
+        with pytest.raises(Unavailable):
+            opened.send(READ)
+
+
+# What goes out ------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_goes_out_as_it_was_asked_for() -> None:
+    request = Request(
+        "things.make", "POST", "/a/b", effect=Effect.ONCE, query={"page_no": 2, "q": "a b&c"}, body={"词": 1}
+    )
+    with far_end(scripted(FINE)) as end, api(end.origin, workspace="llm-1") as opened:
+        opened.send(request)
+    (seen,) = end.received
+    assert (seen.method, seen.target) == ("POST", "/api/v1/a/b?page_no=2&q=a+b%26c")
+    assert seen.json == {"词": 1}
+    assert seen.headers["content-type"] == "application/json"
+    assert seen.headers["authorization"] == f"Bearer {SECRET}"
+    assert seen.headers["x-dashscope-workspace"] == "llm-1"
+
+
+def test_a_creation_has_a_connection_of_its_own() -> None:
+    """On one that was used before, nobody can tell a request that never arrived from one whose answer was lost."""
+    with far_end(scripted(FINE)) as end, api(end.origin) as opened:
+        for request in (READ, READ, CREATE, READ, CREATE):
+            opened.send(request)
+    by_method: dict[str, set[int]] = {}
+    for seen in end.received:
+        by_method.setdefault(seen.method, set()).add(seen.connection)
+    assert len(by_method["GET"]) == 1
+    assert len(by_method["POST"]) == 2
+    assert not by_method["GET"] & by_method["POST"]
+
+
+def upload(size: int, filename: str = "d.jsonl") -> Request:
+    content = Content(filename, ("d.jsonl",), size, "0" * 32)
+    return Request("files.create", "POST", "/files", effect=Effect.ONCE, form={"purpose": "fine-tune"}, content=content)
+
+
+def test_an_upload_is_exactly_these_bytes() -> None:
+    """The length is said before the first byte, and the rows are not touched on the way."""
+    rows = [b'{"a": "\r\n--', "词".encode(), b"\x00\xff"]
+    with far_end(scripted(FINE)) as end, api(end.origin, contents=lambda content: iter(rows)) as opened:
+        opened.send(upload(sum(map(len, rows))))
+    (seen,) = end.received
+    kind, _, boundary = seen.headers["content-type"].partition("; boundary=")
+    assert kind == "multipart/form-data"
+    assert seen.body == b"".join(
+        [
+            f'--{boundary}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'.encode(),
+            f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="d.jsonl"\r\n'.encode(),
+            b"Content-Type: application/octet-stream\r\n\r\n",
+            *rows,
+            f"\r\n--{boundary}--\r\n".encode(),
+        ]
+    )
+    assert int(seen.headers["content-length"]) == len(seen.body)
+    assert "transfer-encoding" not in seen.headers
+
+
+@pytest.mark.parametrize("filename", ['a"; name="purpose', "a\r\nX-Evil: 1\r\n\r\n", "a\\", "词.jsonl"])
+def test_a_file_name_stays_in_its_place(filename: str) -> None:
+    with far_end(scripted(FINE)) as end, api(end.origin, contents=lambda content: iter([b"x"])) as opened:
+        opened.send(upload(1, filename))
+    head = end.received[0].body.split(b"\r\n\r\n")[1].decode()
+    disposition, kind = head.split("\r\n")[-2:]
+    assert kind == "Content-Type: application/octet-stream"
+    assert disposition.startswith('Content-Disposition: form-data; name="files"; filename="')
+    assert disposition.count('"') == 4
+    assert disposition.endswith('"')
+
+
+def test_an_upload_that_is_tried_again_begins_again() -> None:
+    """A generator that was read to its end would send an empty file under the right length."""
+    opened_times: list[str] = []
+
+    def contents(content: Content) -> Iterator[bytes]:
+        opened_times.append(content.filename)
+        return iter([b"row\n"])
+
+    with far_end(scripted(error(429), FINE)) as end, api(end.origin, contents=contents) as opened:
+        opened.send(upload(4))
+    assert [b"\r\n\r\nrow\n\r\n" in seen.body for seen in end.received] == [True, True]
+    assert len(opened_times) == 2
+
+
+def test_what_is_wrong_with_the_file_is_said_in_its_own_words() -> None:
+    def changed(content: Content) -> Iterator[bytes]:
+        yield b"x"
+        raise StalePlan("d.jsonl changed while it was read")
+
+    with far_end(scripted(FINE)) as end, api(end.origin, contents=changed) as opened:
+        with pytest.raises(StalePlan, match=r"d\.jsonl changed"):
+            opened.send(upload(10))
+
+
+# Where the key goes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("request_", [READ, PUT, CREATE], ids=lambda request: request.operation)
+def test_a_redirect_is_never_followed(request_: Request, status: int) -> None:
+    """Whoever can make the service redirect would else be handed the key, or a second creation."""
+    with far_end(scripted(FINE)) as thief, far_end(scripted(reply(status, {}, Location=f"{thief.origin}/x"))) as end:
+        with api(end.origin, patience=Patience(tries=2)) as opened, pytest.raises((Unavailable, OutcomeUnknown)):
+            opened.send(request_)
+        assert thief.received == []
+        assert {seen.target for seen in end.received} == {f"/api/v1{request_.path}"}
+
+
+def test_neither_proxies_nor_passwords_of_the_environment_are_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A variable in a shell profile must not reroute the key or replace it."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.chmod(0o600)
+    with far_end(scripted(FINE)) as proxy, far_end(scripted(FINE)) as end:
+        monkeypatch.setenv("NETRC", str(netrc))
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.origin)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        with api(end.origin) as opened:
+            opened.send(READ)
+        assert proxy.received == []
+        assert end.received[0].headers["authorization"] == f"Bearer {SECRET}"
+
+
+def test_asking_who_is_there_shows_no_key() -> None:
+    """It is asked before anybody knows who listens on that port."""
+    with far_end(scripted(reply(200, {}))) as end, api(end.origin) as opened:
+        opened.identify()
+    assert "authorization" not in end.received[0].headers
+
+
+def shown(value: BaseException) -> str:
+    return "".join(traceback.format_exception(value)) + repr(value) + str(vars(value))
+
+
+@pytest.mark.parametrize("answer", [*FAULTS.values(), error(401, "InvalidApiKey"), error(429), SILENT])
+def test_no_error_shows_the_key(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.api.WRITE_WITHIN_S", 0.5)
+    with far_end(scripted(answer)) as end, api(end.origin, patience=Patience(tries=1)) as opened:
+        with pytest.raises(ApiError) as caught:
+            opened.send(CREATE)
+        assert SECRET not in shown(caught.value)
+        assert SECRET not in repr(opened) + str(opened)
+
+
+@pytest.mark.parametrize("odd", ["\n", " ", "\r\nX-Evil: 1", "\0", "é", "键", "\ud800"])
+def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(odd: str) -> None:
+    """The library below would quote it in its complaint, and only when a creation is being sent."""
+    with pytest.raises(NotAuthorised) as caught:
+        Key(SECRET + odd)
+    assert SECRET not in shown(caught.value)
+
+
+def test_a_key_shows_nothing_of_itself() -> None:
+    assert SECRET not in f"{Key(SECRET)} {Key(SECRET)!r} {[Key(SECRET)]}"
+    assert Key(SECRET).reveal() == SECRET
+
+
+# Who and when -------------------------------------------------------------------------------------------------------
+
+
+def test_the_clock_is_the_services() -> None:
+    """Whether a creation can still appear is decided by the clock that stamps it; ours may be years off."""
+    with far_end(scripted(reply(200, {}, Date="Tue, 01 Jan 2030 16:00:00 GMT"))) as end, api(end.origin) as opened:
+        opened.send(READ)
+        assert f"{opened.now():%Y-%m-%d %H}" == "2030-01-02 00", "shown in Beijing time"
+
+
+@pytest.mark.parametrize("date", ["yesterday", "", "Tue, 01 Jan 2030 16:00:00 -0000"])
+def test_a_date_that_is_none_moves_no_clock(date: str) -> None:
+    with far_end(scripted(reply(200, {}, Date=date))) as end, api(end.origin) as opened:
+        before = opened.now()
+        opened.send(READ)
+        assert abs(opened.now() - before) < timedelta(days=1)
+
+
+def test_an_emulator_is_known_by_its_install_id_whatever_its_port() -> None:
+    """A state of the emulator is found again after it was restarted on another port."""
+    info = reply(200, {"speed": 600}, X_Bailian_Emulator="1f2e; x")
+    with far_end(scripted(info)) as one, far_end(scripted(info)) as other:
+        with api(one.origin) as first, api(other.origin) as second:
+            assert first.identify() == second.identify() == "emulator:1f2e"
+
+
+def test_whoever_listens_on_loopback_is_not_taken_for_an_emulator() -> None:
+    with far_end(scripted(reply(404, HTML, kind="text/html"))) as end, api(end.origin) as opened:
+        assert opened.identify() == "127.0.0.1"
+
+
+def test_a_real_host_is_named_without_asking_it() -> None:
+    with api("https://dashscope.aliyuncs.com") as opened:
+        assert opened.identify() == "dashscope.aliyuncs.com"
+
+
+def test_nobody_on_the_port_is_an_error_of_ours() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with api(f"http://127.0.0.1:{port}") as opened, pytest.raises(NeverSent):
+        opened.identify()
+
+
+def test_answers_keep_the_services_name_for_the_exchange() -> None:
+    with far_end(scripted(FINE)) as end, api(end.origin) as opened:
+        assert json.dumps(opened.send(READ).body) == '{"request_id": "r-9", "output": {"id": "t-1"}}'
+        assert opened.send(READ).request_id == "r-9"
