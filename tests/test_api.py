@@ -115,9 +115,12 @@ def test_silence_has_an_end(
 ) -> None:
     monkeypatch.setattr("reconciler.api.READ_WITHIN_S", 0.2)
     monkeypatch.setattr("reconciler.api.WRITE_WITHIN_S", 0.2)
-    with far_end(scripted(SILENT)) as end, api(end.origin, patience=Patience(tries=3)) as opened:
-        with pytest.raises(raised):
-            opened.send(request_)
+    with (
+        far_end(scripted(SILENT)) as end,
+        api(end.origin, patience=Patience(tries=3)) as opened,
+        pytest.raises(raised),
+    ):
+        opened.send(request_)
         assert len(end.received) == count
 
 
@@ -125,18 +128,24 @@ def test_an_answer_that_drips_for_ever_has_an_end(monkeypatch: pytest.MonkeyPatc
     """Each byte comes in time, the answer never does."""
     monkeypatch.setattr("reconciler.api.READ_WITHIN_S", 0.3)
     drops = (b"HTTP/1.1 200 -\r\nContent-Length: 100000\r\n\r\n", *[b" "] * 10_000)
-    with far_end(scripted(Answer(drops, pause_s=0.02))) as end, api(end.origin, patience=Patience(tries=1)) as opened:
-        with pytest.raises(Unavailable):
-            opened.send(READ)
+    with (
+        far_end(scripted(Answer(drops, pause_s=0.02))) as end,
+        api(end.origin, patience=Patience(tries=1)) as opened,
+        pytest.raises(Unavailable),
+    ):
+        opened.send(READ)
 
 
 @pytest.mark.parametrize(("request_", "raised"), [(READ, Unavailable), (CREATE, OutcomeUnknown)])
 def test_an_answer_without_end_is_not_held_in_memory(request_: Request, raised: type[ApiError]) -> None:
     head = f"HTTP/1.1 200 -\r\nContent-Length: {10**12}\r\n\r\n".encode()
     huge = Answer((head, *[b" " * 2**20] * (REPLY_BYTES_MAX // 2**20 + 2)))
-    with far_end(scripted(huge)) as end, api(end.origin, patience=Patience(tries=1)) as opened:
-        with pytest.raises(raised, match="longer than"):
-            opened.send(request_)
+    with (
+        far_end(scripted(huge)) as end,
+        api(end.origin, patience=Patience(tries=1)) as opened,
+        pytest.raises(raised, match="longer than"),
+    ):
+        opened.send(request_)
 
 
 def test_patience_ends_and_grows_on_the_way() -> None:
@@ -266,9 +275,12 @@ def test_every_refusal_has_its_error_and_is_final(
 ) -> None:
     """Its facts stay with it: the person who asks the vendor needs the code and the request id."""
     request = Request("things.do", "POST", "/things", effect=effect)
-    with far_end(scripted(error(status, code, message), FINE)) as end, api(end.origin) as opened:
-        with pytest.raises(ApiError) as caught:
-            opened.send(request)
+    with (
+        far_end(scripted(error(status, code, message), FINE)) as end,
+        api(end.origin) as opened,
+        pytest.raises(ApiError) as caught,
+    ):
+        opened.send(request)
     assert type(caught.value) is raised
     assert (caught.value.status, caught.value.code, caught.value.request_id) == (status, code, "r-1")
     assert len(end.received) == 1
@@ -277,9 +289,12 @@ def test_every_refusal_has_its_error_and_is_final(
 def test_a_gateway_that_knows_no_route_is_not_the_service_that_knows_no_object() -> None:
     """Absence lets the plan buy again: it takes the service's own word, and that has a code."""
     lost = reply(404, {"message": "no Route matched with those values"})
-    with far_end(scripted(lost)) as end, api(end.origin, patience=Patience(tries=1)) as opened:
-        with pytest.raises(Unavailable):
-            opened.send(READ)
+    with (
+        far_end(scripted(lost)) as end,
+        api(end.origin, patience=Patience(tries=1)) as opened,
+        pytest.raises(Unavailable),
+    ):
+        opened.send(READ)
 
 
 # What goes out ------------------------------------------------------------------------------------------------------
@@ -369,9 +384,12 @@ def test_what_is_wrong_with_the_file_is_said_in_its_own_words() -> None:
         yield b"x"
         raise StalePlan("d.jsonl changed while it was read")
 
-    with far_end(scripted(FINE)) as end, api(end.origin, contents=changed) as opened:
-        with pytest.raises(StalePlan, match=r"d\.jsonl changed"):
-            opened.send(upload(10))
+    with (
+        far_end(scripted(FINE)) as end,
+        api(end.origin, contents=changed) as opened,
+        pytest.raises(StalePlan, match=r"d\.jsonl changed"),
+    ):
+        opened.send(upload(10))
 
 
 # Where the key goes -------------------------------------------------------------------------------------------------
@@ -421,9 +439,12 @@ def shown(value: BaseException) -> str:
 @pytest.mark.parametrize("answer", [*FAULTS.values(), error(401, "InvalidApiKey"), error(429), SILENT])
 def test_no_error_shows_the_key(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reconciler.api.WRITE_WITHIN_S", 0.5)
-    with far_end(scripted(answer)) as end, api(end.origin, patience=Patience(tries=1)) as opened:
-        with pytest.raises(ApiError) as caught:
-            opened.send(CREATE)
+    with (
+        far_end(scripted(answer)) as end,
+        api(end.origin, patience=Patience(tries=1)) as opened,
+        pytest.raises(ApiError) as caught,
+    ):
+        opened.send(CREATE)
         assert SECRET not in shown(caught.value)
         assert SECRET not in repr(opened) + str(opened)
 
@@ -462,9 +483,13 @@ def test_a_date_that_is_none_moves_no_clock(date: str) -> None:
 def test_an_emulator_is_known_by_its_install_id_whatever_its_port() -> None:
     """A state of the emulator is found again after it was restarted on another port."""
     info = reply(200, {"speed": 600}, X_Bailian_Emulator="1f2e; x")
-    with far_end(scripted(info)) as one, far_end(scripted(info)) as other:
-        with api(one.origin) as first, api(other.origin) as second:
-            assert first.identify() == second.identify() == "emulator:1f2e"
+    with (
+        far_end(scripted(info)) as one,
+        far_end(scripted(info)) as other,
+        api(one.origin) as first,
+        api(other.origin) as second,
+    ):
+        assert first.identify() == second.identify() == "emulator:1f2e"
 
 
 def test_whoever_listens_on_loopback_is_not_taken_for_an_emulator() -> None:
