@@ -112,6 +112,15 @@ def run(
     return apply.ended()
 
 
+@dataclass(frozen=True)
+class _Flight:
+    """What is being sent: a request with its intent, or, without either, smoke prompts."""
+
+    operation: Operation
+    request: Request | None = None
+    intent: Intent | None = None
+
+
 @dataclass
 class _Wait:
     """One operation that waits for its object."""
@@ -146,7 +155,7 @@ class _Apply:
     sleep: Callable[[float], None]
     progress: dict[str, Progress] = field(default_factory=dict)
     waiting: dict[str, _Wait] = field(default_factory=dict)
-    flights: dict[Future[Any], tuple[Operation, Intent | None]] = field(default_factory=dict)
+    flights: dict[Future[Any], _Flight] = field(default_factory=dict)
     paces: dict[str, _Pace] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -212,7 +221,7 @@ class _Apply:
         request, intent = self._created(op) if op.verb is Verb.CREATE else self._changed(op)
         self._commit(intent)
         self._tell(op, Stage.SENDING)
-        self.flights[pool.submit(self.api.send, request)] = (op, intent)
+        self.flights[pool.submit(self.api.send, request)] = _Flight(op, request, intent)
 
     def _created(self, op: Operation) -> tuple[Request, Intent]:
         assert op.part is not None
@@ -265,22 +274,23 @@ class _Apply:
 
     def conclude(self) -> None:
         for future in [future for future in self.flights if future.done()]:
-            op, intent = self.flights.pop(future)
-            if intent is None:
-                self._probed(op, future)
+            flight = self.flights.pop(future)
+            if flight.intent is None:
+                self._probed(flight.operation, future)
                 continue
             try:
                 reply = future.result()
             except (ReconcilerError, OSError) as error:
-                self._refused(op, intent, error)
+                self._refused(flight.operation, flight.intent, error)
             else:
-                self._accepted(op, intent, reply)
+                self._accepted(flight, flight.intent, reply)
 
-    def _accepted(self, op: Operation, intent: Intent, reply: Reply) -> None:
+    def _accepted(self, flight: _Flight, intent: Intent, reply: Reply) -> None:
+        op = flight.operation
         done = replace(intent, phase=IntentPhase.DONE, request_id=reply.request_id)
         match op.verb:
             case Verb.CREATE:
-                self._made(op, done, reply)
+                self._made(flight, done, reply)
             case Verb.UPDATE:
                 row = self.state.owned[f"{op.collection}/{op.target_id}"]
                 self._commit(done, replace(row, last_applied={**row.last_applied, **_settled(op.fields)}))
@@ -289,10 +299,10 @@ class _Apply:
                 self._commit(done)
                 self._begin_waiting(op, op.target_id)
 
-    def _made(self, op: Operation, done: Intent, reply: Reply) -> None:
+    def _made(self, flight: _Flight, done: Intent, reply: Reply) -> None:
         """The id is recorded before anything else in the answer is looked at: it must never be lost to a surprise."""
-        collection = self.collections[op.collection]
-        remote_id = collection.created_id(reply.body)
+        op, collection = flight.operation, self.collections[flight.operation.collection]
+        remote_id = collection.created_id(reply.body, flight.request)
         if remote_id:
             row = done.owned(remote_id, at=done.at)
             self._commit(replace(done, result_id=remote_id), *self._displaced(op), row)
@@ -395,7 +405,7 @@ class _Apply:
         if probes:
             del self.waiting[op.id]
             self._tell(op, Stage.SENDING, status="smoke")
-            self.flights[pool.submit(self._probe, op.collection, observed.id, probes)] = (op, None)
+            self.flights[pool.submit(self._probe, op.collection, observed.id, probes)] = _Flight(op)
         else:
             self._promote(op, observed.id)
 

@@ -193,6 +193,13 @@ class ProfileCatalogue:
         """The keys that a create call must carry (contract §2.1)."""
         return tuple(parameter.name for parameter in self.hyper_parameters if parameter.required)
 
+    def retirement(self, code: str) -> str:
+        """A warning where a model is retired, or will be within half a year of the catalogue's date; else ""."""
+        offer = self._model_or_base(code) or self.speech_model(code)
+        if offer is None or offer.retired is None or (offer.retired.date - self.as_of).days > RETIRES_SOON_DAYS:
+            return ""
+        return f"{offer.code} retires on {offer.retired.date}: no new tuning or deployment from then on"
+
     def suggest(self, code: str) -> str | None:
         """The offered model or speech model that was probably meant by `code`."""
         offered = [model.code for model in self.models] + [model.code for model in self.speech_models]
@@ -247,6 +254,7 @@ class ProfileCatalogue:
         return self.model_units.get(deploy_spec) if plan == "mu" and deploy_spec in offer.model_units else None
 
 
+RETIRES_SOON_DAYS = 180
 _TUNED = re.compile(r"-ft-\d{12}-[0-9a-z]{4}(?=-|$)")
 
 

@@ -86,7 +86,7 @@ def plan(session: Session, choices: Choices) -> Snapshot:
     names = {row.collection for row in state.owned.values()} | {i.collection for i in state.open_intents()}
     names |= {d.spec.collection for d in session.project.documents if isinstance(d.spec, Resource)}
     world = observe(session.api, session.collections, names, state.owned.values())
-    made = make_plan(session.desired, state, world, session.collections, kinds.RESOURCES, choices)
+    made = make_plan(session.desired, state, world, session.collections, choices)
     return Snapshot(made, state, world)
 
 

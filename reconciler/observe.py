@@ -43,7 +43,10 @@ def list_all(api: Api, collection: Collection) -> dict[str, Observed]:
     """Every object of a collection by id, page by page. An entry without an id is left out."""
     seen: dict[str, Observed] = {}
     for page in range(1, PAGES_MAX + 1):
-        reply = api.send(collection.list(page)).body
+        request = collection.list(page)
+        if request is None:
+            return seen
+        reply = api.send(request).body
         items, total = collection.items(reply), collection.total(reply)
         for observed in map(collection.parse, items):
             if observed.id and observed.status not in collection.gone:
@@ -60,7 +63,7 @@ def read_one(api: Api, collection: Collection, remote_id: str, listed: Observed 
     except NotFound:
         return None
     observed = collection.parse(collection.item(remote_id, reply))
-    if observed.status in collection.gone:
+    if not observed.id or observed.status in collection.gone:
         return None
     outputs = {**(listed.outputs if listed else {}), **observed.outputs, "read": f"{api.now():%Y-%m-%d %H:%M:%S}"}
     return replace(observed, outputs=outputs)

@@ -1,7 +1,7 @@
 """Diff, graph and state to an ordered list of operations. Pure: the same inputs give the same plan.
 
 One rule makes every replacement: create the next object, wait until it is ready, then let the old one go. A swap of
-deployments, a new paid run and a new upload differ only in what their kind says about it.
+deployments, a new paid run and a new upload differ only in what their collection says about it.
 """
 
 from __future__ import annotations
@@ -156,11 +156,10 @@ def make_plan(
     state: State,
     world: World,
     collections: Mapping[str, Collection],
-    kinds: Mapping[str, type[Resource]],
     choices: Choices,
 ) -> Plan:
     """Everything that would have to be done, in an order that can be followed from top to bottom."""
-    draft = _Draft(desired, state, world, collections, kinds, choices)
+    draft = _Draft(desired, state, world, collections, choices)
     if not choices.destroy:
         for document in desired.documents:
             for part in desired.parts.get(document.address, ()):
@@ -178,11 +177,10 @@ class _Draft:
         state: State,
         world: World,
         collections: Mapping[str, Collection],
-        kinds: Mapping[str, type[Resource]],
         choices: Choices,
     ) -> None:
         self.desired, self.state, self.world, self.choices = desired, state, world, choices
-        self.collections, self.kinds = collections, kinds
+        self.collections = collections
         self.operations: list[Operation] = []
         self.notes: list[Note] = []
         self.settled_by: dict[Slot, str] = {}  # the operation after which a slot is as declared
@@ -194,7 +192,7 @@ class _Draft:
     # One slot ---------------------------------------------------------------------------------------------------
 
     def plan_slot(self, document: Document, part: Part) -> None:
-        kind, head = self._kind(part.slot), self._head(part.slot)
+        collection, head = self._collection_of(document, part), self._head(part.slot)
         if document.lifecycle.observe_only:
             self.notes.append(Note(str(part.slot), "is only observed"))
         elif part.slot in self.unresolved:
@@ -204,7 +202,7 @@ class _Draft:
         elif missing := self._missing(part):
             self._block(document, part, f"waits for {missing}, which has nothing to refer to", "")
         elif head is None:
-            self._create(document, part, kind.created_as)
+            self._create(document, part, collection.created_as)
         elif head.role is Role.NEXT:
             self._plan_next(document, part, head)
         else:
@@ -212,19 +210,19 @@ class _Draft:
 
     def _plan_next(self, document: Document, part: Part, row: Owned) -> None:
         """The slot holds an object that was created and is not yet in use."""
-        kind, observed = self._kind(part.slot), self.world.get(row)
-        again = document.address in self.choices.replace
+        collection, observed = self._collection_of(document, part), self.world.get(row)
+        again = document.address in self.choices.replace and not part.collection
         if observed is None:
-            if kind.recreated_when_lost or again:
+            if collection.recreated_when_lost or again:
                 self._create(
-                    document, part, kind.created_as, why=f"{row.id} is gone from the service", drops=(row.key,)
+                    document, part, collection.created_as, why=f"{row.id} is gone from the service", drops=(row.key,)
                 )
             else:
                 self._block_failed(document, part, row, f"{row.id} is gone from the service")
         elif row.failure or observed.phase is Phase.FAILED:
             changed = self._differences(document, part, row, observed)
             if changed or again:
-                action = kind.replaced_as if self.state.row(part.slot, Role.CURRENT) else kind.created_as
+                action = collection.replaced_as if self.state.row(part.slot, Role.CURRENT) else collection.created_as
                 self._replace(document, part, row, changed, action)
             else:
                 self._block_failed(document, part, row, row.failure or _failure(observed))
@@ -233,14 +231,16 @@ class _Draft:
 
     def _plan_current(self, document: Document, part: Part, row: Owned) -> None:
         """The slot holds an object in use."""
-        kind, observed = self._kind(part.slot), self.world.get(row)
+        collection, observed = self._collection_of(document, part), self.world.get(row)
         changed = self._differences(document, part, row, observed)
-        fixed = {name for name, of in marks(kind).items() if Mark.IMMUTABLE in of}
-        again = document.address in self.choices.replace
-        if again or any(change.path[0] in fixed for change in changed):
-            self._replace(document, part, row, changed, kind.replaced_as)
-        elif observed is None and kind.recreated_when_lost:
-            self._create(document, part, kind.created_as, why=f"{row.id} is gone from the service", drops=(row.key,))
+        fixed = {name for name, of in marks(type(document.spec)).items() if Mark.IMMUTABLE in of}
+        again = document.address in self.choices.replace and not part.collection
+        if again or any(collection.fixed or change.path[0] in fixed for change in changed):
+            self._replace(document, part, row, changed, collection.replaced_as)
+        elif observed is None and collection.recreated_when_lost:
+            self._create(
+                document, part, collection.created_as, why=f"{row.id} is gone from the service", drops=(row.key,)
+            )
         elif observed is None:
             what = f"its record {row.id} is gone from the service; what it made is still referred to"
             self.notes.append(Note(str(part.slot), what, f"--replace {document.address} makes a new one"))
@@ -264,7 +264,7 @@ class _Draft:
         drops: tuple[str, ...] = (),
         needs_consent: bool = False,
     ) -> None:
-        collection = self._collection_of(document)
+        collection = self._collection_of(document, part)
         fields = self._resolved(part)
         operation = Operation(
             id=f"create {part.slot}",
@@ -286,7 +286,7 @@ class _Draft:
 
     def _replace(self, document: Document, part: Part, row: Owned, changed: tuple[Change, ...], action: Action) -> None:
         """Create the next object beside the one in use, unless consent or the id stands in the way."""
-        kind = self._kind(part.slot)
+        collection = self._collection_of(document, part)
         rebuys = action is Action.RUN and self.state.row(part.slot, Role.CURRENT) is not None
         allowed = ("retrain", document.address) in self.choices.allow or document.address in self.choices.replace
         consent = "Auto" if allowed or not rebuys else document.spec.consent  # type: ignore[attr-defined]
@@ -300,13 +300,13 @@ class _Draft:
             self._block(document, part, "a new paid run needs consent (retrain: Manual)", hint, changed)
             return
         names = frozenset(change.path[0] for change in changed)
-        if clash := self._collection_of(document).clash(part, names):
+        if clash := collection.clash(part, names):
             self._block(document, part, clash, "", changed)
             return
         why = "" if changed else "asked for by --replace"
         self._create(document, part, action, reasons=changed, why=why, needs_consent=consent == "Manual")
         for old in self.state.rows(part.slot):
-            if old.role is not Role.RETIRED and not kind.keeps_superseded:
+            if old.role is not Role.RETIRED and not collection.keeps_superseded:
                 self.superseded[old.key] = old
 
     def _update(
@@ -354,7 +354,7 @@ class _Draft:
         )
         self._add(operation, renews=row.role is Role.NEXT)
         current = self.state.row(part.slot, Role.CURRENT)
-        if row.role is Role.NEXT and current is not None and not self._kind(part.slot).keeps_superseded:
+        if row.role is Role.NEXT and current is not None and not self.collections[row.collection].keeps_superseded:
             self.superseded[current.key] = current
 
     def _block_failed(self, document: Document, part: Part, row: Owned, why: str) -> None:
@@ -373,7 +373,7 @@ class _Draft:
             action=Action.BLOCKED,
             verb=Verb.NOTHING,
             slot=part.slot,
-            collection=self._collection_of(document).name,
+            collection=self._collection_of(document, part).name,
             part=part,
             reasons=reasons,
             why=why,
@@ -428,7 +428,7 @@ class _Draft:
         addresses = {document.address: document for document in self.desired.documents}
         going: dict[str, tuple[Owned, str]] = {}  # key -> row, policy
         for row in sorted(self.state.owned.values(), key=lambda row: row.key):
-            kept = self._kind(row.slot).keeps_superseded
+            kept = self.collections[row.collection].keeps_superseded
             undeclared = row.slot.address not in addresses
             if self.choices.destroy or (undeclared and self.choices.prune):
                 document = addresses.get(row.slot.address)
@@ -461,7 +461,7 @@ class _Draft:
 
     def _let_go(self, row: Owned, policy: str, going: Mapping[str, tuple[Owned, str]]) -> None:
         """Delete, forget or refuse, after whatever still uses it is done with it. In use for good: it stays."""
-        collection, kind = self.collections[row.collection], self._kind(row.slot)
+        collection = self.collections[row.collection]
         after: list[str] = [self.settled_by[row.slot]] if row.slot in self.settled_by else []
         orphaned = False
         for user in self.state.users(row.key):
@@ -482,12 +482,14 @@ class _Draft:
                 after.append(self.settled_by[user.slot])
             else:
                 return
-        policy = policy or ("Orphan" if orphaned else kind.deletion)
+        policy = policy or ("Orphan" if orphaned else collection.deletion)
         was = collection.price(row.last_applied, base=row.base)
         gone = self.world.get(row) is None
         common = Operation(
             id=f"delete {row.slot} {row.id}",
-            action=Action.SWAP if row.key in self.superseded and kind.replaced_as is Action.SWAP else Action.DELETE,
+            action=Action.SWAP
+            if row.key in self.superseded and collection.replaced_as is Action.SWAP
+            else Action.DELETE,
             verb=Verb.DELETE,
             slot=row.slot,
             collection=row.collection,
@@ -496,7 +498,7 @@ class _Draft:
             why="superseded" if row.key in self.superseded else "",
             was=Price(hour=was.hour, basis=was.basis),
         )
-        if gone or policy == "Orphan" or (row.role is Role.RETIRED and kind.keeps_superseded):
+        if gone or policy == "Orphan" or (row.role is Role.RETIRED and collection.keeps_superseded):
             why = "already gone from the service" if gone else "stays on the service, no longer ours (Orphan)"
             operation = replace(
                 common, id=f"forget {row.slot} {row.id}", action=Action.FORGET, verb=Verb.FORGET, why=why
@@ -546,13 +548,10 @@ class _Draft:
 
     # Look-ups ---------------------------------------------------------------------------------------------------
 
-    def _kind(self, slot: Slot) -> type[Resource]:
-        return self.kinds[slot.address.partition("/")[0]]
-
-    def _collection_of(self, document: Document) -> Collection:
+    def _collection_of(self, document: Document, part: Part) -> Collection:
         spec = document.spec
         assert isinstance(spec, Resource)
-        return self.collections[spec.collection]
+        return self.collections[part.collection or spec.collection]
 
     def _head(self, slot: Slot) -> Owned | None:
         return self.state.row(slot, Role.NEXT) or self.state.row(slot, Role.CURRENT)

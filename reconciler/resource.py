@@ -258,7 +258,8 @@ class Part:
     """What one slot should hold: authored fields only, by the author's names, each with its place.
 
     A value may be a `Known`. `base` is the base model code behind the fields, `tokens` what a run would read, `format`
-    how the rows of an upload read: for prices and limits, never compared.
+    how the rows of an upload read: for prices and limits, never compared. `collection` names where it lives, "" for the
+    one of its document.
     """
 
     slot: Slot
@@ -269,6 +270,7 @@ class Part:
     base: str = ""
     tokens: int | None = None
     format: str = ""
+    collection: str = ""
 
 
 @dataclass(frozen=True)
@@ -305,14 +307,9 @@ class Source(NamedTuple):
 
 
 class Resource(Spec):
-    """One kind: its fields with their marks, the collection it lives in, and the parts it comes to."""
+    """One kind: its fields with their marks, the collections it may live in, and the parts it comes to."""
 
     collections: ClassVar[tuple[type[Collection], ...]]
-    created_as: ClassVar[Action] = Action.CREATE
-    replaced_as: ClassVar[Action] = Action.SWAP
-    keeps_superseded: ClassVar[bool] = False  # True: an old object is history, not waste
-    recreated_when_lost: ClassVar[bool] = True  # False: what was paid for once is not bought again unasked
-    deletion: ClassVar[DeletionPolicy] = "Delete"
 
     @property
     def collection(self) -> str:
@@ -423,13 +420,19 @@ class Collection:
     poll_s: ClassVar[tuple[float, float]] = (1.0, 30.0)  # first and longest pause between two list passes
     verified: ClassVar[frozenset[str]] = frozenset()  # fields that must read back as sent before the object is used
     keeps_records: ClassVar[bool] = False  # True: the service may refuse to delete what is finished
+    created_as: ClassVar[Action] = Action.CREATE
+    replaced_as: ClassVar[Action] = Action.SWAP
+    keeps_superseded: ClassVar[bool] = False  # True: an old object is history, not waste
+    recreated_when_lost: ClassVar[bool] = True  # False: what was paid for once is not bought again unasked
+    fixed: ClassVar[bool] = False  # True: nothing about an object can be changed
+    deletion: ClassVar[DeletionPolicy] = "Delete"  # what happens to an object whose author wrote no policy
     gone: ClassVar[frozenset[str]] = frozenset()  # statuses that mean the object is no more
 
     def __init__(self, profile: ProfileCatalogue) -> None:
         self.profile = profile
 
-    def list(self, page: int) -> Request:
-        """One page, counted from 1."""
+    def list(self, page: int) -> Request | None:
+        """One page, counted from 1; None where the service keeps no list of them all."""
         raise NotImplementedError
 
     def items(self, reply: Json) -> tuple[Json, ...]:
@@ -453,7 +456,7 @@ class Collection:
         """The one request that makes it. `tag` is put wherever the service will show it again."""
         raise NotImplementedError
 
-    def created_id(self, reply: Json) -> str | None:
+    def created_id(self, reply: Json, request: Request | None) -> str | None:
         """The new object's id, looked for tolerantly and before anything else is validated."""
         raise NotImplementedError
 

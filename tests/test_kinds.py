@@ -139,7 +139,7 @@ def test_a_change_means_what_its_mark_says_and_is_gone_after_apply(desk: Desk, e
 def test_marks_agree_with_the_actions(edit: Edit) -> None:
     """The table above and the marks of the kinds are two writings of one fact."""
     of = marks(RESOURCES[edit.kind])[edit.field]
-    replaced = edit.action in (RESOURCES[edit.kind].replaced_as,)
+    replaced = edit.action is RESOURCES[edit.kind].collections[0].replaced_as
     assert (Mark.IMMUTABLE in of) == (replaced and Mark.LOCAL not in of)
 
 
@@ -271,3 +271,36 @@ def test_rows_are_compared_by_content_and_an_upload_lost_rebuys_nothing(desk: De
 def test_dpo_rows_are_shaped_as_the_service_wants() -> None:
     """The desk's own rows are what the contract describes, or the tests above would prove nothing."""
     assert set(dpo("x")) == {"messages", "chosen", "rejected"}
+
+
+def test_a_checkpoint_is_published_and_deployed(desk: Desk) -> None:
+    """The model on the way instead of the one at the end: published first, under a name that holds our mark."""
+    data(desk)
+    steps = {**HYPER, "n_epochs": 3, "save_total_limit": 3}
+    model = {"fineTuneJob": "j", "checkpoint": "checkpoint-5"}
+    desk.declare(dataset(), job(hyperParameters=steps), deployment(model=model))
+    assert "+ create Deployment/p:checkpoint-5" in lines(desk.plan())
+    applied = desk.apply()
+    assert [p.detail for p in applied.progress if p.code] == []
+    ledger = desk.emulator.ledger()
+    (published,) = [entry for entry in ledger if entry["operation"] == "checkpoints.publish"]
+    (deployed,) = [entry for entry in ledger if entry["operation"] == "deployments.create"]
+    assert deployed["id"].startswith(published["model_id"])
+    assert lines(desk.plan()) == []
+    desk.declare(dataset(), job(hyperParameters=steps), deployment(model={**model, "checkpoint": "checkpoint-10"}))
+    assert lines(desk.plan())[:2] == ["+ create Deployment/p:checkpoint-10", "± create Deployment/p"]
+    desk.apply()
+    assert lines(desk.plan()) == []
+
+
+def test_mounted_rows_are_named_and_not_uploaded(desk: Desk) -> None:
+    mount = {"mount": {"region": "cn-beijing", "bucket": "our-data", "path": "chat/data.jsonl"}}
+    desk.declare(job(training=[mount]))
+    plan = desk.plan()
+    assert lines(plan) == ["> create FineTuneJob/j"]
+    assert plan.totals.once is None, "nobody counted the rows, so the price is unknown"
+    desk.apply()
+    assert desk.emulator.operations() == ["jobs.create"]
+    assert lines(desk.plan()) == []
+    desk.declare(job(training=[{"mount": {**mount["mount"], "bucket": "other-data"}}]))
+    assert lines(desk.plan()) == ["> create FineTuneJob/j"]

@@ -39,6 +39,7 @@ class Files(Collection):
     """`/files`: the native endpoint, which alone keeps a description and answers with md5 (contract §1.1, §1.2)."""
 
     name: ClassVar[str] = "files"
+    replaced_as = Action.CREATE
     verified = frozenset({"source"})
 
     def list(self, page: int) -> Request:
@@ -83,7 +84,7 @@ class Files(Collection):
             content=part.content,
         )
 
-    def created_id(self, reply: Json) -> str | None:
+    def created_id(self, reply: Json, request: Request | None) -> str | None:
         uploaded = rows(dig(reply, "data", "uploaded_files"))
         return text(uploaded[0].get("file_id")) or None if uploaded else None
 
@@ -110,7 +111,6 @@ class Dataset(Resource):
     """One or more local files or a glob, uploaded; with `split`, as a training and a validation share."""
 
     collections = (Files,)
-    replaced_as = Action.CREATE
 
     source_: Annotated[
         Pattern | Annotated[list[Pattern], Field(min_length=1, max_length=100)],

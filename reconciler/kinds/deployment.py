@@ -10,7 +10,9 @@ from pydantic import Field, field_validator, model_validator
 
 from reconciler.catalogue import ProfileCatalogue
 from reconciler.resource import (
+    Action,
     Collection,
+    DeletionPolicy,
     Document,
     Effect,
     Finding,
@@ -118,7 +120,7 @@ class Deployments(Collection):
                 body[wire] = fields[name]
         return Request("deployments.create", "POST", "/deployments", effect=Effect.ONCE, body=body | _limits(fields))
 
-    def created_id(self, reply: Json) -> str | None:
+    def created_id(self, reply: Json, request: Request | None) -> str | None:
         return text(dig(reply, "output", "deployed_model")) or None
 
     def clash(self, part: Part, changed: frozenset[str]) -> str:
@@ -217,10 +219,64 @@ def _tokens_per_minute(value: Any) -> dict[str, int] | None:
     return said(**{name: whole(dig(value, wire)) for name, wire in _PTU.items()}) or None
 
 
+class Checkpoints(Collection):
+    """A job's intermediate models, published one by one by a GET; there is no list of all of them (contract §2.7)."""
+
+    name: ClassVar[str] = "checkpoints"
+    replaced_as = Action.CREATE
+    keeps_superseded = True
+    fixed = True
+    deletion: ClassVar[DeletionPolicy] = "Orphan"  # there is no call that takes one back
+
+    def list(self, page: int) -> None:
+        return None
+
+    def read(self, remote_id: str) -> Request:
+        job = remote_id.partition(":")[0]
+        return Request("checkpoints.list", "GET", f"/fine-tunes/{segment(job)}/checkpoints")
+
+    def item(self, remote_id: str, reply: Json) -> Json:
+        name = remote_id.partition(":")[2]
+        return next((item for item in rows(dig(reply, "output")) if item.get("checkpoint") == name), {})
+
+    def parse(self, item: Json) -> Observed:
+        job, name, status = text(item.get("job_id")), text(item.get("checkpoint")), text(item.get("status"))
+        phases = {
+            "PENDING": Phase.PENDING,
+            "PROCESSING": Phase.PENDING,
+            "SUCCEEDED": Phase.READY,
+            "FAILED": Phase.FAILED,
+        }
+        return Observed(
+            id=f"{job}:{name}" if job and name else "",
+            phase=phases.get(status, Phase.UNKNOWN),
+            status=status,
+            fields=said(checkpoint=name, job=job),
+            outputs=said(id=f"{job}:{name}", model=text(item.get("model_name")), created=text(item.get("create_time"))),
+        )
+
+    def create(self, part: Part, tag: str) -> Request:
+        """Publishing again under the same display name changes nothing, and that name holds the tag."""
+        path = f"/fine-tunes/{segment(part.fields['job'])}/export/{segment(part.fields['checkpoint'])}"
+        name = f"{part.slot.address.partition('/')[2]}-{tag}"
+        return Request("checkpoints.publish", "GET", path, effect=Effect.REPEATABLE, query={"model_name": name})
+
+    def created_id(self, reply: Json, request: Request | None) -> str | None:
+        """`output: true`; what was published is known from the request alone."""
+        if dig(reply, "output") is not True or request is None:
+            return None
+        _, _, job, _, name = request.path.split("/")
+        return f"{job}:{name}"
+
+    def refusal(self, reply: Json) -> str:
+        return "the service asks to try again later" if dig(reply, "output") is False else ""
+
+
 class TunedModel(Spec):
-    """The model that a job makes."""
+    """The model that a job makes; with `checkpoint`, one it made on the way, published for this deployment."""
 
     fine_tune_job: Annotated[str, Ref("FineTuneJob")]
+    checkpoint: Annotated[str, Field(pattern=r"^checkpoint-[0-9]{1,9}$")] | None = None
 
 
 class Limits(Spec):
@@ -270,7 +326,7 @@ class Smoke(Spec):
 class Deployment(Resource):
     """Capacity for a model. Another model, plan or spec is a swap: the new side runs before the old one goes."""
 
-    collections = (Deployments,)
+    collections = (Deployments, Checkpoints)
 
     model: Annotated[str | TunedModel, Mark.IMMUTABLE, Field(description="a model code, or {fineTuneJob: NAME}")]
     plan: Annotated[
@@ -288,6 +344,8 @@ class Deployment(Resource):
     ] = []
 
     def check(self, profile: ProfileCatalogue) -> Iterator[Finding]:
+        if isinstance(self.model, TunedModel) and self.model.checkpoint and not profile.plans:
+            yield Finding(("model", "checkpoint"), f"profile {profile.profile} has no checkpoints")
         yield from self._check_plan(profile) if profile.plans else self._check_no_plan(profile)
         if isinstance(self.model, str) and not profile.model(profile.base_of(self.model) or self.model):
             near = profile.suggest(self.model)
@@ -302,6 +360,8 @@ class Deployment(Resource):
                 hint,
                 bool(not near),
             )
+        if isinstance(self.model, str) and (warning := profile.retirement(self.model)):
+            yield Finding(("model",), warning, warning=True)
         base = profile.base_capacity(self.plan, self.deploy_spec)
         if self.capacity and base and self.capacity % base:
             what = f"capacity {self.capacity} is not a multiple of {base}, the base capacity as far as it is known"
@@ -332,8 +392,9 @@ class Deployment(Resource):
 
     def parts(self, document: Document, inputs: Inputs) -> tuple[Part, ...]:
         fields = {name: value for name, value in authored(self).items() if name != "smoke"}
-        fields["model"] = self._model()
+        fields["model"] = self._model(document)
         return (
+            *self._checkpoint(document),
             Part(
                 slot=Slot(document.address),
                 fields=fields,
@@ -343,9 +404,20 @@ class Deployment(Resource):
             ),
         )
 
-    def _model(self) -> str | Known:
+    def _checkpoint(self, document: Document) -> Iterator[Part]:
+        """A checkpoint has to be published before it can be deployed."""
+        if isinstance(self.model, TunedModel) and self.model.checkpoint:
+            at = document.position("spec", "model", "checkpoint")
+            job = Known(Slot(f"FineTuneJob/{self.model.fine_tune_job}"), "id")
+            fields = {"job": job, "checkpoint": self.model.checkpoint}
+            slot = Slot(document.address, self.model.checkpoint)
+            yield Part(slot=slot, fields=fields, at=dict.fromkeys(fields, at), collection=Checkpoints.name)
+
+    def _model(self, document: Document) -> str | Known:
         if isinstance(self.model, str):
             return self.model
+        if self.model.checkpoint:
+            return Known(Slot(document.address, self.model.checkpoint), "model")
         return Known(Slot(f"FineTuneJob/{self.model.fine_tune_job}"), "model")
 
     def _base(self, inputs: Inputs) -> str:

@@ -32,6 +32,7 @@ from reconciler.resource import (
     Resource,
     Slot,
     Spec,
+    authored,
     dig,
     rows,
     said,
@@ -63,7 +64,12 @@ class Jobs(Collection):
 
     name: ClassVar[str] = "jobs"
     slow = True
+    created_as = Action.RUN
+    replaced_as = Action.RUN
+    keeps_superseded = True
     keeps_records = True
+    recreated_when_lost = False
+    deletion: ClassVar[DeletionPolicy] = "Orphan"
     poll_s = (5.0, 300.0)
 
     def list(self, page: int) -> Request:
@@ -121,12 +127,12 @@ class Jobs(Collection):
         else:
             body |= {
                 "job_name": f"{part.slot.address.partition('/')[2]}-{tag}",
-                "training_datasets": [_by_file(file_id) for file_id in training],
-                "validation_datasets": [_by_file(file_id) for file_id in validation],
+                "training_datasets": [_source(item) for item in training],
+                "validation_datasets": [_source(item) for item in validation],
             }
         return Request("jobs.create", "POST", "/fine-tunes", effect=Effect.ONCE, body=body)
 
-    def created_id(self, reply: Json) -> str | None:
+    def created_id(self, reply: Json, request: Request | None) -> str | None:
         return text(dig(reply, "output", "job_id")) or None
 
     def delete(self, remote_id: str) -> Request:
@@ -175,7 +181,21 @@ class FileId(Spec):
     file_id: Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")]
 
 
-Training = Annotated[str, Ref("Dataset")] | FileId
+class MountStorage(Spec):
+    """Where a `data.jsonl` lies in object storage (contract §2.2)."""
+
+    region: Literal["cn-beijing", "ap-southeast-1"]
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")]
+    path: Annotated[str, Field(pattern=r"^[^/\\\s][^\\\s]*\.jsonl$", max_length=1000)]
+
+
+class Mount(Spec):
+    """Rows that lie in object storage and are read there: nothing is uploaded, and nothing is known of them."""
+
+    mount: MountStorage
+
+
+Training = Annotated[str, Ref("Dataset")] | FileId | Mount
 Value = int | float | bool | str
 
 
@@ -183,11 +203,6 @@ class FineTuneJob(Resource):
     """One paid run, bought once. Changed inputs are a new run, and that needs the consent `retrain` describes."""
 
     collections = (Jobs,)
-    created_as = Action.RUN
-    replaced_as = Action.RUN
-    keeps_superseded = True
-    recreated_when_lost = False
-    deletion: ClassVar[DeletionPolicy] = "Orphan"
 
     model: Annotated[str | TunedModel, Mark.IMMUTABLE, Field(description="a model code, or {fineTuneJob: NAME}")]
     training_type: Annotated[Literal["sft", "efficient_sft", "dpo_full", "dpo_lora", "cpt"], Mark.IMMUTABLE]
@@ -195,7 +210,9 @@ class FineTuneJob(Resource):
         list[Training],
         Mark.IMMUTABLE,
         Field(
-            min_length=1, max_length=100, description="names of Datasets, or {fileId: ...} for a file managed elsewhere"
+            min_length=1,
+            max_length=100,
+            description="names of Datasets, or {fileId: ...} or {mount: ...} for rows managed elsewhere",
         ),
     ]
     validation: Annotated[
@@ -224,6 +241,10 @@ class FineTuneJob(Resource):
             yield from self._check_model(profile, self.model)
         elif self.training_type == "cpt" and profile.profile == "dec-2024":
             yield Finding(("trainingType",), "profile dec-2024 has no continued pre-training")
+        if not profile.plans:
+            for index, item in enumerate(self.training):
+                if isinstance(item, Mount):
+                    yield Finding(("training", index), f"profile {profile.profile} cannot mount object storage")
         for name in sorted(set(profile.required_hyper_parameters) - self.hyper_parameters.keys()):
             yield Finding(("hyperParameters",), f"{name} is missing", f"profile {profile.profile} requires it")
         for name, value in self.hyper_parameters.items():
@@ -236,6 +257,8 @@ class FineTuneJob(Resource):
             hint = f"did you mean {near}?" if near else "`reconciler explain models` lists them"
             yield Finding(("model",), f"profile {profile.profile} has no model {code} that can be tuned", hint)
             return
+        if warning := profile.retirement(code):
+            yield Finding(("model",), warning, warning=True)
         if self.training_type not in model.training_types:
             known = ", ".join(model.training_types) or "nothing"
             yield Finding(("trainingType",), f"{code} cannot be tuned by {self.training_type}", f"it offers {known}")
@@ -317,17 +340,19 @@ class FineTuneJob(Resource):
         named = [item for item in self.training if isinstance(item, str)]
         return [part for name in named for part in _shares(inputs, name, "train")]
 
-    def _validation(self, inputs: Inputs) -> tuple[str | Known, ...]:
+    def _validation(self, inputs: Inputs) -> tuple[str | Known | Json, ...]:
         if self.validation is not None:
             return tuple(self._files(self.validation, "validation", inputs))
         named = [item for item in self.training if isinstance(item, str)]
         shares = [part for name in named for part in inputs.parts.get(f"Dataset/{name}", ())]
         return tuple(_known(part) for part in shares if part.slot.part == "validation")
 
-    def _files(self, items: list[Training], share: str, inputs: Inputs) -> Iterator[str | Known]:
+    def _files(self, items: list[Training], share: str, inputs: Inputs) -> Iterator[str | Known | Json]:
         for item in items:
             if isinstance(item, FileId):
                 yield item.file_id
+            elif isinstance(item, Mount):
+                yield authored(item)
             else:
                 yield from (_known(part) for part in _shares(inputs, item, share))
 
@@ -373,8 +398,13 @@ def _known(part: Part) -> Known:
     return Known(part.slot, "id", digest=str(part.fields["source"]))
 
 
-def _by_file(file_id: str | Known) -> dict[str, str | Known]:
-    return {"data_source_type": "file_id", "file_id": file_id}
+def _source(item: str | Json) -> Json:
+    """One element of `training_datasets` (contract §2.2)."""
+    if isinstance(item, str):
+        return {"data_source_type": "file_id", "file_id": item}
+    place = item["mount"]
+    storage = {"region": place["region"], "bucket": place["bucket"], "file_path": place["path"]}
+    return {"data_source_type": "oss_mount", "mount_storage": storage}
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class Vocabularies(Collection):
             vocabulary=_as_list(fields["words"]),
         )
 
-    def created_id(self, reply: Json) -> str | None:
+    def created_id(self, reply: Json, request: Request | None) -> str | None:
         return text(dig(reply, "output", "vocabulary_id")) or None
 
     def update(self, remote_id: str, part: Part, changed: frozenset[str]) -> tuple[Request, ...]:
@@ -139,7 +139,7 @@ class Phrases(Collection):
     def create(self, part: Part, tag: str) -> Request:
         return self._compile("phrases.create", part)
 
-    def created_id(self, reply: Json) -> str | None:
+    def created_id(self, reply: Json, request: Request | None) -> str | None:
         return text(dig(reply, "output", "finetuned_output")) or None
 
     def update(self, remote_id: str, part: Part, changed: frozenset[str]) -> tuple[Request, ...]:
@@ -228,6 +228,9 @@ class HotwordTable(Resource):
                 f"profile {profile.profile} has no speech model {self.target_model} that takes hotwords",
                 hint,
             )
+
+        if warning := profile.retirement(self.target_model):
+            yield Finding(("targetModel",), warning, warning=True)
 
     def fits(self, inputs: Inputs, profile: ProfileCatalogue) -> Iterator[Finding]:
         words, path = self._written(inputs), "words" if self.words is not None else "wordsFrom"

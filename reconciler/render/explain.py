@@ -22,7 +22,6 @@ EXIT_CODES: Mapping[int, str] = {
     8: "not authorised, or the state belongs to another endpoint or workspace",
     64: "the command line itself is wrong",
     130: "interrupted; everything accepted by the service is recorded",
-    141: "whoever read the output went away; an apply goes on all the same",
 }
 _MARKS: Mapping[Mark, str] = {
     Mark.IMMUTABLE: "cannot be changed in place",
@@ -85,7 +84,7 @@ def kind_text(name: str, kind: type[Spec], path: Sequence[str], width: int | Non
     for body in _objects(schema, schemas):
         lines += _fields(body, schemas, {} if path else known)
     if issubclass(kind, Resource) and not path:
-        lines.append(Line(f"deletionPolicy unless written: {kind.deletion}", indent=2))
+        lines.append(Line(f"deletionPolicy unless written: {kind.collections[0].deletion}", indent=2))
     return page(lines, width)
 
 
