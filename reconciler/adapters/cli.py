@@ -19,7 +19,7 @@ import click
 from reconciler import __version__
 from reconciler.adapters import terminal
 
-INTERRUPTED, READER_GONE, USAGE = 130, 141, 64
+INTERRUPTED, USAGE = 130, 64
 
 GROUPS = {
     "Work on a stack": {
@@ -56,14 +56,13 @@ def main() -> NoReturn:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """One invocation, from arguments to its exit code. Nothing but completion leaves this as an exception."""
+    """One invocation, from arguments to its exit code; a reader that went away ends it with 1, which is click's."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     color = False if os.environ.get("NO_COLOR") else None
     try:
         code = cli.main(arguments, prog_name="reconciler", standalone_mode=False, color=color)
-        sys.stdout.flush()
         return code or 0
     except click.exceptions.Exit as leave:
         return leave.exit_code
@@ -72,9 +71,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _complain(f"error: {error.format_message()}\n  {where} --help", USAGE)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        terminal.silence(sys.stdout)
-        return READER_GONE
     except Exception as error:
         return _failed(error)
 

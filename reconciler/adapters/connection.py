@@ -131,13 +131,15 @@ def _from_file(path: str) -> str:
         raise NotAuthorised(
             f"the key file cannot be opened: {error.strerror}", hint="links are not followed"
         ) from error
-    with open(descriptor, "rb") as file:
+    try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > _KEY_BYTES_MAX:
             raise NotAuthorised("the key file is not a small regular file")
         if facts.st_mode & 0o077:
             raise NotAuthorised("others may read the key file", hint="chmod 600 it, and think about a new key")
-        return file.read(_KEY_BYTES_MAX).decode("ascii", "replace").strip()
+        return os.read(descriptor, _KEY_BYTES_MAX).decode("ascii", "replace").strip()
+    finally:
+        os.close(descriptor)
 
 
 # The embedded emulator ----------------------------------------------------------------------------------------------

@@ -130,8 +130,7 @@ class Live:
         from rich.text import Text
 
         style = "green" if progress.stage is Stage.DONE else "cyan" if progress.stage is Stage.DETACHED else "red"
-        line = Text(f"  {progress.operation.action.value} ", style=style)
-        line.append(words.outcome_text(progress), style="")
+        line = Text(f"  {progress.operation.action.value} {words.outcome_text(progress)}", style=style)
         with contextlib.suppress(OSError):
             self.console.print(line, soft_wrap=True)
 

@@ -90,7 +90,7 @@ def heading_text(heading: Heading) -> str:
     stack = f"stack {clean(heading.stack)}" + ("" if heading.declared else " (no manifest declares a Stack)")
     endpoint = "emulator (nothing is bought)" if heading.emulated else clean(heading.endpoint)
     workspace = [f"workspace {clean(heading.workspace)}"] if heading.workspace else []
-    words = [stack, endpoint, *workspace, f"profile {heading.profile}", f"prices of {heading.prices_of}"]
+    words = [stack, endpoint, *workspace, f"profile {clean(heading.profile)}", f"prices of {heading.prices_of}"]
     return " · ".join(words)
 
 

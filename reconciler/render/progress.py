@@ -97,7 +97,8 @@ def summary_text(applied: Applied, *, emulated: bool, stopped: bool = False, wid
     counts = _counts(applied.progress)
     lines.append(Line(f"{head}: {counts or 'nothing to do'}", {"bold": True}))
     for stage in (Stage.FAILED, Stage.UNKNOWN, Stage.BLOCKED, Stage.SKIPPED):
-        lines += [_outcome(one) for one in applied.progress if one.stage is stage]
+        told = {line.text: line for line in (_outcome(one) for one in applied.progress if one.stage is stage)}
+        lines += told.values()
     going = [one for one in applied.progress if one.stage is Stage.DETACHED]
     lines += [_going(one) for one in going]
     if going:
@@ -108,7 +109,7 @@ def summary_text(applied: Applied, *, emulated: bool, stopped: bool = False, wid
 
 
 def _counts(progress: Sequence[Progress]) -> str:
-    words = Counter(stage_text(one) for one in progress)
+    words = Counter(word for _, word in dict.fromkeys((one.operation.slot, stage_text(one)) for one in progress))
     return ", ".join(f"{number} {word}" for word, number in words.items())
 
 

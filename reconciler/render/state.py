@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.plan import Plan, World, bills
 from reconciler.render.data import yaml_text
-from reconciler.render.plan import entries, entry_lines
+from reconciler.render.plan import Heading, entries, entry_lines, heading_text
 from reconciler.render.plan_json import plain
 from reconciler.render.words import Line, clean, money, page, place, table, value_text
 from reconciler.resource import Collection, Document, Observed, Slot, authored
@@ -42,7 +42,7 @@ class Item:
     @property
     def since(self) -> str:
         created = self.seen.outputs.get("created", "") if self.seen else ""
-        return str(created or (self.row.applied_at if self.row else ""))
+        return str(created or (self.row.applied_at if self.row else "")).replace("T", " ")
 
 
 def item(slot: Slot, row: Owned | None, world: World, collections: Mapping[str, Collection]) -> Item:
@@ -58,16 +58,15 @@ def item(slot: Slot, row: Owned | None, world: World, collections: Mapping[str, 
 # All of them --------------------------------------------------------------------------------------------------------
 
 
-def status_text(items: Sequence[Item], state: State, plan: Plan, width: int | None) -> str:
+def status_text(heading: Heading, items: Sequence[Item], state: State, plan: Plan, width: int | None) -> str:
     """A line for each slot, then the run rate and whatever is not settled."""
     rows = [[clean(one.slot), clean(one.status), _id(one), clean(one.since), _rate(one)] for one in items]
-    lines = [table(("OBJECT", "STATUS", "ID", "SINCE", "CNY/H"), rows, width)] if rows else ["nothing is declared"]
-    lines.append(f"run rate {money(plan.totals.hour_before)} CNY/h")
-    lines += [
-        f"failed: {clean(one.slot)}: {clean(one.row.failure, 400)}" for one in items if one.row and one.row.failure
-    ]
-    lines += [_open_text(intent) for intent in state.open_intents()]
-    return "\n".join(lines)
+    failures = [(one.slot, one.row.failure) for one in items if one.row and one.row.failure]
+    lines = [Line(f"run rate {money(plan.totals.hour_before)} CNY/h", {"bold": True})]
+    lines += [Line(f"failed: {clean(slot)}: {clean(failure, 400)}", {"fg": "red"}) for slot, failure in failures]
+    lines += [Line(_open_text(intent), {"fg": "red"}) for intent in state.open_intents()]
+    objects = table(("OBJECT", "STATUS", "ID", "SINCE", "CNY/H"), rows, width) if rows else "nothing is declared"
+    return "\n".join([page([Line(heading_text(heading))], width), objects, page(lines, width)])
 
 
 def table_text(items: Sequence[Item], width: int | None) -> str:

@@ -162,10 +162,14 @@ def padded(text: str, width: int) -> str:
 
 
 def wrapped(text: str, room: int, *, hang: int = 0) -> list[str]:
-    """Rows of at most `room` columns, the later ones `hang` narrower. Chinese may break anywhere, words stay whole."""
+    """Rows of at most `room` columns, the later ones `hang` narrower.
+
+    A word without spaces stays whole where a row can hold it. Chinese that no row can hold breaks anywhere; other words
+    are left to the terminal.
+    """
     rows: list[str] = []
     row = ""
-    for atom in _atoms(text):
+    for atom in _atoms(text, room - hang):
         limit = room - (hang if rows else 0)
         if row.strip() and columns(row) + columns(atom.rstrip()) > limit:
             rows.append(row.rstrip())
@@ -175,21 +179,31 @@ def wrapped(text: str, room: int, *, hang: int = 0) -> list[str]:
     return [*rows, row.rstrip()] if row.strip() or not rows else rows
 
 
-def _atoms(text: str) -> list[str]:
-    """Pieces that a row may end after: each word with the spaces before it, and each wide character."""
-    return re.findall(r"\s*(?:[⺀-鿿＀-￯][^\s\w]*|[^\s⺀-鿿＀-￯]+)|\s+$", text)
+def _atoms(text: str, room: int) -> Iterator[str]:
+    """Pieces that a row may end after: each word with the spaces before it; of a long word each wide character."""
+    for word in re.findall(r"\s*\S+|\s+$", text):
+        if columns(word.lstrip()) <= room:
+            yield word
+        else:
+            yield from re.findall(r"\s*(?:[⺀-鿿＀-￯][^\s\w]*|[^\s⺀-鿿＀-￯]+)", word)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
-    """Columns as kubectl has them: capital headings, nothing drawn. Where they do not fit, each row takes two lines."""
+    """Columns as kubectl has them: capital headings, nothing drawn. Where they do not fit, a row takes more lines."""
     everything = (header, *rows)
     widths = [max(columns(row[index]) for row in everything) for index in range(len(header))]
     if width is not None and sum(widths) + 3 * (len(widths) - 1) > width:
-        return "\n".join(line for row in rows for line in _stacked(row))
+        return "\n".join(line for row in rows for line in _stacked(row, width))
     return "\n".join("   ".join(map(padded, row, widths)).rstrip() for row in everything)
 
 
-def _stacked(row: Sequence[str]) -> Iterator[str]:
-    yield "  ".join(filter(None, row[:2]))
-    if rest := "  ".join(filter(None, row[2:])):
-        yield f"    {rest}"
+def _stacked(row: Sequence[str], width: int) -> Iterator[str]:
+    """The cells of a row one after the other, as many to a line as fit whole, all but the first indented."""
+    line = row[0]
+    for cell in filter(None, row[1:]):
+        if columns(line) + 2 + columns(cell) > width:
+            yield line
+            line = f"    {cell}"
+        else:
+            line += f"  {cell}"
+    yield line

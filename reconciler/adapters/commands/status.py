@@ -18,15 +18,13 @@ def status(target: Target, output: str) -> int:
     from reconciler.adapters import inventory, stack, terminal
     from reconciler.plan import Choices
     from reconciler.render.data import json_text, yaml_text
-    from reconciler.render.plan import heading_text
     from reconciler.render.state import item_json, status_text
 
     with stack.opened(target) as opened:
         snapshot = engine.plan(opened.session, Choices())
         items = inventory.live(opened.session, snapshot)
         if output == "text":
-            terminal.say(heading_text(opened.heading))
-            terminal.say(status_text(items, snapshot.state, snapshot.plan, terminal.width()))
+            terminal.say(status_text(opened.heading, items, snapshot.state, snapshot.plan, terminal.width()))
             return 0
         rate = snapshot.plan.totals.hour_before
         data = {

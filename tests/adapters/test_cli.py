@@ -1,0 +1,480 @@
+"""The program as its user meets it: a process with arguments, two streams and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reconciler.adapters.cli import COMMANDS
+from reconciler.emulator.server import serve
+from reconciler.render.plan_json import PlanJson
+from reconciler.render.words import columns
+from tests.adapters.conftest import Shell
+
+HEAVY = {"pydantic", "httpx", "deepdiff", "yaml", "asyncio", "rich", "starlette", "uvicorn", "sqlite3"}
+REAL_KEY = "sk-" + "0123456789abcdef" * 2
+
+
+# The front door -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [
+        (["--help"], {}),
+        (["--version"], {}),
+        ([], {"_RECONCILER_COMPLETE": "bash_complete", "COMP_WORDS": "reconciler pl", "COMP_CWORD": "1"}),
+        ([], {"_RECONCILER_COMPLETE": "bash_complete", "COMP_WORDS": "reconciler plan --pr", "COMP_CWORD": "2"}),
+    ],
+)
+def test_help_version_and_completion_load_nothing_heavy(
+    empty: Shell, arguments: list[str], env: dict[str, str]
+) -> None:
+    """A shell that waits for a completion must not wait for a YAML parser or an HTTP client."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "reconciler", *arguments],
+        cwd=empty.folder,
+        env=empty.environment(env),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert done.stdout
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert "click" in loaded, "the measurement works"
+    assert loaded & HEAVY == set()
+
+
+def test_completion_knows_commands_and_options(empty: Shell) -> None:
+    names = empty.process(
+        "x", env={"_RECONCILER_COMPLETE": "bash_complete", "COMP_WORDS": "reconciler de", "COMP_CWORD": "1"}
+    )
+    assert names.out.split() == ["plain,destroy", "plain,describe"]
+    words = {"_RECONCILER_COMPLETE": "bash_complete", "COMP_WORDS": "reconciler plan --pr", "COMP_CWORD": "2"}
+    assert empty.process("x", env=words).out.split() == ["plain,--prune"]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_that_help_names_exists_and_has_help(empty: Shell, name: str) -> None:
+    result = empty(name, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert f"reconciler {name}" in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["pln"], "did you mean plan?"),
+        (["plan", "--nonsense"], "--nonsense"),
+        (["apply", "--timeout", "soon"], "write 30s, 10m or 2h"),
+        (["apply", "--allow", "everything=yes"], "write retrain="),
+        (["get", "Gadget"], "there is no kind 'Gadget'"),
+        (["describe", "Deployment/prd"], "did you mean Deployment/prod?"),
+        (["plan", "--replace", "Deployment/prd"], "did you mean Deployment/prod?"),
+        (["explain", "Deployment.capcity"], "did you mean capacity?"),
+        (["plan", "--endpoint", "http://example.com"], "http is for this computer only"),
+        (["emulator", "start", "--switch", "vocab.settle=1"], "vocab.settle_s"),
+        (["logs", "HotwordTable/meds"], "holds nothing yet"),
+    ],
+)
+def test_a_wrong_command_line_exits_64_and_says_what_to_write(shell: Shell, arguments: list[str], said: str) -> None:
+    """Never 2: that is --detailed-exitcode's word for changes."""
+    result = shell(*arguments)
+    assert (result.code, result.out) == (64, "")
+    assert said in result.err
+
+
+# Offline ------------------------------------------------------------------------------------------------------------
+
+
+def test_wrong_manifests_are_told_all_at_once_with_their_places(shell: Shell) -> None:
+    shell.change("stack.yaml", "capacity: 4", "capcity: 4")
+    shell.change("stack.yaml", "training: [rows]", "training: [row]")
+    result = shell("validate")
+    assert result.code == 1
+    assert re.search(r"^stack\.yaml:\d+:\d+  .*capcity.*did you mean capacity", result.err, re.M)
+    assert re.search(r"^stack\.yaml:\d+:\d+  .*Dataset/row", result.err, re.M)
+    assert re.search(r"^\d+ problems$", result.err, re.M)
+    data = json.loads(shell("validate", "-o", "json").out)
+    assert not data["ok"]
+    assert all(problem["at"]["line"] for problem in data["problems"])
+
+
+@pytest.mark.parametrize("command", [["validate"], ["graph"], ["schema"], ["explain", "models"]])
+def test_offline_commands_start_no_emulator_and_need_no_key(shell: Shell, command: list[str]) -> None:
+    shell.change("stack.yaml", "endpoint: emulator", "endpoint: beijing")
+    assert shell(*command).code == 0
+    assert not (shell.folder / ".reconciler").exists()
+
+
+def test_manifests_may_come_from_stdin(shell: Shell) -> None:
+    text = (shell.folder / "stack.yaml").read_text(encoding="utf-8")
+    result = shell("validate", "-f", "-", stdin=text)
+    assert (result.code, result.out) == (0, "5 documents, ok\n")
+
+
+def test_graph_in_its_four_forms(shell: Shell) -> None:
+    assert "└─ FineTuneJob/tuned" in shell("graph").out
+    assert json.loads(shell("graph", "-o", "json").out)["Deployment/prod"] == ["FineTuneJob/tuned"]
+    assert shell("graph", "-o", "dot").out.startswith("digraph")
+    assert shell("graph", "-o", "mermaid").out.startswith("flowchart")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_init_writes_a_stack_that_is_valid_and_overwrites_nothing(empty: Shell, language: str) -> None:
+    assert empty("init", "new", "--lang", language).code == 0
+    result = empty("validate", "-f", "new")
+    assert (result.code, result.out, result.err) == (0, "5 documents, ok\n", "")
+    before = (empty.folder / "new/stack.yaml").read_bytes()
+    again = empty("init", "new")
+    assert again.code == 1
+    assert "already holds stack.yaml" in again.err
+    assert (empty.folder / "new/stack.yaml").read_bytes() == before
+
+
+def test_the_manifest_schema_and_the_plan_schema_are_json(empty: Shell) -> None:
+    assert json.loads(empty("schema").out)["$schema"] == json.loads(empty("schema", "--plan").out)["$schema"]
+
+
+def test_version_names_the_catalogue_whose_prices_are_shown(empty: Shell) -> None:
+    data = json.loads(empty("version", "-o", "json").out)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", data["catalogue"])
+    assert empty("--version").out == f"reconciler {data['reconciler']}\n"
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_completion_scripts_call_the_program(empty: Shell, name: str) -> None:
+    assert f"_RECONCILER_COMPLETE={name}_complete" in empty("completion", name).out
+
+
+# Plan, apply, look, destroy -----------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_shown_and_nothing_is_written_but_the_emulators_own(shell: Shell) -> None:
+    result = shell("plan", "--detailed-exitcode")
+    assert result.code == 2
+    assert "emulator (nothing is bought)" in result.out
+    assert "upload 30 rows" in result.out
+    assert "after FineTuneJob/tuned is ready\n  + Deployment/prod" in result.out
+    assert "run rate 0.00 -> 216.00 CNY/h" in result.out
+    assert sorted(path.name for path in (shell.folder / ".reconciler").iterdir()) == [".gitignore", "emulator"]
+    assert stat.S_IMODE((shell.folder / ".reconciler").stat().st_mode) == 0o700
+
+
+def test_a_plan_for_programs_fits_its_schema_in_json_and_yaml(shell: Shell) -> None:
+    data = json.loads(shell("plan", "-o", "json").out)
+    PlanJson.model_validate_json(json.dumps(data))
+    assert [op["action"] for op in data["operations"]] == ["create", "create", "run", "create"]
+    assert yaml.safe_load(shell("plan", "-o", "yaml").out) == data
+
+
+def test_without_a_stack_it_is_the_emulator_and_that_is_said(empty: Shell) -> None:
+    empty.write("words.yaml", STACKLESS)
+    result = empty("plan")
+    assert result.code == 0
+    assert "no manifest declares a Stack" in result.out
+    assert "emulator (nothing is bought)" in result.out
+
+
+STACKLESS = """\
+apiVersion: bailian.reconciler/v1alpha1
+kind: HotwordTable
+metadata: {name: meds}
+spec: {targetModel: paraformer-v2, words: [{text: 吉非替尼, weight: 3, lang: zh}]}
+"""
+
+
+def test_nobody_to_ask_means_the_plan_and_exit_3(shell: Shell) -> None:
+    """A job in CI that forgot -y must not hang at a prompt, and must not do anything."""
+    result = shell("apply")
+    assert result.code == 3
+    assert "+ Deployment/prod" in result.out
+    assert "--auto-approve" in result.err
+    assert shell("plan", "--detailed-exitcode").code == 2
+
+
+def test_what_was_applied_is_as_declared(applied: Shell) -> None:
+    """Promise two, through the front door."""
+    result = applied("plan", "--detailed-exitcode")
+    assert (result.code, result.out.splitlines()[1:]) == (0, ["no changes: 4 objects are as declared"])
+    again = applied("apply", "-y")
+    assert (again.code, again.err) == (0, "")
+    assert "no changes" in again.out
+
+
+def test_a_changed_word_is_one_update_and_its_words_are_shown(applied: Shell) -> None:
+    applied.change("stack.yaml", "{text: 易瑞沙, weight: 2, lang: zh}", "{text: 厄洛替尼, weight: 4, lang: zh}")
+    applied.change("stack.yaml", "weight: 3", "weight: 5")
+    plan = applied("plan").out
+    assert "+ 厄洛替尼 (4, zh)" in plan
+    assert "~ 吉非替尼 3 -> 5" in plan
+    assert "- 易瑞沙" in plan
+    result = applied("apply", "-y")
+    assert result.code == 0
+    assert "applied: 1 updated\nemulator: nothing was bought\n" in result.out
+    assert "HotwordTable/meds  updated" in result.err
+
+
+def test_a_rerun_without_consent_is_blocked_and_the_rest_is_done(applied: Shell) -> None:
+    """-y approves what the plan shows, never a second purchase: exit 3, and the table is updated all the same."""
+    applied.change("stack.yaml", "n_epochs: 1", "n_epochs: 2")
+    applied.change("stack.yaml", "weight: 3", "weight: 5")
+    assert "needs consent" in applied("plan").out
+    result = applied("apply", "-y")
+    assert result.code == 3
+    assert "blocked: FineTuneJob/tuned" in result.out
+    assert "--allow retrain=FineTuneJob/tuned" in result.out
+    assert "1 updated" in result.out
+    allowed = json.loads(applied("plan", "--allow", "retrain=FineTuneJob/tuned", "-o", "json").out)
+    assert [(op["action"], op["needs_consent"]) for op in allowed["operations"] if op["verb"] == "create"] == [
+        ("run", False),
+        ("swap", False),
+    ]
+
+
+def test_an_apply_for_programs_is_one_event_a_line_and_a_summary_last(shell: Shell) -> None:
+    result = shell("apply", "-y", "-o", "json")
+    events = [json.loads(line) for line in result.out.splitlines()]
+    assert (result.code, result.err) == (0, "")
+    assert [events[0]["event"], events[-1]["event"]] == ["plan", "summary"]
+    assert events[-1] == {
+        "event": "summary",
+        "exit_code": 0,
+        "declined": False,
+        "counts": {"done": 4},
+        "not_done": [],
+    }
+    assert {"RUNNING"} <= {event["status"] for event in events if event["event"] == "progress"}
+
+
+def test_an_apply_that_does_not_wait_exits_6_and_the_next_one_goes_on(shell: Shell) -> None:
+    result = shell("apply", "-y", "--wait", "none")
+    assert result.code == 6
+    assert "goes on: " in result.out
+    assert shell("apply", "-y").code == 0
+    assert shell("plan", "--detailed-exitcode").code == 0
+
+
+def test_status_and_get_show_what_there_is(applied: Shell) -> None:
+    status = applied("status").out
+    assert re.search(r"^Deployment/prod +RUNNING +\S+ +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +216\.00$", status, re.M)
+    assert "run rate 216.00 CNY/h" in status
+    data = json.loads(applied("status", "-o", "json").out)
+    assert {one["status"] for one in data["objects"]} == {"uploaded", "SUCCEEDED", "RUNNING", "OK"}
+    assert applied("get", "jobs").code == 64
+    assert applied("get", "finetunejobs", "-o", "name").out == "FineTuneJob/tuned\n"
+    assert json.loads(applied("get", "Deployment/prod", "-o", "json").out)["items"][0]["role"] == "current"
+
+
+def test_what_is_declared_and_not_made_yet_is_listed_as_that(shell: Shell) -> None:
+    assert re.search(r"^Deployment/prod +not created$", shell("status").out, re.M)
+
+
+def test_describe_tells_everything(applied: Shell) -> None:
+    applied.change("stack.yaml", "n_epochs: 1", "n_epochs: 2")
+    text = applied("describe", "finetunejob/tuned").out
+    assert "declared at stack.yaml:" in text
+    assert re.search(r"made from files/\S+", text)
+    assert re.search(r"journal\n  \S+ \S+  create  done  ft-", text)
+    assert "n_epochs: 1 -> 2" in text
+    data = json.loads(applied("describe", "FineTuneJob/tuned", "-o", "json").out)
+    assert [entry["phase"] for entry in data["journal"]] == ["done"]
+    assert [op["action"] for op in data["operations"]] == ["run"]
+
+
+def test_logs_and_their_tail(applied: Shell) -> None:
+    everything = applied("logs", "FineTuneJob/tuned").out.splitlines()
+    assert applied("logs", "FineTuneJob/tuned", "--tail", "2").out.splitlines() == everything[-2:]
+    assert applied("logs", "-f", "FineTuneJob/tuned").out.splitlines() == everything, (
+        "a run that is over is not awaited"
+    )
+
+
+def test_call_asks_the_deployment_in_use(applied: Shell) -> None:
+    assert "你是谁?" in applied("call", "Deployment/prod", "你是谁?").out
+    assert "from stdin" in applied("call", "Deployment/prod", "-", stdin="a prompt from stdin").out
+    assert applied("call", "HotwordTable/meds", "x").code == 64
+
+
+def test_destroy_goes_from_users_to_what_they_use(applied: Shell) -> None:
+    refused = applied("destroy")
+    assert refused.code == 3
+    assert refused.out.index("- Deployment/prod") < refused.out.index("o FineTuneJob/tuned")
+    result = applied("destroy", "-y")
+    assert result.code == 0
+    status = applied("status", "-o", "json").out
+    assert {one["status"] for one in json.loads(status)["objects"]} == {"not created"}
+
+
+# Endpoint and key ---------------------------------------------------------------------------------------------------
+
+
+def test_a_real_endpoint_without_a_key_exits_8_and_names_the_variable(shell: Shell) -> None:
+    shell.change("stack.yaml", "endpoint: emulator", "endpoint: singapore")
+    result = shell("plan")
+    assert result.code == 8
+    assert "DASHSCOPE_API_KEY" in result.err
+
+
+def test_a_wrong_key_exits_8(shell: Shell, tmp_path: Path) -> None:
+    with serve(tmp_path / "service", api_key="right") as origin:
+        result = shell("plan", "--endpoint", origin, env={"DASHSCOPE_API_KEY": "wrong"})
+        assert result.code == 8
+        assert "InvalidApiKey" in result.err
+        right = {"DASHSCOPE_API_KEY": "right", "DASHSCOPE_HTTP_BASE_URL": f"{origin}/api/v1"}
+        assert shell("plan", env=right).code == 0
+
+
+def test_no_emulator_ever_receives_a_real_key(shell: Shell, tmp_path: Path) -> None:
+    """It would refuse one of the real form, but by then it would have been sent."""
+    env = {"DASHSCOPE_API_KEY": REAL_KEY}
+    assert shell("plan", env=env).code == 0
+    with serve(tmp_path / "service") as origin:
+        result = shell("plan", "--endpoint", f"{origin}/api/v1", env=env)
+    assert result.code == 0
+    assert "emulator (nothing is bought)" in result.out
+    for path in (shell.folder / ".reconciler").rglob("*"):
+        assert not path.is_file() or REAL_KEY.encode() not in path.read_bytes()
+
+
+def test_the_state_of_one_service_is_not_used_on_another(applied: Shell, tmp_path: Path) -> None:
+    with serve(tmp_path / "service") as origin:
+        result = applied("plan", "--endpoint", origin)
+    assert result.code == 8
+    assert "belongs to" in result.err
+
+
+# Terminals, pipes, signals ------------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_leaves_ends_a_reading_command_quietly(shell: Shell) -> None:
+    command = " ".join([sys.executable, "-m", "reconciler", "plan", "|", "true"])
+    done = subprocess.run(
+        ["bash", "-c", f"{command}; echo ${{PIPESTATUS[0]}}"],
+        cwd=shell.folder,
+        env=shell.environment(None),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_a_reader_that_leaves_does_not_stop_an_apply(shell: Shell) -> None:
+    """`apply | head` must not leave half of it undone."""
+    command = " ".join([sys.executable, "-m", "reconciler", "apply", "-y", "2>&1", "|", "true"])
+    subprocess.run(["bash", "-c", command], cwd=shell.folder, env=shell.environment(None), check=True, timeout=60)
+    assert shell("plan", "--detailed-exitcode").code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_apply_says_what_goes_on_and_the_next_one_takes_it_up(shell: Shell, number: int) -> None:
+    under_way = shell.start("apply", "-y")
+    assert under_way.stderr is not None
+    for line in under_way.stderr:
+        if "FineTuneJob/tuned  accepted" in line:
+            break
+    under_way.send_signal(number)
+    out, err = under_way.communicate(timeout=60)
+    assert under_way.returncode == 130
+    assert "stopping" in err
+    assert "goes on: FineTuneJob/tuned" in out
+    assert shell("apply", "-y").code == 0
+    jobs = [row for row in json.loads(shell("get", "-o", "json").out)["items"] if row["address"] == "FineTuneJob/tuned"]
+    assert len(jobs) == 1, "nothing was bought twice"
+
+
+def on_a_terminal(
+    shell: Shell, arguments: list[str], answer: str = "", columns: int = 80, **env: str
+) -> tuple[int, str]:
+    """The exit code and everything the terminal was sent, which answers the first question."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(shell.folder)
+        os.execve(sys.executable, shell.command(*arguments), shell.environment({"COLUMNS": str(columns), **env}))
+    seen, asked, deadline = b"", False, time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if not select.select([terminal], [], [], 1)[0]:
+            continue
+        try:
+            chunk = os.read(terminal, 65536)
+        except OSError:
+            break
+        if not chunk:
+            break
+        seen += chunk
+        if answer and not asked and b"[y/N]" in seen:
+            os.write(terminal, answer.encode() + b"\n")
+            asked = True
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode("utf-8").replace("\r\n", "\n")
+
+
+def test_a_terminal_has_colour_a_pipe_and_no_color_have_none(shell: Shell) -> None:
+    assert "\x1b[" in on_a_terminal(shell, ["plan"])[1]
+    assert "\x1b" not in on_a_terminal(shell, ["plan", "--no-color"])[1]
+    assert "\x1b" not in on_a_terminal(shell, ["plan"], NO_COLOR="1")[1]
+    assert "\x1b" not in shell("plan").out
+
+
+def test_a_narrow_terminal_breaks_lines_at_its_width(shell: Shell) -> None:
+    code, text = on_a_terminal(shell, ["plan", "--no-color"], columns=50)
+    assert code == 0
+    assert [line for line in text.splitlines() if columns(line) > 50] == []
+
+
+def test_no_to_the_question_does_nothing(shell: Shell) -> None:
+    code, text = on_a_terminal(shell, ["apply", "--no-color"], "n")
+    assert code == 3
+    assert "declined: nothing was done" in text
+    assert shell("plan", "--detailed-exitcode").code == 2
+
+
+def test_yes_to_the_question_applies_and_consents_under_a_live_view(applied: Shell) -> None:
+    """A person who is there and says yes consents to the re-run that -y alone would not buy."""
+    applied.change("stack.yaml", "n_epochs: 1", "n_epochs: 2")
+    code, text = on_a_terminal(applied, ["apply", "--no-color"], "y")
+    assert code == 0, text
+    assert "> FineTuneJob/tuned  ready" in text
+    assert applied("plan", "--detailed-exitcode").code == 0
+
+
+# Other mistakes -----------------------------------------------------------------------------------------------------
+
+
+def test_hostile_text_in_a_manifest_reaches_no_terminal(shell: Shell) -> None:
+    shell.write("evil.yaml", 'apiVersion: bailian.reconciler/v1alpha1\nkind: "Evil\\u001b[2J\\u202e"\n')
+    result = shell("validate")
+    assert result.code == 1
+    assert "\x1b" not in result.err
+    assert "\u202e" not in result.err
+
+
+def test_our_own_mistake_is_one_line_and_a_traceback_only_on_request(shell: Shell) -> None:
+    """The line has a place to report and nothing of the environment."""
+    code = "import reconciler.adapters.cli as c, reconciler.project as p; p.load = lambda *_, **__: 1 / 0; c.main()"
+    for debug in ("", "1"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "validate"],
+            cwd=shell.folder,
+            env=shell.environment({"RECONCILER_DEBUG": debug, "DASHSCOPE_API_KEY": REAL_KEY}),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+        )
+        assert done.returncode == 1
+        assert "internal error: ZeroDivisionError at <string>:1" in done.stderr
+        assert ("Traceback" in done.stderr) == (debug == "1")
+        assert REAL_KEY not in done.stderr
