@@ -23,7 +23,7 @@ from reconciler.manifest import Parsed, parse
 from reconciler.resource import Document, Finding, Inputs, Part, Resource, Spec, references
 from reconciler.wording import shown
 from reconciler.words import read_words
-from reconciler.yamltext import MAX_FILE_BYTES
+from reconciler.yamltext import MAX_FILE_BYTES, read_yaml
 
 STDIN = "<stdin>"
 DEFAULT_NAME = "default"
@@ -55,7 +55,7 @@ def load(paths: Sequence[str], *, kinds: Mapping[str, type[Spec]] = KINDS, stdin
     sources, problems = _sources(paths, stdin)
     files = [_File(source, parse(source.display, source.data, kinds)) for source in sources]
     root = _root(paths, files)
-    data = _word_files(root, files)
+    data = _data_files(root, files)
     files = [file for file in files if file.source.location not in data]
     declared = [document for file in files for document in file.parsed.documents]
     stacks = [document for document in declared if isinstance(document.spec, Stack)]
@@ -66,7 +66,9 @@ def load(paths: Sequence[str], *, kinds: Mapping[str, type[Spec]] = KINDS, stdin
     problems += graph.check(documents, broken={lost.name for lost in broken})
     if not (declared or problems):
         problems.append(Problem("no document in any of the manifests", None, "nothing is deleted because of that"))
-    assembly = _Assembly(Tree(root), _profile(stacks))
+    profile, unusable = _profile(Tree(root), stacks)
+    problems += unusable
+    assembly = _Assembly(Tree(root), profile)
     assembly.take(documents, blind=not stacks and any(lost.kind in ("", Stack.__name__) for lost in broken))
     if problems or assembly.problems:
         raise ManifestError([*problems, *assembly.problems])
@@ -142,16 +144,14 @@ def _root(paths: Sequence[str], files: Iterable[_File]) -> Path:
     return first if first.is_dir() else first.parent
 
 
-def _word_files(root: Path, files: Iterable[_File]) -> set[Path]:
-    """The files that a document names as a list of words: data, although some of them are YAML."""
+def _data_files(root: Path, files: Iterable[_File]) -> set[Path]:
+    """The files that a document names as words or as a catalogue: data, although some of them are YAML."""
     base = root.resolve()
-    return {
-        base / pattern
-        for file in files
-        for document in file.parsed.documents
-        if isinstance(document.spec, Resource) and (source := document.spec.source) and source.format == _WORDS
-        for pattern in source.patterns
-    }
+    specs = [document.spec for file in files for document in file.parsed.documents]
+    sources = [spec.source for spec in specs if isinstance(spec, Resource)]
+    named = [pattern for source in sources if source and source.format == _WORDS for pattern in source.patterns]
+    named += [spec.catalogue for spec in specs if isinstance(spec, Stack) and spec.catalogue]
+    return {base / name for name in named}
 
 
 def _layout_problems(root: Path, files: Iterable[_File], stacks: Sequence[Document]) -> Iterator[Problem]:
@@ -165,10 +165,24 @@ def _layout_problems(root: Path, files: Iterable[_File], stacks: Sequence[Docume
         yield Problem("a second Stack", stack.position(), hint)
 
 
-def _profile(stacks: Sequence[Document]) -> ProfileCatalogue:
+def _profile(tree: Tree, stacks: Sequence[Document]) -> tuple[ProfileCatalogue, Sequence[Problem]]:
+    """The catalogue the project is checked against: the built-in one, under what its Stack lays over it."""
     spec = stacks[0].spec if stacks else Stack()
     assert isinstance(spec, Stack)
-    return catalogue.load().for_profile(spec.profile)
+    built_in = catalogue.load().for_profile(spec.profile)
+    if not spec.catalogue:
+        return built_in, ()
+    at = stacks[0].position("spec", "catalogue")
+    try:
+        data = tree.read(spec.catalogue, limit_bytes=MAX_FILE_BYTES)
+        yaml = read_yaml(tree.display(spec.catalogue), data)
+        if yaml.problems or len(yaml.documents) != 1:
+            return built_in, yaml.problems or (Problem("a catalogue is one document", at),)
+        return catalogue.load(yaml.documents[0].value).for_profile(spec.profile), ()
+    except FileRefused as error:
+        return built_in, (Problem(str(error), at, error.hint),)
+    except ValueError as error:
+        return built_in, (Problem(f"{spec.catalogue}: {error}", at),)
 
 
 # Putting together ---------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import os
 import pstats
 import random
 import shutil
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -246,3 +247,36 @@ def test_a_thousand_documents_take_no_quadratic_time(folder: Path) -> None:
 
     few, many = calls(50), calls(500)
     assert many < 12 * few
+
+
+CATALOGUE_STACK = """
+apiVersion: bailian.reconciler/v1alpha1
+kind: Stack
+metadata: {name: s}
+spec: {catalogue: prices.yaml}
+---
+apiVersion: bailian.reconciler/v1alpha1
+kind: Deployment
+metadata: {name: d}
+spec: {model: qwen3-8b, plan: mu, deploySpec: MU1, capacity: 4}
+"""
+
+
+def test_a_stack_lays_its_own_models_and_prices_over_the_catalogue(tmp_path: Path) -> None:
+    """A price list of one's own, or a model newer than this package: declared once, used by every check and plan."""
+    (tmp_path / "stack.yaml").write_text(CATALOGUE_STACK, encoding="utf-8")
+    (tmp_path / "prices.yaml").write_text(
+        'model_units: {MU1: {hour: 12.5}}\nmodels: [{code: qwen3-8b, profiles: {"2026": {training_price: 0.5}}}]\n',
+        "utf-8",
+    )
+    project = load([str(tmp_path)])
+    assert project.profile.training_price("qwen3-8b") == Decimal("0.5")
+    assert project.profile.hourly_price("qwen3-8b", plan="mu", deploy_spec="MU1", capacity=4) == 50
+
+
+def test_a_wrong_catalogue_is_a_mistake_of_the_stack(tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(CATALOGUE_STACK, encoding="utf-8")
+    (tmp_path / "prices.yaml").write_text("modles: []\n", "utf-8")
+    with pytest.raises(ManifestError) as refused:
+        load([str(tmp_path)])
+    assert any("modles" in problem.what and "models" in problem.what for problem in refused.value.problems)

@@ -26,3 +26,11 @@ class Stack(Spec):
     profile: Literal["2026", "dec-2024"] = "2026"
     workspace: Annotated[str, Field(pattern=r"^llm-[a-z0-9]{1,40}$")] | None = None
     state: StateLocation = StateLocation()
+    catalogue: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=400,
+            description="a yaml file of models and prices laid over the built-in catalogue",
+        ),
+    ] = None
