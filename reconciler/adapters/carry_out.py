@@ -31,7 +31,7 @@ def carry_out(
     choices = replace(choices, unattended=approved or not attended)
     if not (approved or attended):
         return _only_shown(opened, choices, output)
-    view = _view(output, attended)
+    view = _view(output)
     with Interrupts(lambda: terminal.say_anyway(STOPPING, err=True)) as signals:
 
         def approve(snapshot: Snapshot) -> bool:
@@ -62,11 +62,11 @@ def carry_out(
     return _conclude(opened, applied, output, stopped=signals.requested)
 
 
-def _view(output: str, attended: bool) -> View:
+def _view(output: str) -> View:
     if output == "json":
         return Json()
     context = click.get_current_context(silent=True)
-    return Live(color=context is None or context.color is not False) if attended else Lines()
+    return Live(color=context is None or context.color is not False) if terminal.somebody_watches() else Lines()
 
 
 def _show(opened: Opened, snapshot: Snapshot, output: str) -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from reconciler.api import LOOPBACK, Api, Key
-from reconciler.errors import NotAuthorised, ReconcilerError, UsageError
+from reconciler.errors import NotAuthorised, ReconcilerError, Refused, UsageError
 from reconciler.kinds.stack import Stack
 from reconciler.project import Project
 
 REGIONS = {"beijing": "https://dashscope.aliyuncs.com", "singapore": "https://dashscope-intl.aliyuncs.com"}
-KEY_VARIABLE = "DASHSCOPE_API_KEY"
+KEY_VARIABLE, ENDPOINT_VARIABLE = "DASHSCOPE_API_KEY", "DASHSCOPE_HTTP_BASE_URL"
 FOLDER = ".reconciler"
 _EMULATOR_SPEED = 600.0
 _MADE_UP = "the-emulator-needs-no-key"
@@ -42,10 +42,10 @@ class Service:
 
 @contextmanager
 def connect(project: Project, *, endpoint: str, key_file: str) -> Iterator[Service]:
-    """The service for a project, while it is used: the embedded emulator runs only so long."""
+    """The service for a project, while it is used: the embedded emulator runs only so long. `endpoint` is the flag."""
     spec = project.stack.spec if project.stack else Stack()
     assert isinstance(spec, Stack)
-    if endpoint:
+    if endpoint := endpoint or _from_environment(spec):
         yield _named_by_operator(endpoint, key_file)
     elif spec.endpoint == "emulator":
         with _embedded(project) as origin:
@@ -56,6 +56,17 @@ def connect(project: Project, *, endpoint: str, key_file: str) -> Iterator[Servi
 
 
 # The operator's endpoint --------------------------------------------------------------------------------------------
+
+
+def _from_environment(spec: Stack) -> str:
+    """The environment's endpoint, or "". Perhaps set for other programs, it alone never turns play into money."""
+    endpoint = os.environ.get(ENDPOINT_VARIABLE, "").strip()
+    if endpoint and spec.endpoint == "emulator" and urlsplit(origin_of(endpoint)).hostname not in LOOPBACK:
+        raise Refused(
+            f"the stack is meant for the emulator, but {ENDPOINT_VARIABLE} names another service",
+            hint="unset it, or name that service with --endpoint",
+        )
+    return endpoint
 
 
 def _named_by_operator(endpoint: str, key_file: str) -> Service:

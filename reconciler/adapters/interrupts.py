@@ -12,7 +12,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """While entered, signals are ours. Before `arm` one ends the program as usual; after it, it only asks to stop."""
+    """While entered, signals are ours. Before `arm` one ends the program as usual; after it, it only asks to stop.
+
+    A signal that is ignored stays so: `nohup` and background jobs mean it.
+    """
 
     def __init__(self, announce: Callable[[], None]) -> None:
         self.announce = announce
@@ -24,7 +27,8 @@ class Interrupts:
         self._armed = True
 
     def __enter__(self) -> Interrupts:
-        self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._handle) for number in heard}
         return self
 
     def __exit__(

@@ -53,10 +53,8 @@ def _service_options(command: Command) -> Command:
     endpoint = click.option(
         "--endpoint",
         default="",
-        envvar="DASHSCOPE_HTTP_BASE_URL",
-        show_envvar=True,
         metavar="URL",
-        help="Another service than the Stack names.",
+        help="Another service than the Stack names; also DASHSCOPE_HTTP_BASE_URL.",
     )
     key_file = click.option(
         "--key-file",

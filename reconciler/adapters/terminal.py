@@ -20,6 +20,11 @@ def somebody_is_there() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
+def somebody_watches() -> bool:
+    """Whether stderr is a terminal that can redraw."""
+    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
 def say(text: str) -> None:
     """A result, on stdout."""
     click.echo(text)

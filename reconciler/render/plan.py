@@ -71,13 +71,14 @@ class Entry(NamedTuple):
 def plan_text(
     heading: Heading, plan: Plan, collections: Mapping[str, Collection], *, objects: int, width: int | None = None
 ) -> str:
-    """The whole page, broken at `width` columns where one is given. `objects` is how many slots are as declared."""
+    """The whole page, broken at `width` columns where one is given. `objects`: how many declared slots hold something."""
     lines = [Line(heading_text(heading), hang=2)]
     staged = entries(plan, collections)
     if plan.changes:
         lines += [Line(""), *entry_lines(staged, width=width), Line("")]
     else:
-        lines.append(Line(f"no changes: {count(objects, 'object is', 'objects are')} as declared"))
+        unchanged = f"no changes: {count(objects, 'object is', 'objects are')} as declared"
+        lines.append(Line(unchanged if objects else "nothing to do"))
         lines += entry_lines(staged, width=width, stages=False)
     lines += _notes(plan)
     if plan.changes:

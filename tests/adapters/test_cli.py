@@ -306,6 +306,9 @@ def test_call_asks_the_deployment_in_use(applied: Shell) -> None:
     assert "你是谁?" in applied("call", "Deployment/prod", "你是谁?").out
     assert "from stdin" in applied("call", "Deployment/prod", "-", stdin="a prompt from stdin").out
     assert applied("call", "HotwordTable/meds", "x").code == 64
+    hostile = applied("call", "Deployment/prod", "a\x1b[2Jb\u202e\n::error").out
+    assert r"a\x1b[2Jb\u202e" in hostile
+    assert "\n::" not in hostile
 
 
 def test_destroy_goes_from_users_to_what_they_use(applied: Shell) -> None:

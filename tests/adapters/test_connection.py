@@ -9,10 +9,17 @@ import pytest
 
 from reconciler.adapters import connection
 from reconciler.adapters.connection import REGIONS, connect, origin_of, private_folder
-from reconciler.errors import NotAuthorised, ReconcilerError, UsageError
+from reconciler.errors import NotAuthorised, ReconcilerError, Refused, UsageError
 from reconciler.project import Project, load
 
 KEY = "sk-secretsecretsecret"
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have both set."""
+    monkeypatch.delenv("DASHSCOPE_API_KEY", raising=False)
+    monkeypatch.delenv("DASHSCOPE_HTTP_BASE_URL", raising=False)
 
 
 @pytest.fixture
@@ -73,10 +80,23 @@ def test_a_region_is_its_official_host_and_gets_the_key(project: Project, monkey
         assert KEY not in repr(service)
 
 
-def test_a_key_file_is_read_only_when_it_is_private(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_endpoint_set_for_other_programs_never_turns_the_emulator_into_the_real_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("DASHSCOPE_API_KEY", raising=False)
+    """The samples promise that nothing is bought; a variable left over from another tool must not break that."""
+    (tmp_path / "stack.yaml").write_text(
+        "apiVersion: bailian.reconciler/v1alpha1\nkind: Stack\nmetadata: {name: a}\nspec: {endpoint: emulator}\n"
+    )
+    project = load([str(tmp_path)])
+    monkeypatch.setenv("DASHSCOPE_HTTP_BASE_URL", "https://dashscope-intl.aliyuncs.com/api/v1")
+    monkeypatch.setenv("DASHSCOPE_API_KEY", KEY)
+    with pytest.raises(Refused, match="meant for the emulator"), connect(project, endpoint="", key_file=""):
+        pass
+    with connect(project, endpoint="https://dashscope-intl.aliyuncs.com/api/v1", key_file="") as service:
+        assert service.origin == REGIONS["singapore"], "the flag is the operator's own word"
+
+
+def test_a_key_file_is_read_only_when_it_is_private(project: Project, tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
     file.chmod(0o640)
@@ -88,10 +108,7 @@ def test_a_key_file_is_read_only_when_it_is_private(
 
 
 @pytest.mark.parametrize("trap", ["link", "folder", "pipe", "missing", "big", "two lines", "empty"])
-def test_what_is_no_key_file_is_refused_without_showing_it(
-    project: Project, tmp_path: Path, trap: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("DASHSCOPE_API_KEY", raising=False)
+def test_what_is_no_key_file_is_refused_without_showing_it(project: Project, tmp_path: Path, trap: str) -> None:
     path = tmp_path / "key"
     match trap:
         case "link":

@@ -29,7 +29,7 @@ def get(target: Target, which: str | None, output: str) -> int:
                 opened.session, snapshot, inventory.address_named(which, opened.session, snapshot.state)
             )
         else:
-            kind = inventory.kind_named(which) if which else ""
+            kind = f"{inventory.kind_named(which)}/" if which else ""
             items = [one for one in inventory.live(opened.session, snapshot) if one.slot.address.startswith(kind)]
         match output:
             case "text":
