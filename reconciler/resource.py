@@ -524,6 +524,11 @@ def dig(value: Any, *path: str) -> Any:
     return value
 
 
+def mapping(value: Any) -> Json:
+    """The value where it is an object, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def rows(value: Any) -> tuple[Json, ...]:
     """The mappings of a list; anything else in it, or instead of it, is left out."""
     return tuple(item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else ()

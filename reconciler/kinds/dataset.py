@@ -27,6 +27,7 @@ from reconciler.resource import (
     Source,
     Spec,
     dig,
+    mapping,
     rows,
     said,
     segment,
@@ -55,7 +56,7 @@ class Files(Collection):
         return Request("files.get", "GET", f"/files/{segment(remote_id)}")
 
     def item(self, remote_id: str, reply: Json) -> Json:
-        return {"file_id": remote_id, **(dig(reply, "data") or {})}
+        return {**mapping(dig(reply, "data")), "file_id": remote_id}
 
     def parse(self, item: Json) -> Observed:
         """`url` is a signed download link, so a secret: it is not read at all (reliability: the file's traps)."""

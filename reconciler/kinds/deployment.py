@@ -33,6 +33,7 @@ from reconciler.resource import (
     Spec,
     authored,
     dig,
+    mapping,
     rows,
     said,
     segment,
@@ -71,7 +72,7 @@ class Deployments(Collection):
         return Request("deployments.get", "GET", f"/deployments/{segment(remote_id)}")
 
     def item(self, remote_id: str, reply: Json) -> Json:
-        return {"deployed_model": remote_id, **(dig(reply, "output") or {})}
+        return {**mapping(dig(reply, "output")), "deployed_model": remote_id}
 
     def parse(self, item: Json) -> Observed:
         """`deploy_spec` comes back as `model_unit_spec`; name and suffix not at all; plan only sometimes (§9.3)."""

@@ -34,6 +34,7 @@ from reconciler.resource import (
     Spec,
     authored,
     dig,
+    mapping,
     rows,
     said,
     segment,
@@ -85,7 +86,7 @@ class Jobs(Collection):
         return Request("jobs.get", "GET", f"/fine-tunes/{segment(remote_id)}")
 
     def item(self, remote_id: str, reply: Json) -> Json:
-        return {"job_id": remote_id, **(dig(reply, "output") or {})}
+        return {**mapping(dig(reply, "output")), "job_id": remote_id}
 
     def parse(self, item: Json) -> Observed:
         status, model = text(item.get("status")), text(item.get("finetuned_output"))
@@ -100,7 +101,7 @@ class Jobs(Collection):
             fields=said(
                 model=text(item.get("model")),
                 trainingType=text(item.get("training_type")),
-                hyperParameters=_numbers(item.get("hyper_parameters") or {}),
+                hyperParameters=_numbers(mapping(item.get("hyper_parameters"))),
             ),
             outputs=said(
                 id=text(item.get("job_id")),

@@ -28,6 +28,7 @@ from reconciler.resource import (
     Spec,
     authored,
     dig,
+    mapping,
     rows,
     said,
     segment,
@@ -52,7 +53,7 @@ class Vocabularies(Collection):
         return self._call("query", vocabulary_id=remote_id)
 
     def item(self, remote_id: str, reply: Json) -> Json:
-        return {"vocabulary_id": remote_id, **(dig(reply, "output") or {})}
+        return {**mapping(dig(reply, "output")), "vocabulary_id": remote_id}
 
     def parse(self, item: Json) -> Observed:
         remote_id, status = text(item.get("vocabulary_id")), text(item.get("status"))
@@ -124,7 +125,7 @@ class Phrases(Collection):
         return Request("phrases.get", "GET", f"/fine-tunes/outputs/{segment(remote_id)}")
 
     def item(self, remote_id: str, reply: Json) -> Json:
-        return {"finetuned_output": remote_id, **(dig(reply, "output") or {})}
+        return {**mapping(dig(reply, "output")), "finetuned_output": remote_id}
 
     def parse(self, item: Json) -> Observed:
         remote_id = text(item.get("finetuned_output"))
