@@ -71,7 +71,7 @@ class Entry(NamedTuple):
 def plan_text(
     heading: Heading, plan: Plan, collections: Mapping[str, Collection], *, objects: int, width: int | None = None
 ) -> str:
-    """The whole page, broken at `width` columns where one is given. `objects`: how many declared slots hold something."""
+    """The whole page, broken at `width` columns where one is given. `objects`: declared slots that hold something."""
     lines = [Line(heading_text(heading), hang=2)]
     staged = entries(plan, collections)
     if plan.changes:

@@ -11,7 +11,7 @@ from reconciler.plan import Plan, World, bills
 from reconciler.render.data import yaml_text
 from reconciler.render.plan import Heading, entries, entry_lines, heading_text
 from reconciler.render.plan_json import plain
-from reconciler.render.words import Line, clean, money, page, place, table, value_text
+from reconciler.render.words import Line, clean, listed, money, page, place, table, value_text
 from reconciler.resource import Collection, Document, Observed, Slot, authored
 from reconciler.state import Intent, Owned, State
 
@@ -169,7 +169,8 @@ def _short(value: Any) -> str:
 
 
 def _journal_text(intent: Intent) -> str:
-    words = (intent.at, intent.verb, intent.phase.value, intent.result_id, f"tag {intent.tag}" if intent.tag else "")
+    about = intent.result_id or ("" if intent.verb == "create" else listed(intent.known_before))
+    words = (intent.at, intent.verb, intent.phase.value, about, f"tag {intent.tag}" if intent.tag else "")
     return "  ".join(clean(word) for word in (*words, intent.reason) if word)
 
 
