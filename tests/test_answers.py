@@ -1,4 +1,4 @@
-"""Answers of the service with each field dropped, renamed, retyped, nulled or nested in turn: a collection reads them all.
+"""Answers with each field dropped, renamed, retyped, nulled or nested in turn: a collection reads them all.
 
 The answers are recorded from the emulator in a real apply, so that a new collection or request is covered by itself.
 """
@@ -41,9 +41,8 @@ def answers(desk: Desk) -> list[tuple[Request, dict[str, Any]]]:
         for entry in desk.emulator.ledger():
             name = entry["operation"].partition(".")[0]
             collection = COLLECTIONS[name]
-            for request in (collection.list(1), collection.read(entry["id"])):
-                if request is not None:
-                    heard.append((request, dict(api.send(request).body)))
+            asked = filter(None, (collection.list(1), collection.read(entry["id"])))
+            heard += ((request, dict(api.send(request).body)) for request in asked)
     return heard
 
 
@@ -63,7 +62,7 @@ def mutants(value: Any) -> Iterator[Any]:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield value[:index] + value[index + 1 :]
-            yield from (value[:index] + [mutant] + value[index + 1 :] for mutant in mutants(item))
+            yield from ([*value[:index], mutant, *value[index + 1 :]] for mutant in mutants(item))
 
 
 def read(collection: Collection, body: dict[str, Any]) -> list[Observed]:
