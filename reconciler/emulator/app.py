@@ -12,6 +12,7 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 
 from starlette import routing
@@ -34,12 +35,16 @@ from reconciler.emulator import (
     phrases,
     vocabularies,
 )
-from reconciler.emulator.backend import Backend
+from reconciler.emulator.backend import Backend, Paging
+from reconciler.emulator.delivery import FIRED, delivered, held, instead
+from reconciler.emulator.fates import edited, impose
+from reconciler.emulator.faults import did_you_mean
 from reconciler.emulator.fields import Json
+from reconciler.emulator.firing import NOTHING, Fired, fire
 from reconciler.emulator.refusal import Refusal, bad_key, denied, internal, invalid, not_found
-from reconciler.emulator.wire import Call, Frames, Reply, Route, discard, is_read
+from reconciler.emulator.wire import Bare, Call, Frames, Reply, Route, discard, is_read
 
-ROUTES = (
+API = (
     *files.ROUTES,
     *phrases.ROUTES,  # before the jobs: `/fine-tunes/outputs` is no job
     *jobs.ROUTES,
@@ -48,8 +53,9 @@ ROUTES = (
     *deployments.ROUTES,
     *vocabularies.ROUTES,
     *inference.ROUTES,
-    *control.ROUTES,
 )
+ROUTES = (*API, *control.routes(API))
+OPERATIONS = frozenset(operation for route in API for operation in route.operations)
 CONTROL_HEADER = "x-emulator-control"
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _REAL_KEY = re.compile("sk-[0-9a-fA-F]{32}")
@@ -66,7 +72,7 @@ def make_app(backend: Backend, *, api_key: str | None, control_token: str) -> AS
         exception_handlers={HTTPException: _no_route, Exception: _broken},
     )
     app.router.redirect_slashes = False
-    return _signed(app, backend)
+    return delivered(_signed(app, backend), backend)
 
 
 def _endpoint(
@@ -74,35 +80,64 @@ def _endpoint(
 ) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         request_id = str(uuid.uuid4())
+        refused = partial(_refused, request_id=request_id, openai=route.openai)
         try:
             _admit(route, request, api_key, control_token)
             call = replace(await route.receive(request, backend), request_id=request_id)
             try:
-                reply = await run_in_threadpool(_perform, backend, route, call)
+                fired = await run_in_threadpool(fire, backend, route, call)
+                request.scope["state"][FIRED] = fired
+                return await _answer(backend, route, call, fired, refused)
             finally:
                 discard(call.uploads)
         except Refusal as refusal:
-            return _refused(refusal, request_id, openai=route.openai)
+            return refused(refusal)
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is left to read it
-        return _response(reply, request_id)
 
     return answer
 
 
-def _perform(backend: Backend, route: Route, call: Call) -> Reply:
+async def _answer(
+    backend: Backend, route: Route, call: Call, fired: Fired, refused: Callable[[Refusal], Response]
+) -> Response:
+    """The call carried out and answered, each as far as the faults that met it allow."""
+    await held(backend, fired.holds("before"))
+    if fired.dropped_before:
+        return Response()
+    if fired.refusal:
+        return instead(fired.refusal, Response(), status=500, now_s=backend.now_s(), refused=refused)
+    try:
+        response = _response(await run_in_threadpool(_perform, backend, route, call, fired), call.request_id)
+    except Refusal as refusal:
+        response = refused(refusal)
+    await held(backend, fired.holds("after"))
+    if fired.answer:
+        return instead(fired.answer, response, status=200, now_s=backend.now_s(), refused=refused)
+    return response
+
+
+def _perform(backend: Backend, route: Route, call: Call, fired: Fired) -> Reply:
     """One request, one transaction: what the handler wrote is committed when this returns."""
     operation = route.operation_of(call)
     with backend.transaction(operation) as tx:
+        tx.faults_met, tx.hidden = fired.titles, fired.hidden
+        tx.paging = Paging(fired.pages.shift, fired.pages.total) if fired.pages else Paging()
         if route.access == "key" and tx.read_only and not is_read(operation):
             raise denied("Access denied: the emulator is read-only.")
         _check_members(route, call, tx.switches.choice("http.unknown_field"))
-        return route.handler(tx, call)
+        reply = route.handler(tx, call)
+        for fate in fired.fates:
+            impose(tx, fate)
+    return edited(reply, fired.edits) if isinstance(reply, dict) else reply
 
 
 def _check_members(route: Route, call: Call, unknown: str) -> None:
     refuse = unknown == "refuse" or (unknown == "by-endpoint" and route.openai)
-    if refuse and route.members:
+    if route.access != "key":
+        for name in sorted(call.body.keys() - route.members):
+            raise invalid(f"Unknown member {name!r}{did_you_mean(name, route.members)}")
+    if refuse and route.members and not route.more_members:
         for name in sorted(call.body.keys() - route.members):
             raise invalid(f"Unknown parameter: {name}")
 
@@ -140,6 +175,8 @@ def _same(given: str, wanted: str) -> bool:
 
 
 def _response(reply: Reply, request_id: str) -> Response:
+    if isinstance(reply, Bare):
+        return _json(HTTPStatus.OK, reply.body)
     if isinstance(reply, Frames):
         return StreamingResponse(reply.frames, media_type="text/event-stream")
     return _json(HTTPStatus.OK, {**reply, "request_id": request_id})
@@ -174,7 +211,8 @@ def _signed(app: ASGIApp, backend: Backend) -> ASGIApp:
     async def signed(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_signed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                date = clock.http_date(backend.now_s()).encode()
+                fired: Fired = scope["state"].get(FIRED, NOTHING)
+                date = clock.http_date(backend.now_s() + fired.date_offset_s).encode()
                 message["headers"] = [*message["headers"], (b"x-bailian-emulator", name), (b"date", date)]
             await send(message)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import random
 import secrets
@@ -18,7 +19,8 @@ import string
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import IO
@@ -42,6 +44,7 @@ CREATE INDEX object_gone ON object (gone_at_s) WHERE gone_at_s IS NOT NULL;
 CREATE TRIGGER ledger_is_append_only BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER ledger_is_kept BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'append only'); END;
 """
+FAULTS = "CREATE TABLE fault (position INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL)"
 TOKEN_FILE = "control-token"
 TAIL_CHARACTERS = string.digits + string.ascii_lowercase
 
@@ -73,7 +76,7 @@ class Backend:
         self._settle_in()
 
     def _begin(self, data: Path, *, speed: float, wall_s: float) -> None:
-        """What only the first server of a folder does: create, let time go on, sweep what a crash left."""
+        """What only the first server of a folder does: create, let time go on, forget faults, sweep."""
         if not self._db.execute("PRAGMA user_version").fetchone()[0]:
             self._db.executescript(f"BEGIN; {SCHEMA}")
             self._db.execute("INSERT INTO clock VALUES (?, ?, ?, ?)", (wall_s, time.monotonic(), speed, wall_s))
@@ -81,6 +84,9 @@ class Backend:
             self._db.execute(f"PRAGMA user_version = {FORMAT}")
             self._db.execute("COMMIT")
         _save(self._db, _load(self._db).resumed(time.monotonic(), speed=speed))
+        self._db.execute("DELETE FROM fact WHERE name = 'thawed_speed'")
+        self._db.execute("DROP TABLE IF EXISTS fault")
+        self._db.execute(FAULTS)
         if not (data / TOKEN_FILE).exists():
             with _private(data / TOKEN_FILE) as file:
                 file.write(secrets.token_hex(16))
@@ -103,6 +109,16 @@ class Backend:
         """Emulated now, without asking the disk."""
         return self._clock.now_s(time.monotonic())
 
+    def shared_now_s(self) -> float:
+        """Emulated now, with jumps that another server of the folder was asked for."""
+        with self._lock:
+            self._clock = _load(self._db)
+        return self.now_s()
+
+    def has_faults(self) -> bool:
+        with self._lock:
+            return self._db.execute("SELECT 1 FROM fault LIMIT 1").fetchone() is not None
+
     @contextlib.contextmanager
     def transaction(self, operation: str = "") -> Iterator[Transaction]:
         """All or nothing, except time: what was seen in a refused request was seen all the same."""
@@ -118,14 +134,14 @@ class Backend:
                     raise
             finally:
                 self._db.execute("COMMIT")
+                self._clock = _load(self._db)
             for step in tx.after_commit:
                 step()
 
     def _enter(self, operation: str) -> Transaction:
         clock_now = _load(self._db)
         now_s = clock_now.now_s(time.monotonic())
-        self._clock = clock_now.seen(now_s)
-        _save(self._db, self._clock)
+        _save(self._db, clock_now.seen(now_s))
         self._db.execute("DELETE FROM object WHERE gone_at_s <= ?", (now_s,))
         self._db.execute("SAVEPOINT work")
         return Transaction(self, self._db, operation, now_s)
@@ -137,44 +153,84 @@ class Backend:
             self._presence.close()
 
 
+@dataclass(frozen=True)
+class Paging:
+    """How numbered pages lie, as they do to somebody who turns them while others write.
+
+    From the second page on, `insert` shows the last item again, as if something new had come, and `delete` skips one,
+    as if something had gone; `repeat` shows the page before, `reorder` every even page in the opposite order.
+    """
+
+    shift: str | None = None
+    total: int = 0
+
+    def order_and_offset(self, number: int, size: int) -> tuple[str, int]:
+        turned = number > 1
+        moved = {"insert": -1, "delete": 1, "repeat": -size}.get(self.shift or "", 0) if turned else 0
+        order = "ASC" if self.shift == "reorder" and number % 2 == 0 else "DESC"
+        return order, (number - 1) * size + moved
+
+
 class Transaction:
-    """One request's view of everything, at one emulated moment."""
+    """One request's view of everything, at one emulated moment.
+
+    `hidden` are ids that this request does not see, `paging` how its lists lie, `faults_met` what its entries in the
+    ledger say of that; `recorded` are the ids it has entered there.
+    """
 
     def __init__(self, backend: Backend, db: sqlite3.Connection, operation: str, now_s: float) -> None:
         self.backend, self.operation, self.now_s = backend, operation, now_s
         self.profile, self.switches, self.catalogue = backend.profile, backend.switches, backend.catalogue
         self.after_commit: list[Callable[[], object]] = []
+        self.recorded: list[str] = []
+        self.faults_met: tuple[str, ...] = ()
+        self.hidden: Collection[str] = ()
+        self.paging = Paging()
         self._db = db
 
     # Objects
 
     def get(self, collection: str, id: str) -> Json | None:
         row = self._db.execute("SELECT body FROM object WHERE collection = ? AND id = ?", (collection, id)).fetchone()
-        return json.loads(row[0]) if row else None
+        return json.loads(row[0]) if row and id not in self.hidden else None
 
     def page(self, collection: str, number: int, size: int, **equal: object) -> tuple[int, list[Json]]:
         """How many there are, and one page of them, newest first; past the last page: none, and the same total."""
-        where, values = _where(collection, equal)
+        where, values = self._where(collection, equal)
         (total,) = self._db.execute(f"SELECT count(*) FROM object {where}", values).fetchone()
+        order, offset = self.paging.order_and_offset(number, size)
         rows = self._db.execute(
-            f"SELECT body FROM object {where} ORDER BY seq DESC LIMIT ? OFFSET ?", (*values, size, (number - 1) * size)
+            f"SELECT body FROM object {where} ORDER BY seq {order} LIMIT ? OFFSET ?", (*values, size, offset)
         )
-        return total, [json.loads(body) for (body,) in rows]
+        return max(0, total + self.paging.total), [json.loads(body) for (body,) in rows]
 
     def all(self, collection: str, **equal: object) -> list[Json]:
         """Oldest first."""
-        where, values = _where(collection, equal)
+        where, values = self._where(collection, equal)
         return [
             json.loads(body) for (body,) in self._db.execute(f"SELECT body FROM object {where} ORDER BY seq", values)
         ]
 
     def count_and_sum(self, collection: str, member: str) -> tuple[int, int]:
         """How many objects there are, and the sum of one number in them."""
-        where, values = _where(collection, {})
+        where, values = self._where(collection, {})
         row: tuple[int, int] = self._db.execute(
             f"SELECT count(*), coalesce(sum(json_extract(body, '$.{member}')), 0) FROM object {where}", values
         ).fetchone()
         return row
+
+    def ids(self, collection: str, *, after_seq: int = 0, created_after_s: float = -math.inf) -> set[str]:
+        """Of the objects that came after the one of this number and after this emulated time."""
+        rows = self._db.execute(
+            "SELECT id FROM object WHERE collection = ? AND seq > ? AND json_extract(body, '$.created_s') > ?",
+            (collection, after_seq, created_after_s),
+        )
+        return {id for (id,) in rows}
+
+    def newest_seq(self) -> int:
+        """The number of the object that came last, of any collection."""
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'object'").fetchone()
+        return int(row[0]) if row else 0
 
     def insert(self, collection: str, id: str, body: Json) -> None:
         self._db.execute("INSERT INTO object (collection, id, body) VALUES (?, ?, ?)", (collection, id, _dump(body)))
@@ -202,6 +258,11 @@ class Transaction:
             if self.get(collection, prefix + tail) is None:
                 return tail
 
+    def _where(self, collection: str, equal: Mapping[str, object]) -> tuple[str, tuple[object, ...]]:
+        terms = "".join(f" AND json_extract(body, '$.{member}') = ?" for member in equal)
+        where = f"WHERE collection = ?{terms} AND id NOT IN (SELECT value FROM json_each(?))"
+        return where, (collection, *equal.values(), json.dumps(list(self.hidden)))
+
     # The ledger
 
     def record(self, id: str, *, price_cny: Decimal | None = Decimal(0), unit: str = "once", **facts: object) -> None:
@@ -212,8 +273,10 @@ class Transaction:
             "id": id,
             "price_cny": None if price_cny is None else float(price_cny),
             "unit": unit,
+            **({"faults": list(self.faults_met)} if self.faults_met else {}),
             **facts,
         }
+        self.recorded.append(id)
         self._db.execute("INSERT INTO ledger (entry) VALUES (?)", (_dump(entry),))
 
     def ledger(self) -> list[Json]:
@@ -233,11 +296,52 @@ class Transaction:
 
     @property
     def speed(self) -> float:
+        """0 while time stands still."""
         return _load(self._db).speed
+
+    @property
+    def frozen(self) -> bool:
+        return self._thawed_speed() is not None
 
     def advance(self, by_s: float) -> None:
         """Emulated time jumps ahead; from the next request on everybody sees it."""
         _save(self._db, _load(self._db).advanced(by_s))
+
+    def set_speed(self, speed: float) -> None:
+        """At once, or, while time is frozen, once it thaws."""
+        if self.frozen:
+            self._db.execute("UPDATE fact SET value = ? WHERE name = 'thawed_speed'", (str(speed),))
+        else:
+            self._pace(speed)
+
+    def freeze(self) -> None:
+        """Time stands still, except for jumps, until it thaws or the last server of the folder has stopped."""
+        if not self.frozen:
+            self._db.execute("INSERT INTO fact VALUES ('thawed_speed', ?)", (str(self.speed),))
+            self._pace(0)
+
+    def thaw(self) -> None:
+        speed = self._thawed_speed()
+        if speed is not None:
+            self._db.execute("DELETE FROM fact WHERE name = 'thawed_speed'")
+            self._pace(speed)
+
+    def _thawed_speed(self) -> float | None:
+        row = self._db.execute("SELECT value FROM fact WHERE name = 'thawed_speed'").fetchone()
+        return float(row[0]) if row else None
+
+    def _pace(self, speed: float) -> None:
+        _save(self._db, _load(self._db).paced(time.monotonic(), speed=speed))
+
+    # Faults
+
+    def faults(self) -> list[Json]:
+        """In their order."""
+        return [json.loads(body) for (body,) in self._db.execute("SELECT body FROM fault ORDER BY position")]
+
+    def set_faults(self, rows: Iterable[Json]) -> None:
+        self._db.execute("DELETE FROM fault")
+        self._db.executemany("INSERT INTO fault (body) VALUES (?)", [(_dump(row),) for row in rows])
 
 
 def _private(path: Path) -> IO[str]:
@@ -271,11 +375,6 @@ def _save(db: sqlite3.Connection, clock_now: Clock) -> None:
         "UPDATE clock SET emulated_s = ?, monotonic_s = ?, speed = ?, seen_s = ?",
         (clock_now.emulated_s, clock_now.monotonic_s, clock_now.speed, clock_now.seen_s),
     )
-
-
-def _where(collection: str, equal: Mapping[str, object]) -> tuple[str, tuple[object, ...]]:
-    terms = "".join(f" AND json_extract(body, '$.{member}') = ?" for member in equal)
-    return f"WHERE collection = ?{terms}", (collection, *equal.values())
 
 
 def _dump(body: Json) -> str:

@@ -11,6 +11,7 @@ from reconciler.emulator import clock, models, queue, schedule
 from reconciler.emulator.backend import Transaction
 from reconciler.emulator.fields import Json
 from reconciler.emulator.refusal import bad_parameter, conflict, not_found
+from reconciler.emulator.schemas import FLAG, TEXT, WHOLE, answer, several, shape
 from reconciler.emulator.switches import NEW
 from reconciler.emulator.training import Job, Status, progress, whole
 from reconciler.emulator.wire import Call, Reply, Route
@@ -118,7 +119,30 @@ def _id(job: Job, step: int) -> str:
     return f"{job.job_id}:checkpoint-{step}"
 
 
+CHECKPOINT = shape(
+    {
+        **dict.fromkeys(("checkpoint_id", "full_name", "checkpoint", "job_id", "status"), TEXT),
+        **dict.fromkeys(("create_time", "expire_time"), TEXT),
+        "step": WHOLE,
+    },
+    {"model_name": TEXT, "model_display_name": TEXT},
+)
 ROUTES = (
-    Route("GET", "/api/v1/fine-tunes/{job_id}/checkpoints", "checkpoints.list", listing, profiles=(NEW,)),
-    Route("GET", "/api/v1/fine-tunes/{job_id}/export/{checkpoint}", "checkpoints.publish", publish, profiles=(NEW,)),
+    Route(
+        "GET",
+        "/api/v1/fine-tunes/{job_id}/checkpoints",
+        "checkpoints.list",
+        listing,
+        answer=answer(output=several(CHECKPOINT)),
+        profiles=(NEW,),
+    ),
+    Route(
+        "GET",
+        "/api/v1/fine-tunes/{job_id}/export/{checkpoint}",
+        "checkpoints.publish",
+        publish,
+        query={"model_name": TEXT},
+        answer=answer(output=FLAG),
+        profiles=(NEW,),
+    ),
 )

@@ -34,6 +34,10 @@ class Clock:
     def advanced(self, by_s: float) -> Clock:
         return replace(self, emulated_s=self.emulated_s + by_s)
 
+    def paced(self, monotonic_s: float, *, speed: float) -> Clock:
+        """The same moment, from which time goes on at another speed."""
+        return replace(self, emulated_s=self.now_s(monotonic_s), monotonic_s=monotonic_s, speed=speed)
+
     def resumed(self, monotonic_s: float, *, speed: float) -> Clock:
         """The clock of a server that starts alone: it goes on from what was last seen; meanwhile time stood still."""
         return Clock(self.seen_s, monotonic_s, speed, self.seen_s)

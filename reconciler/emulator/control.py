@@ -1,26 +1,63 @@
-"""What a test asks the emulator beside the API: who it is, what was bought, stop writes, let time pass.
+"""What a test asks the emulator beside the API: who it is, what was bought, stop writes, move time, play faults.
 
-Reading needs no key but a loopback `Host`, so that no web page can read it by a name it controls; the two controls need
-the token that lies in the data folder.
+Reading needs no key but a loopback `Host`, so that no web page can read it by a name it controls; what changes the
+world needs the token that lies in the data folder.
 """
 
 from __future__ import annotations
 
-from reconciler.emulator import clock
+from collections.abc import Iterable
+
+from reconciler.emulator import clock, faults, firing, openapi, schemas
 from reconciler.emulator.backend import Transaction
-from reconciler.emulator.fields import optional_flag
-from reconciler.emulator.refusal import bad_parameter
-from reconciler.emulator.wire import Call, Reply, Route
+from reconciler.emulator.fields import Json, optional_flag, optional_number
+from reconciler.emulator.refusal import bad_parameter, invalid
+from reconciler.emulator.schemas import FLAG, NUMBER, OBJECT, TEXT, answer, several, shape
+from reconciler.emulator.wire import Bare, Call, Reply, Route
 
 ADVANCE_S_MAX = 10 * 366 * 24 * 3600
+SPEED_MAX = 1e6
+
+
+def routes(api: Iterable[Route]) -> tuple[Route, ...]:
+    """The emulator's own routes; two of them speak of those of the API."""
+    api = tuple(api)
+    operations = {operation for route in api for operation in route.operations}
+
+    def change_faults(tx: Transaction, call: Call) -> Reply:
+        try:
+            rules = faults.parse(call.body.get("faults"), operations)
+            firing.install(tx, rules, append=optional_flag(call.body, "append") is True)
+        except ValueError as error:
+            raise invalid(str(error)) from error
+        return show_faults(tx, call)
+
+    def description(tx: Transaction, call: Call) -> Reply:
+        return Bare(openapi.describe((*api, *own), tx.profile))
+
+    own = (
+        *ROUTES,
+        Route(
+            "POST",
+            "/_emulator/faults",
+            "emulator.change_faults",
+            change_faults,
+            body={"faults": several(OBJECT), "append": FLAG},
+            answer=COUNTED,
+            access="control",
+        ),
+        Route(
+            "GET", "/_emulator/openapi.json", "emulator.openapi", description, answer=schemas.OBJECT, access="loopback"
+        ),
+    )
+    return own
 
 
 def info(tx: Transaction, call: Call) -> Reply:
     return {
         "install_id": tx.backend.install_id,
         "profile": tx.profile,
-        "speed": tx.speed,
-        "now": clock.spaced(tx.now_s),
+        **_time(tx),
         "read_only": tx.read_only,
         "switches": tx.switches.as_json(),
     }
@@ -38,24 +75,66 @@ def read_only(tx: Transaction, call: Call) -> Reply:
     return {"read_only": on}
 
 
-def advance(tx: Transaction, call: Call) -> Reply:
-    by_s = call.body.get("advance_s")
-    if not isinstance(by_s, int | float) or isinstance(by_s, bool) or not 0 <= by_s <= ADVANCE_S_MAX:
+def move_clock(tx: Transaction, call: Call) -> Reply:
+    """Jumps, freezes or thaws, changes the speed: in this order, and at least one of them."""
+    by_s = optional_number(call.body, "advance_s", least=0, most=ADVANCE_S_MAX)
+    freeze = optional_flag(call.body, "freeze")
+    speed = optional_number(call.body, "speed", least=0, most=SPEED_MAX)
+    if by_s is None and freeze is None and speed is None:
         raise bad_parameter("advance_s")
-    tx.advance(by_s)
-    return {"now": clock.spaced(tx.now_s + by_s)}
+    if by_s is not None:
+        tx.advance(by_s)
+    if freeze is not None:
+        (tx.freeze if freeze else tx.thaw)()
+    if speed is not None:
+        tx.set_speed(speed)
+    return {**_time(tx), "now": clock.spaced(tx.now_s + (by_s or 0))}
 
 
+def show_faults(tx: Transaction, call: Call) -> Reply:
+    return {"faults": firing.counted(tx)}
+
+
+def _time(tx: Transaction) -> Json:
+    return {"speed": tx.speed, "frozen": tx.frozen, "now": clock.spaced(tx.now_s)}
+
+
+TIME = {"now": TEXT, "speed": NUMBER, "frozen": FLAG}
+COUNTED = answer(faults=several(shape({"name": TEXT, "rule": OBJECT, "calls": NUMBER, "fired": NUMBER})))
 ROUTES = (
-    Route("GET", "/_emulator/info", "emulator.info", info, access="loopback"),
-    Route("GET", "/_emulator/ledger", "emulator.ledger", ledger, access="loopback"),
+    Route(
+        "GET",
+        "/_emulator/info",
+        "emulator.info",
+        info,
+        answer=answer(install_id=TEXT, profile=TEXT, read_only=FLAG, switches=OBJECT, **TIME),
+        access="loopback",
+    ),
+    Route(
+        "GET",
+        "/_emulator/ledger",
+        "emulator.ledger",
+        ledger,
+        answer=answer(entries=several(OBJECT)),
+        access="loopback",
+    ),
+    Route("GET", "/_emulator/faults", "emulator.faults", show_faults, answer=COUNTED, access="loopback"),
     Route(
         "POST",
         "/_emulator/read-only",
         "emulator.read_only",
         read_only,
-        members=frozenset({"on"}),
+        body={"on": FLAG},
+        answer=answer(read_only=FLAG),
         access="control",
     ),
-    Route("POST", "/_emulator/clock", "emulator.clock", advance, members=frozenset({"advance_s"}), access="control"),
+    Route(
+        "POST",
+        "/_emulator/clock",
+        "emulator.clock",
+        move_clock,
+        body={"advance_s": NUMBER, "freeze": FLAG, "speed": NUMBER},
+        answer=answer(**TIME),
+        access="control",
+    ),
 )

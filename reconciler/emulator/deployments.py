@@ -17,6 +17,7 @@ from reconciler.emulator.backend import Transaction
 from reconciler.emulator.fields import Json, integer, mapping, optional_flag, optional_integer, optional_text, text
 from reconciler.emulator.refusal import bad_parameter, conflict, invalid, not_found, unsupported
 from reconciler.emulator.schedule import Schedule
+from reconciler.emulator.schemas import FLAG, TEXT, WHOLE, answer, like, numbered, paged, shape, word
 from reconciler.emulator.switches import NEW, OLD
 from reconciler.emulator.wire import Call, Reply, Route, page
 
@@ -341,31 +342,88 @@ def _view(tx: Transaction, deployment: Deployment, *, written: bool = False, lis
     return shown
 
 
-MEMBERS = frozenset(
+PTU_CAPACITY = shape({"input_tpm": WHOLE, "output_tpm": WHOLE}, {"thinking_output_tpm": WHOLE})
+LIMITS = {"rpm_limit": WHOLE, "tpm_limit": WHOLE}
+ORDER = {
+    "model_name": like("qwen3.5-9b", TEXT),
+    "capacity": like(4, WHOLE),
+    "suffix": like("a1", TEXT),
+    "model_version": TEXT,
+    "plan": word("mu", "lora", "ptu", "cu"),
+    "deploy_spec": like("MU1", TEXT),
+    "template_id": TEXT,
+    "billing_method": word("POST_PAY"),
+    "name": TEXT,
+    "enable_thinking": FLAG,
+    "max_context_length": WHOLE,
+    **LIMITS,
+    "ptu_capacity": PTU_CAPACITY,
+    "prefill_capacity": WHOLE,
+    "decode_capacity": WHOLE,
+}
+DEPLOYMENT_TEXTS = (
+    *("deployed_model", "model_name", "base_model", "status", "gmt_create", "gmt_modified"),
+    *("charge_type", "creator", "modifier"),
+)
+DEPLOYMENT = shape(
     {
-        *("model_name", "capacity", "suffix", "model_version", "plan", "deploy_spec", "template_id", "billing_method"),
-        *("name", "enable_thinking", "max_context_length", "rpm_limit", "tpm_limit", "ptu_capacity"),
-        *("prefill_capacity", "decode_capacity"),
-    }
+        **dict.fromkeys(DEPLOYMENT_TEXTS, TEXT),
+        **dict.fromkeys(("base_capacity", "capacity", "ready_capacity"), WHOLE),
+    },
+    {
+        **dict.fromkeys(("workspace_id", "plan", "model_unit_spec", "name"), TEXT),
+        "enable_thinking": FLAG,
+        "max_context_length": WHOLE,
+        **LIMITS,
+        "ptu_capacity": PTU_CAPACITY,
+    },
 )
 ROUTES = (
-    Route("POST", "/api/v1/deployments", "deployments.create", create, members=MEMBERS),
-    Route("GET", "/api/v1/deployments", "deployments.list", listing),
-    Route("GET", "/api/v1/deployments/{deployed_model}", "deployments.get", get),
+    Route(
+        "POST",
+        "/api/v1/deployments",
+        "deployments.create",
+        create,
+        body=ORDER,
+        answer=answer(output=DEPLOYMENT),
+    ),
+    Route(
+        "GET",
+        "/api/v1/deployments",
+        "deployments.list",
+        listing,
+        query=paged(50, 200),
+        answer=answer(output=numbered("deployments", DEPLOYMENT)),
+    ),
+    Route(
+        "GET",
+        "/api/v1/deployments/{deployed_model}",
+        "deployments.get",
+        get,
+        answer=answer(output=DEPLOYMENT),
+    ),
     Route(
         "PUT",
         "/api/v1/deployments/{deployed_model}/scale",
         "deployments.scale",
         scale,
-        members=frozenset({"deployed_model", "capacity", "ptu_capacity"}),
+        body={"deployed_model": TEXT, "capacity": like(8, WHOLE), "ptu_capacity": PTU_CAPACITY},
+        answer=answer(output=DEPLOYMENT),
     ),
     Route(
         "PUT",
         "/api/v1/deployments/{deployed_model}/update",
         "deployments.update",
         update,
-        members=frozenset({"deployed_model", "rpm_limit", "tpm_limit"}),
+        body={"deployed_model": TEXT, **LIMITS},
+        answer=answer(output=DEPLOYMENT),
         profiles=(NEW,),
     ),
-    Route("DELETE", "/api/v1/deployments/{deployed_model}", "deployments.delete", delete),
+    Route(
+        "DELETE",
+        "/api/v1/deployments/{deployed_model}",
+        "deployments.delete",
+        delete,
+        answer=answer(output=DEPLOYMENT),
+    ),
 )

@@ -43,6 +43,15 @@ def optional_integer(body: Json, name: str, *, least: int, most: int) -> int | N
     return value
 
 
+def optional_number(body: Json, name: str, *, least: float, most: float) -> float | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+        raise bad_parameter(name)
+    return float(value)
+
+
 def optional_flag(body: Json, name: str) -> bool | None:
     value = body.get(name)
     if value is not None and not isinstance(value, bool):

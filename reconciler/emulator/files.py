@@ -15,6 +15,7 @@ from reconciler.emulator.account import account_id
 from reconciler.emulator.backend import Transaction
 from reconciler.emulator.fields import Json, query_integer
 from reconciler.emulator.refusal import Refusal, bad_parameter, invalid, too_large, unsupported
+from reconciler.emulator.schemas import BYTES, FLAG, TEXT, WHOLE, answer, numbered, paged, several, shape, word
 from reconciler.emulator.switches import NEW
 from reconciler.emulator.wire import Call, Reply, Route, Upload, form_call, page
 
@@ -189,28 +190,74 @@ def _asked_for(file: Json, call: Call) -> bool:
     )
 
 
+FILE = shape(
+    dict.fromkeys(("file_id", "name", "description", "md5", "gmt_create", "url"), TEXT) | {"size": WHOLE},
+    {"id": WHOLE, "region": TEXT, "user_id": TEXT, "api_key_id": TEXT, "purpose": TEXT},
+)
+OPENAI_FILE = {
+    **dict.fromkeys(("id", "object", "filename", "purpose", "status"), TEXT),
+    "bytes": WHOLE,
+    "created_at": WHOLE,
+}
+UPLOADED = shape(
+    {
+        "uploaded_files": several(shape({"file_id": TEXT, "name": TEXT})),
+        "failed_uploads": several(shape({"name": TEXT, "code": TEXT, "message": TEXT})),
+    }
+)
 ROUTES = (
     Route(
         "POST",
         "/api/v1/files",
         "files.create",
         upload,
-        members=frozenset({"descriptions", "purpose"}),
+        body={"files": several(BYTES), "descriptions": several(TEXT), "purpose": TEXT},
+        answer=answer(data=UPLOADED),
         receive=form_call,
     ),
-    Route("GET", "/api/v1/files", "files.list", listing),
-    Route("GET", "/api/v1/files/{file_id}", "files.get", get),
+    Route(
+        "GET",
+        "/api/v1/files",
+        "files.list",
+        listing,
+        query=paged(10, 100),
+        answer=answer(data=numbered("files", FILE)),
+    ),
+    Route("GET", "/api/v1/files/{file_id}", "files.get", get, answer=answer(data=FILE)),
     Route("DELETE", "/api/v1/files/{file_id}", "files.delete", delete),
     Route(
         "POST",
         "/compatible-mode/v1/files",
         "files.create",
         openai_upload,
-        members=frozenset({"purpose"}),
+        body={"file": BYTES, "purpose": word(*PURPOSES)},
+        answer=answer(**OPENAI_FILE),
         receive=form_call,
         profiles=(NEW,),
     ),
-    Route("GET", "/compatible-mode/v1/files", "files.list", openai_listing, profiles=(NEW,)),
-    Route("GET", "/compatible-mode/v1/files/{file_id}", "files.get", openai_get, profiles=(NEW,)),
-    Route("DELETE", "/compatible-mode/v1/files/{file_id}", "files.delete", openai_delete, profiles=(NEW,)),
+    Route(
+        "GET",
+        "/compatible-mode/v1/files",
+        "files.list",
+        openai_listing,
+        query={"limit": WHOLE, "after": TEXT, "purpose": TEXT, "create_after": TEXT, "create_before": TEXT},
+        answer=answer(object=TEXT, has_more=FLAG, data=several(shape(OPENAI_FILE))),
+        profiles=(NEW,),
+    ),
+    Route(
+        "GET",
+        "/compatible-mode/v1/files/{file_id}",
+        "files.get",
+        openai_get,
+        answer=answer(**OPENAI_FILE),
+        profiles=(NEW,),
+    ),
+    Route(
+        "DELETE",
+        "/compatible-mode/v1/files/{file_id}",
+        "files.delete",
+        openai_delete,
+        answer=answer(id=TEXT, object=TEXT, deleted=FLAG),
+        profiles=(NEW,),
+    ),
 )

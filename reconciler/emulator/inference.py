@@ -13,6 +13,7 @@ from reconciler.emulator.backend import Transaction
 from reconciler.emulator.dataset import count_tokens
 from reconciler.emulator.fields import Json, items, mapping, optional_flag, optional_text, text
 from reconciler.emulator.refusal import Refusal, bad_parameter
+from reconciler.emulator.schemas import FLAG, OBJECT, TEXT, WHOLE, answer, several, shape, word
 from reconciler.emulator.switches import NEW
 from reconciler.emulator.wire import Call, Frames, Reply, Route
 
@@ -112,13 +113,30 @@ def _dump(data: Json) -> str:
     return json.dumps(data, ensure_ascii=False)
 
 
+MESSAGES = several(shape({"role": word("system", "user", "assistant"), "content": TEXT}))
 ROUTES = (
     Route(
         "POST",
         "/api/v1/services/aigc/text-generation/generation",
         "models.generate",
         generate,
-        members=frozenset({"model", "input", "parameters"}),
+        body={
+            "model": TEXT,
+            "input": shape({}, {"prompt": TEXT, "messages": MESSAGES}),
+            "parameters": shape({}, {"result_format": word("message", "text"), "incremental_output": FLAG}),
+        },
+        answer=answer(output=OBJECT, usage=OBJECT),
+        streams="asked",
     ),
-    Route("POST", "/compatible-mode/v1/chat/completions", "models.generate", chat, profiles=(NEW,)),
+    Route(
+        "POST",
+        "/compatible-mode/v1/chat/completions",
+        "models.generate",
+        chat,
+        body={"model": TEXT, "messages": MESSAGES, "stream": FLAG, "stream_options": OBJECT},
+        answer=answer(id=TEXT, object=TEXT, created=WHOLE, model=TEXT, choices=several(OBJECT), usage=OBJECT),
+        streams="asked",
+        profiles=(NEW,),
+        more_members=True,
+    ),
 )

@@ -22,6 +22,7 @@ from reconciler.emulator.dataset import Survey
 from reconciler.emulator.fields import Json, query_integer
 from reconciler.emulator.orders import Order, foreseen, read_order, survey_all, surveyed
 from reconciler.emulator.refusal import Refusal, conflict, unsupported
+from reconciler.emulator.schemas import OBJECT, TEXT, WHOLE, answer, like, numbered, paged, several, shape, word
 from reconciler.emulator.switches import NEW
 from reconciler.emulator.training import Job, Status, from_json
 from reconciler.emulator.wire import Call, Frames, Reply, Route, json_call, page
@@ -256,19 +257,65 @@ def _operation(call: Call) -> str:
     return "phrases.update" if call.body.get("finetuned_output") else "phrases.create"
 
 
-MEMBERS = frozenset(
-    {
-        *("model", "model_name", "job_name", "training_type", "hyper_parameters", "finetuned_output"),
-        *("training_file_ids", "validation_file_ids", "training_datasets", "validation_datasets"),
-        "finetuned_output_suffix",
-    }
+DATA_SET = shape({"data_source_type": word("file_id", "oss_mount")}, {"file_id": TEXT, "mount_storage": OBJECT})
+ORDER = {
+    "model": like("qwen3.5-9b", TEXT),
+    "model_name": TEXT,
+    "job_name": TEXT,
+    "training_type": like("efficient_sft", TEXT),
+    "hyper_parameters": like({"n_epochs": 1, "batch_size": 16, "max_length": 2048}, OBJECT),
+    "finetuned_output": TEXT,
+    "finetuned_output_suffix": TEXT,
+    "training_file_ids": several(TEXT),
+    "validation_file_ids": several(TEXT),
+    "training_datasets": several(DATA_SET),
+    "validation_datasets": several(DATA_SET),
+}
+JOB_TEXTS = ("job_id", "status", "model", "training_type", "create_time")
+JOB_TEXTS_SOMETIMES = (
+    *("job_name", "base_model", "finetuned_output", "end_time", "code", "message"),
+    *("workspace_id", "user_identity", "creator", "modifier", "group"),
 )
+JOB = shape(
+    dict.fromkeys(JOB_TEXTS, TEXT),
+    {
+        **dict.fromkeys(JOB_TEXTS_SOMETIMES, TEXT),
+        **dict.fromkeys(("usage", "output_cnt", "max_output_cnt"), WHOLE),
+        **dict.fromkeys(("training_file_ids", "validation_file_ids"), several(TEXT)),
+        **dict.fromkeys(("training_datasets", "validation_datasets"), several(DATA_SET)),
+        "hyper_parameters": OBJECT,
+    },
+)
+DONE = shape({"status": word("success")})
 ROUTES = (
-    Route("POST", "/api/v1/fine-tunes", _operation, create, members=MEMBERS, receive=receive),
-    Route("GET", "/api/v1/fine-tunes", "jobs.list", listing),
-    Route("GET", "/api/v1/fine-tunes/{job_id}", "jobs.get", get),
-    Route("DELETE", "/api/v1/fine-tunes/{job_id}", "jobs.delete", delete),
-    Route("POST", "/api/v1/fine-tunes/{job_id}/cancel", "jobs.cancel", cancel),
-    Route("GET", "/api/v1/fine-tunes/{job_id}/logs", "jobs.logs", logs),
-    Route("GET", "/api/v1/fine-tunes/{job_id}/stream", "jobs.stream", stream),
+    Route(
+        "POST",
+        "/api/v1/fine-tunes",
+        _operation,
+        create,
+        body=ORDER,
+        answer=answer(output=JOB),
+        receive=receive,
+        several=("jobs.create", "phrases.create", "phrases.update"),
+    ),
+    Route(
+        "GET",
+        "/api/v1/fine-tunes",
+        "jobs.list",
+        listing,
+        query={**paged(10, 100), "model": TEXT},
+        answer=answer(output=numbered("jobs", JOB)),
+    ),
+    Route("GET", "/api/v1/fine-tunes/{job_id}", "jobs.get", get, answer=answer(output=JOB)),
+    Route("DELETE", "/api/v1/fine-tunes/{job_id}", "jobs.delete", delete, answer=answer(output=DONE)),
+    Route("POST", "/api/v1/fine-tunes/{job_id}/cancel", "jobs.cancel", cancel, answer=answer(output=DONE)),
+    Route(
+        "GET",
+        "/api/v1/fine-tunes/{job_id}/logs",
+        "jobs.logs",
+        logs,
+        query={"offset": WHOLE, "line": WHOLE},
+        answer=answer(output=shape({"total": WHOLE, "logs": several(TEXT)})),
+    ),
+    Route("GET", "/api/v1/fine-tunes/{job_id}/stream", "jobs.stream", stream, streams="always"),
 )

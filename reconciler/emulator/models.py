@@ -12,6 +12,7 @@ from reconciler.emulator import catalogue
 from reconciler.emulator.backend import Transaction
 from reconciler.emulator.fields import Json
 from reconciler.emulator.refusal import bad_parameter
+from reconciler.emulator.schemas import OBJECT, TEXT, WHOLE, answer, numbered, paged, several, shape, word
 from reconciler.emulator.switches import NEW
 from reconciler.emulator.training import Job
 from reconciler.emulator.wire import Call, Reply, Route, page
@@ -112,4 +113,14 @@ def _template(name: str, base_capacity: int) -> Json:
     }
 
 
-ROUTES = (Route("GET", "/api/v1/deployments/models", "deployments.models", listing),)
+MODEL = shape({"model_name": TEXT}, {"base_capacity": WHOLE, "plans": several(OBJECT)})
+ROUTES = (
+    Route(
+        "GET",
+        "/api/v1/deployments/models",
+        "deployments.models",
+        listing,
+        query={**paged(50, 100), "version": word("v1.0"), "model_source": word("base", "custom")},
+        answer=answer(output=numbered("models", MODEL)),
+    ),
+)

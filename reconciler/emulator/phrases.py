@@ -14,6 +14,7 @@ from reconciler.emulator import clock
 from reconciler.emulator.backend import Transaction
 from reconciler.emulator.fields import Json, mapping, optional_text, text
 from reconciler.emulator.refusal import invalid, not_found
+from reconciler.emulator.schemas import TEXT, answer, numbered, paged, shape
 from reconciler.emulator.wire import Call, Reply, Route, page
 
 TRAINING_TYPE = "compile_asr_phrase"
@@ -103,8 +104,29 @@ def _shown(record: Json) -> Json:
     return {**shown, "create_time": clock.spaced(record["created_s"]), "output_type": "custom_resource"}
 
 
+LIST_TEXTS = ("finetuned_output", "job_id", "model", "create_time", "output_type")
+PHRASE_LIST = shape(dict.fromkeys(LIST_TEXTS, TEXT))
 ROUTES = (
-    Route("GET", "/api/v1/fine-tunes/outputs", "phrases.list", listing),
-    Route("GET", "/api/v1/fine-tunes/outputs/{phrase_id}", "phrases.get", get),
-    Route("DELETE", "/api/v1/fine-tunes/outputs/{phrase_id}", "phrases.delete", delete),
+    Route(
+        "GET",
+        "/api/v1/fine-tunes/outputs",
+        "phrases.list",
+        listing,
+        query=paged(10, 100),
+        answer=answer(output=numbered("finetuned_outputs", PHRASE_LIST)),
+    ),
+    Route(
+        "GET",
+        "/api/v1/fine-tunes/outputs/{phrase_id}",
+        "phrases.get",
+        get,
+        answer=answer(output=PHRASE_LIST),
+    ),
+    Route(
+        "DELETE",
+        "/api/v1/fine-tunes/outputs/{phrase_id}",
+        "phrases.delete",
+        delete,
+        answer=answer(output=shape({"finetuned_output": TEXT})),
+    ),
 )

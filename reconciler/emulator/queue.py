@@ -34,7 +34,7 @@ def plan(tx: Transaction) -> None:
     jobs = [job for job in all_jobs(tx) if not job.is_terminal(tx.now_s)]
     places = _places(tx, [job.ended_s() for job in jobs if job.started(tx.now_s)])
     for job in jobs:
-        if job.started(tx.now_s) or job.status(tx.now_s) == Status.CANCELING:
+        if job.fated or job.started(tx.now_s) or job.status(tx.now_s) == Status.CANCELING:
             continue
         start_s = job.ready_s if job.early else max(job.ready_s, heapq.heappop(places))
         planned = replace(job, schedule=training.uninterrupted(job, start_s))

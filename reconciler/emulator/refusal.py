@@ -50,3 +50,16 @@ def conflict(message: str) -> Refusal:
 
 def internal() -> Refusal:
     return Refusal(500, "InternalError", "Internal server error!")
+
+
+def usual(status: int) -> Refusal:
+    """What the service says with a status most often (contract §8.2); for statuses it does not use, the nearest."""
+    refusals = (bad_key(), denied(), not_found(), conflict("The resource already exists."), throttled())
+    found = {refusal.status: refusal for refusal in refusals}.get(status)
+    if found:
+        return found
+    return internal() if status >= 500 else invalid("Required body invalid, please check the request body format.")
+
+
+def throttled() -> Refusal:
+    return Refusal(429, "Throttling.RateQuota", "Requests rate limit exceeded, please try again later.")

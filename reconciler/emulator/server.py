@@ -32,24 +32,35 @@ def serve(
     api_key: str | None = None,
     seed: int = 0,
     switches: Mapping[str, object] = NO_SWITCHES,
+    scenario: Path | None = None,
 ) -> Iterator[str]:
     """Serves the data folder while the block runs and yields the origin, `http://127.0.0.1:PORT`.
 
     `speed` is emulated seconds per real second, 0 for a clock that only moves when told to; while another server of
-    the same folder lives, its speed holds. Raises ValueError for an unknown switch, OSError for a port that is taken.
+    the same folder lives, its speed holds. The rules of a `scenario` replace those of the folder, its switches give
+    way to `switches`. Raises ValueError for an unknown switch or a mistake in the scenario, OSError for a port that is
+    taken.
     """
     import uvicorn
 
-    from reconciler.emulator.app import make_app
+    from reconciler.emulator.app import OPERATIONS, make_app
+    from reconciler.emulator.delivery import Protocol
+    from reconciler.emulator.firing import install
+    from reconciler.emulator.scenario import Scenario, read
 
+    script = read(scenario, OPERATIONS) if scenario else Scenario()
+    turned = {**script.switches, **switches}
     with _listening(port) as listener:
-        backend = Backend(data, profile=profile, speed=speed, seed=seed, switches=switches, wall_s=time.time())
+        backend = Backend(data, profile=profile, speed=speed, seed=seed, switches=turned, wall_s=time.time())
         with closing(backend):
+            if scenario:
+                with backend.transaction() as tx:
+                    install(tx, script.rules)
             app = make_app(backend, api_key=api_key, control_token=control_token(data))
             config = uvicorn.Config(
                 app,
                 loop="asyncio",
-                http="h11",
+                http=Protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -82,13 +93,21 @@ def run(
     api_key: str | None = None,
     seed: int = 0,
     switches: Mapping[str, object] = NO_SWITCHES,
+    scenario: Path | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM, in the main thread. `announce` is called once with the origin."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with serve(
-            data, profile=profile, speed=speed, port=port, api_key=api_key, seed=seed, switches=switches
+            data,
+            profile=profile,
+            speed=speed,
+            port=port,
+            api_key=api_key,
+            seed=seed,
+            switches=switches,
+            scenario=scenario,
         ) as origin:
             announce(origin)
             stop.wait()

@@ -40,8 +40,8 @@ TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
 class Job:
     """`training` and `validation` are data set objects; `ready_s` ends PENDING; `ends` is how it ends by itself.
 
-    A job with `early` set ends at `ready_s` without training: its data or its request cannot be used. `tokens` are
-    those of one epoch.
+    A job with `early` set ends at `ready_s` without training: its data or its request cannot be used. One with `fated`
+    set lives by a schedule that a fault gave it, whoever else trains. `tokens` are those of one epoch.
     """
 
     job_id: str
@@ -65,6 +65,7 @@ class Job:
     code: str = ""
     message: str = ""
     early: bool = False
+    fated: bool = False
     schedule: Schedule[str] = ()
 
     @property
@@ -164,7 +165,8 @@ def _events(job: Job) -> Iterator[tuple[float, str]]:
         yield ended_s, f"{job.code}: {job.message}"
     elif ending == Status.CANCELED:
         yield ended_s, "canceled by the user"
-    yield ended_s, "##FT_COMPLETE##"
+    if ending in TERMINAL:
+        yield ended_s, "##FT_COMPLETE##"
 
 
 def _measurements(job: Job, started_s: float) -> Iterator[tuple[float, str]]:

@@ -13,6 +13,7 @@ from reconciler.emulator.backend import Transaction
 from reconciler.emulator.catalogue import SpeechModel
 from reconciler.emulator.fields import Json, items, mapping, optional_integer, optional_text, text
 from reconciler.emulator.refusal import Refusal, bad_parameter, invalid
+from reconciler.emulator.schemas import OBJECT, TEXT, WHOLE, answer, like, several, shape, word
 from reconciler.emulator.wire import Call, Reply, Route
 
 COLLECTION = "vocabularies"
@@ -153,12 +154,22 @@ def _state(tx: Transaction, record: Json) -> Json:
     }
 
 
+WISH = shape(
+    {"action": word(*_ACTIONS)},
+    {
+        **dict.fromkeys(("target_model", "prefix", "vocabulary_id"), TEXT),
+        "vocabulary": several(shape({"text": TEXT, "weight": WHOLE}, {"lang": TEXT})),
+        **dict.fromkeys(("page_index", "page_size"), WHOLE),
+    },
+)
 ROUTES = (
     Route(
         "POST",
         "/api/v1/services/audio/asr/customization",
         operation,
         customize,
-        members=frozenset({"model", "input", "parameters"}),
+        body={"model": like(SERVICE_MODEL, TEXT), "input": WISH, "parameters": OBJECT},
+        answer=answer(output=OBJECT, usage=OBJECT),
+        several=tuple(f"vocabularies.{verb}" for verb in ("create", "list", "get", "update", "delete")),
     ),
 )

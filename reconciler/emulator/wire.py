@@ -20,10 +20,12 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from reconciler.emulator import schemas
 from reconciler.emulator.backend import Backend, Transaction
 from reconciler.emulator.dataset import Survey
 from reconciler.emulator.fields import Json, query_integer
 from reconciler.emulator.refusal import invalid, too_large
+from reconciler.emulator.schemas import Schemas
 from reconciler.emulator.switches import PROFILES
 
 JSON_BYTES_MAX = 16 << 20
@@ -62,7 +64,14 @@ class Frames:
     frames: AsyncIterator[str] | Iterable[str]
 
 
-Reply = Json | Frames
+@dataclass(frozen=True)
+class Bare:
+    """An answer that is shown as it is, without a request id in it."""
+
+    body: Json
+
+
+Reply = Json | Frames | Bare
 Receive = Callable[[Request, Backend], Awaitable[Call]]
 
 
@@ -96,16 +105,34 @@ async def form_call(request: Request, backend: Backend) -> Call:
 
 @dataclass(frozen=True)
 class Route:
-    """One operation of the API. `members` are the names its body may hold, as far as anybody documents them."""
+    """One operation of the API, and what there is to say of it in its description (`openapi.py`).
+
+    `body` and `query` are schemas by name. The names in `body` are those a request may hold, as far as anybody
+    documents them; with `more_members` there are others. `answer` is the schema of the whole answer, `streams` whether
+    it comes as events. Where the operation shows only in the request, `several` names those it may be.
+    """
 
     method: str
     path: str
     operation: str | Callable[[Call], str]
     handler: Callable[[Transaction, Call], Reply]
-    members: frozenset[str] = frozenset()
+    body: Schemas = field(default_factory=dict)
+    query: Schemas = field(default_factory=dict)
+    answer: Json = field(default_factory=schemas.answer)
+    streams: Literal["never", "asked", "always"] = "never"
     receive: Receive = json_call
     profiles: tuple[str, ...] = PROFILES
     access: Literal["key", "loopback", "control"] = "key"
+    several: tuple[str, ...] = ()
+    more_members: bool = False
+
+    @property
+    def members(self) -> frozenset[str]:
+        return frozenset(self.body)
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        return (self.operation,) if isinstance(self.operation, str) else self.several
 
     @property
     def openai(self) -> bool:

@@ -36,8 +36,21 @@ def emulator() -> None:
     metavar="NAME=VALUE",
     help="Decide a disputed fact (reconciler explain switches); may be repeated.",
 )
+@click.option(
+    "--scenario",
+    type=click.Path(exists=True, dir_okay=False),
+    default=None,
+    help="Faults to play and switches, in YAML or JSON (docs/emulator.md).",
+)
 def start(
-    port: int, speed: float, api_key: str | None, data: str, profile: str, seed: int, switches: tuple[str, ...]
+    port: int,
+    speed: float,
+    api_key: str | None,
+    data: str,
+    profile: str,
+    seed: int,
+    switches: tuple[str, ...],
+    scenario: str | None,
 ) -> None:
     """Serve it on this computer until Ctrl-C."""
     from pathlib import Path
@@ -72,6 +85,7 @@ def start(
             api_key=api_key,
             seed=seed,
             switches=turned,
+            scenario=Path(scenario) if scenario else None,
         )
     except ValueError as error:
         raise UsageError(str(error), hint="reconciler explain switches" if switches else "") from error

@@ -1,0 +1,69 @@
+"""A scenario file: which facts of the service hold and which faults it plays, in YAML or JSON.
+
+Reads the file strictly and promises `Scenario` or a ValueError that names every mistake. Starting a server with it is
+`server.py`'s to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reconciler.emulator.faults import Rule, did_you_mean, parse
+
+BYTES_MAX = 1 << 20
+MEMBERS = ("switches", "faults")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    switches: Mapping[str, object] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+
+
+def read(path: Path, operations: Collection[str]) -> Scenario:
+    """Raises ValueError for what is wrong in the file, OSError where it cannot be read. Switches are checked later."""
+    with path.open("rb") as file:
+        raw = file.read(BYTES_MAX + 1)
+    if len(raw) > BYTES_MAX:
+        raise ValueError(f"scenario {path.name} is larger than {BYTES_MAX} B")
+    try:
+        data = yaml.load(raw, _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ValueError(f"scenario {path.name} cannot be read: {' '.join(str(error).split())}") from error
+    try:
+        return _scenario(data, operations)
+    except ValueError as error:
+        raise ValueError(f"scenario {path.name}: {error}") from error
+
+
+def _scenario(data: Any, operations: Collection[str]) -> Scenario:
+    if not isinstance(data, dict):
+        raise ValueError(f"takes a mapping with {' and '.join(MEMBERS)}")
+    for name in data:
+        if name not in MEMBERS:
+            raise ValueError(f"{name}: unknown{did_you_mean(str(name), MEMBERS)}")
+    switches = data.get("switches") or {}
+    if not isinstance(switches, dict):
+        raise ValueError("switches takes a mapping of names to positions")
+    return Scenario({str(name): value for name, value in switches.items()}, parse(data.get("faults") or [], operations))
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which also refuses what would silently be taken for something else: keys twice, and aliases."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("aliases are not read here")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"{key} is there twice")
+        return super().construct_mapping(node, deep=deep)
