@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, get_args, get_origin
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
 from reconciler.catalogue import ProfileCatalogue
@@ -36,8 +36,8 @@ class Mark(StrEnum):
     """What a field's annotation says about it beyond its type."""
 
     IMMUTABLE = "immutable"  # the service has no call that changes it: a new object replaces the old one
-    COMPUTED = "computed"  # chosen by the service: shown, never compared, never sent
-    WRITE_ONLY = "write-only"  # sent, never shown back by the service: compared with what was last applied
+    COMPUTED = "computed"  # chosen by the service: shown, never written, compared or sent
+    WRITE_ONLY = "write-only"  # some collection never shows it back: there it is compared with what was last applied
     LOCAL = "local"  # ours alone: never sent, never compared
     CLOSED = "closed"  # a mapping that is ours as a whole: a key the author dropped is a change
 
@@ -310,6 +310,14 @@ class Resource(Spec):
     """One kind: its fields with their marks, the collections it may live in, and the parts it comes to."""
 
     collections: ClassVar[tuple[type[Collection], ...]]
+
+    @model_validator(mode="after")
+    def _nothing_computed(self) -> Self:
+        chosen = [n for n in self.model_fields_set if Mark.COMPUTED in type(self).model_fields[n].metadata]
+        if chosen:
+            names = ", ".join(sorted(type(self).model_fields[name].alias or name for name in chosen))
+            raise ValueError(f"{names} is chosen by the service: leave it out")
+        return self
 
     @property
     def collection(self) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from reconciler.kinds import RESOURCES
 from reconciler.plan import Verb
@@ -108,7 +109,17 @@ def chain(kind: str, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
 def test_every_field_has_its_edit() -> None:
     """A kind gains a field: this table must say what a change of it means."""
     for name, kind in RESOURCES.items():
-        assert {edit.field for edit in EDITS if edit.kind == name} == set(marks(kind)), name
+        written = {field for field, of in marks(kind).items() if Mark.COMPUTED not in of}
+        assert {edit.field for edit in EDITS if edit.kind == name} == written, name
+
+
+@pytest.mark.parametrize("kind", RESOURCES)
+def test_what_the_service_chooses_is_not_the_authors_to_write(kind: str) -> None:
+    chosen = [field for field, of in marks(RESOURCES[kind]).items() if Mark.COMPUTED in of]
+    assert chosen
+    for field in chosen:
+        with pytest.raises(ValidationError, match="chosen by the service"):
+            RESOURCES[kind].model_validate({**MAKERS[kind]()["spec"], field: "x"})
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=str)

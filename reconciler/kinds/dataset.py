@@ -123,6 +123,8 @@ class Dataset(Resource):
     ]
     split: Annotated[Split | None, Mark.LOCAL] = None
 
+    file_id: Annotated[str | None, Mark.COMPUTED, Field(description="one for each upload")] = None
+
     @property
     def source(self) -> Source:
         patterns = (self.source_,) if isinstance(self.source_, str) else tuple(self.source_)

@@ -344,6 +344,8 @@ class Deployment(Resource):
         list[Smoke], Mark.LOCAL, Field(max_length=20, description="called once it runs; fails closed")
     ] = []
 
+    deployed_model: Annotated[str | None, Mark.COMPUTED, Field(description="its id, and the `model` of a call")] = None
+
     def check(self, profile: ProfileCatalogue) -> Iterator[Finding]:
         if isinstance(self.model, TunedModel) and self.model.checkpoint and not profile.plans:
             yield Finding(("model", "checkpoint"), f"profile {profile.profile} has no checkpoints")

@@ -149,10 +149,13 @@ class Jobs(Collection):
         """(tokens + mixed-in tokens) x epochs x unit price (contract §2.13); mixed-in tokens are not foreseen here."""
         epochs = dict(fields.get("hyperParameters", {})).get("n_epochs", 1)
         unit = self.profile.training_price(base)
-        if tokens is None or unit is None or not isinstance(epochs, int):
-            return Price(once=None, basis=f"no training price is known for {base}" if unit is None else "size unknown")
+        if unit is None:
+            return Price(once=None, basis=f"no training price is known for {base}")
+        if tokens is None or not isinstance(epochs, int):
+            return Price(once=None, basis=f"nobody counted the tokens; {unit} CNY/1k")
         cost = self.profile.training_cost(tokens=tokens, epochs=epochs, model=base)
-        return Price(once=cost, basis=f"about {tokens:,} tokens x {epochs} epochs x {unit} CNY/1k")
+        times = f"{epochs} epoch{'s' if epochs != 1 else ''}"
+        return Price(once=cost, basis=f"about {tokens:,} tokens x {times} x {unit} CNY/1k")
 
     def logs(self, remote_id: str, offset: int) -> Request:
         query = {"offset": offset, "line": 1000}
@@ -230,6 +233,11 @@ class FineTuneJob(Resource):
         Mark.LOCAL,
         Field(description="what changed inputs may do after a first run"),
     ] = "Manual"
+
+    job_id: Annotated[str | None, Mark.COMPUTED, Field(description="the run")] = None
+    finetuned_output: Annotated[
+        str | None, Mark.COMPUTED, Field(description="the model it made, which a Deployment refers to")
+    ] = None
 
     @property
     def consent(self) -> str:

@@ -199,10 +199,12 @@ class HotwordTable(Resource):
     target_model: Annotated[
         str, Mark.IMMUTABLE, Field(min_length=1, description="it decides which API holds the words")
     ]
-    words: Annotated[list[Word] | None, Mark.CLOSED] = None
+    words: Annotated[list[Word] | None, Mark.CLOSED, Mark.WRITE_ONLY] = None
     words_from: Annotated[
         str | None, Mark.LOCAL, Field(min_length=1, max_length=400, description="a csv, tsv or yaml file of words")
     ] = None
+
+    vocabulary_id: Annotated[str | None, Mark.COMPUTED, Field(description="its id, for recognition calls")] = None
 
     @model_validator(mode="after")
     def _one_source(self) -> HotwordTable:
