@@ -21,6 +21,7 @@ command line's answer to it (docs/exit-codes.md). This module words nothing else
     │  ├─ Unavailable            1    no usable answer to a read
     │  ├─ NeverSent              1    not one byte of the request left
     │  └─ OutcomeUnknown         7    a write was sent and its answer is not known
+    ├─ UnusableId                1    an id of the service that cannot stand in a path
     └─ Ambiguous                 7    a creation's outcome must be decided by a person
 """
 
@@ -167,6 +168,10 @@ class OutcomeUnknown(ApiError):
     """A write was sent and no trustworthy answer came back: it may or may not have happened."""
 
     exit_code = 7
+
+
+class UnusableId(ReconcilerError, ValueError):
+    """An id that could climb out of its place in a path is never put into one."""
 
 
 class Ambiguous(ReconcilerError):

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
 from reconciler.catalogue import ProfileCatalogue
-from reconciler.errors import Position
+from reconciler.errors import Position, UnusableId
 
 API_VERSION = "bailian.reconciler/v1alpha1"
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -371,7 +371,7 @@ class Request:
 def segment(remote_id: str) -> str:
     """An id of the service as one path segment; ids that could climb out of it are refused."""
     if not re.fullmatch(r"[\w.:-]{1,200}", remote_id) or remote_id.strip(".") == "":
-        raise ValueError(f"not an id: {remote_id!r}")
+        raise UnusableId(f"not an id that can stand in a path: {remote_id!r}")
     return quote(remote_id, safe="")
 
 
@@ -518,6 +518,38 @@ class Collection:
     def answer(self, reply: Json) -> str:
         """The text inside the answer to `probe`."""
         return ""
+
+
+class Paged(Collection):
+    """A collection under a path of its own: GET by page, GET and DELETE by id, objects inside an envelope."""
+
+    path: ClassVar[str]
+    envelope: ClassVar[str] = "output"
+    members: ClassVar[str]  # the list inside the envelope of a page
+    id_field: ClassVar[str]
+
+    def list(self, page: int) -> Request:
+        query = {"page_no": page, "page_size": self.page_size}
+        return Request(f"{self.name}.list", "GET", self.path, query=query)
+
+    def items(self, reply: Json) -> tuple[Json, ...]:
+        return rows(dig(reply, self.envelope, self.members))
+
+    def total(self, reply: Json) -> int | None:
+        return whole(dig(reply, self.envelope, "total"))
+
+    def read(self, remote_id: str) -> Request:
+        return Request(f"{self.name}.get", "GET", f"{self.path}/{segment(remote_id)}")
+
+    def item(self, remote_id: str, reply: Json) -> Json:
+        return {**mapping(dig(reply, self.envelope)), self.id_field: remote_id}
+
+    def created_id(self, reply: Json, request: Request | None) -> str | None:
+        return text(dig(reply, self.envelope, self.id_field)) or None
+
+    def delete(self, remote_id: str) -> Request:
+        path = f"{self.path}/{segment(remote_id)}"
+        return Request(f"{self.name}.delete", "DELETE", path, effect=Effect.REPEATABLE)
 
 
 # Small readers of untrusted JSON ------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from pydantic import Field
 from reconciler.catalogue import ProfileCatalogue
 from reconciler.resource import (
     Action,
-    Collection,
     Content,
     Document,
     Effect,
@@ -19,6 +18,7 @@ from reconciler.resource import (
     Json,
     Mark,
     Observed,
+    Paged,
     Part,
     Phase,
     Request,
@@ -27,39 +27,26 @@ from reconciler.resource import (
     Source,
     Spec,
     dig,
-    mapping,
     rows,
     said,
-    segment,
     text,
     whole,
 )
 
 
-class Files(Collection):
+class Files(Paged):
     """`/files`: the native endpoint, which alone keeps a description and answers with md5 (contract §1.1, §1.2)."""
 
     name: ClassVar[str] = "files"
+    path = "/files"
+    envelope = "data"
+    members = "files"
+    id_field = "file_id"
     replaced_as = Action.CREATE
     verified = frozenset({"source"})
 
-    def list(self, page: int) -> Request:
-        return Request("files.list", "GET", "/files", query={"page_no": page, "page_size": self.page_size})
-
-    def items(self, reply: Json) -> tuple[Json, ...]:
-        return rows(dig(reply, "data", "files"))
-
-    def total(self, reply: Json) -> int | None:
-        return whole(dig(reply, "data", "total"))
-
-    def read(self, remote_id: str) -> Request:
-        return Request("files.get", "GET", f"/files/{segment(remote_id)}")
-
-    def item(self, remote_id: str, reply: Json) -> Json:
-        return {**mapping(dig(reply, "data")), "file_id": remote_id}
-
     def parse(self, item: Json) -> Observed:
-        """`url` is a signed download link, so a secret: it is not read at all (reliability: the file's traps)."""
+        """`url` is a signed download link, so a secret: it is not read at all (contract §1.2)."""
         md5, size = text(item.get("md5")), whole(item.get("size"))
         return Observed(
             id=text(item.get("file_id")),
@@ -93,9 +80,6 @@ class Files(Collection):
         """A 200 may say that the one file was refused (contract §1.1)."""
         failed = rows(dig(reply, "data", "failed_uploads"))
         return f"{text(failed[0].get('code'))}: {text(failed[0].get('message'))}" if failed else ""
-
-    def delete(self, remote_id: str) -> Request:
-        return Request("files.delete", "DELETE", f"/files/{segment(remote_id)}", effect=Effect.REPEATABLE)
 
 
 class Split(Spec):

@@ -22,6 +22,7 @@ from reconciler.resource import (
     Mark,
     Match,
     Observed,
+    Paged,
     Part,
     Phase,
     Price,
@@ -33,7 +34,6 @@ from reconciler.resource import (
     Spec,
     authored,
     dig,
-    mapping,
     rows,
     said,
     segment,
@@ -50,29 +50,16 @@ FAILED = frozenset(
 )
 
 
-class Deployments(Collection):
+class Deployments(Paged):
     """`/deployments`. The suffix is the one uniqueness token this API has: a second create with it is a 409 (§3.6)."""
 
     name: ClassVar[str] = "deployments"
+    path = "/deployments"
+    members = "deployments"
+    id_field = "deployed_model"
     slow = True
     poll_s = (3.0, 30.0)
     gone = frozenset({"DELETED"})
-
-    def list(self, page: int) -> Request:
-        query = {"page_no": page, "page_size": self.page_size}
-        return Request("deployments.list", "GET", "/deployments", query=query)
-
-    def items(self, reply: Json) -> tuple[Json, ...]:
-        return rows(dig(reply, "output", "deployments"))
-
-    def total(self, reply: Json) -> int | None:
-        return whole(dig(reply, "output", "total"))
-
-    def read(self, remote_id: str) -> Request:
-        return Request("deployments.get", "GET", f"/deployments/{segment(remote_id)}")
-
-    def item(self, remote_id: str, reply: Json) -> Json:
-        return {**mapping(dig(reply, "output")), "deployed_model": remote_id}
 
     def parse(self, item: Json) -> Observed:
         """`deploy_spec` comes back as `model_unit_spec`; name and suffix not at all; plan only sometimes (§9.3)."""
@@ -121,9 +108,6 @@ class Deployments(Collection):
                 body[wire] = fields[name]
         return Request("deployments.create", "POST", "/deployments", effect=Effect.ONCE, body=body | _limits(fields))
 
-    def created_id(self, reply: Json, request: Request | None) -> str | None:
-        return text(dig(reply, "output", "deployed_model")) or None
-
     def clash(self, part: Part, changed: frozenset[str]) -> str:
         own = part.fields.get("suffix")
         if own and not changed & {"model", "suffix"}:
@@ -146,10 +130,6 @@ class Deployments(Collection):
     @staticmethod
     def _put(operation: str, path: str, body: Json) -> Request:
         return Request(operation, "PUT", path, effect=Effect.REPEATABLE, body=body)
-
-    def delete(self, remote_id: str) -> Request:
-        path = f"/deployments/{segment(remote_id)}"
-        return Request("deployments.delete", "DELETE", path, effect=Effect.REPEATABLE)
 
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         """The suffix is the tail of the id. The author's own may be somebody else's too, so it is a weak sign."""

@@ -13,7 +13,6 @@ from pydantic import Field
 from reconciler.catalogue import HyperParameter, ProfileCatalogue, Values
 from reconciler.resource import (
     Action,
-    Collection,
     DeletionPolicy,
     Document,
     Effect,
@@ -24,6 +23,7 @@ from reconciler.resource import (
     Mark,
     Match,
     Observed,
+    Paged,
     Part,
     Phase,
     Price,
@@ -35,7 +35,6 @@ from reconciler.resource import (
     authored,
     dig,
     mapping,
-    rows,
     said,
     segment,
     text,
@@ -60,10 +59,13 @@ PHASES: Mapping[str, Phase] = {
 }
 
 
-class Jobs(Collection):
+class Jobs(Paged):
     """`/fine-tunes`. Only the status decides: `finetuned_output` may be filled long before the model exists (§2.3)."""
 
     name: ClassVar[str] = "jobs"
+    path = "/fine-tunes"
+    members = "jobs"
+    id_field = "job_id"
     slow = True
     created_as = Action.RUN
     replaced_as = Action.RUN
@@ -72,21 +74,6 @@ class Jobs(Collection):
     recreated_when_lost = False
     deletion: ClassVar[DeletionPolicy] = "Orphan"
     poll_s = (5.0, 300.0)
-
-    def list(self, page: int) -> Request:
-        return Request("jobs.list", "GET", "/fine-tunes", query={"page_no": page, "page_size": self.page_size})
-
-    def items(self, reply: Json) -> tuple[Json, ...]:
-        return rows(dig(reply, "output", "jobs"))
-
-    def total(self, reply: Json) -> int | None:
-        return whole(dig(reply, "output", "total"))
-
-    def read(self, remote_id: str) -> Request:
-        return Request("jobs.get", "GET", f"/fine-tunes/{segment(remote_id)}")
-
-    def item(self, remote_id: str, reply: Json) -> Json:
-        return {**mapping(dig(reply, "output")), "job_id": remote_id}
 
     def parse(self, item: Json) -> Observed:
         status, model = text(item.get("status")), text(item.get("finetuned_output"))
@@ -132,12 +119,6 @@ class Jobs(Collection):
                 "validation_datasets": [_source(item) for item in validation],
             }
         return Request("jobs.create", "POST", "/fine-tunes", effect=Effect.ONCE, body=body)
-
-    def created_id(self, reply: Json, request: Request | None) -> str | None:
-        return text(dig(reply, "output", "job_id")) or None
-
-    def delete(self, remote_id: str) -> Request:
-        return Request("jobs.delete", "DELETE", f"/fine-tunes/{segment(remote_id)}", effect=Effect.REPEATABLE)
 
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         if tag and tag in str(seen.outputs.get("mark", "")):

@@ -19,6 +19,7 @@ from reconciler.resource import (
     Mark,
     Match,
     Observed,
+    Paged,
     Part,
     Phase,
     Request,
@@ -31,7 +32,6 @@ from reconciler.resource import (
     mapping,
     rows,
     said,
-    segment,
     text,
     whole,
 )
@@ -106,26 +106,13 @@ class Vocabularies(Collection):
         return Request(plural, "POST", "/services/audio/asr/customization", effect=effect, body=body)
 
 
-class Phrases(Collection):
+class Phrases(Paged):
     """v1: rides the fine-tune endpoint, is final in one call, and never shows its words again (contract §5)."""
 
     name: ClassVar[str] = "phrases"
-
-    def list(self, page: int) -> Request:
-        query = {"page_no": page, "page_size": self.page_size}
-        return Request("phrases.list", "GET", "/fine-tunes/outputs", query=query)
-
-    def items(self, reply: Json) -> tuple[Json, ...]:
-        return rows(dig(reply, "output", "finetuned_outputs"))
-
-    def total(self, reply: Json) -> int | None:
-        return whole(dig(reply, "output", "total"))
-
-    def read(self, remote_id: str) -> Request:
-        return Request("phrases.get", "GET", f"/fine-tunes/outputs/{segment(remote_id)}")
-
-    def item(self, remote_id: str, reply: Json) -> Json:
-        return {**mapping(dig(reply, "output")), "finetuned_output": remote_id}
+    path = "/fine-tunes/outputs"
+    members = "finetuned_outputs"
+    id_field = "finetuned_output"
 
     def parse(self, item: Json) -> Observed:
         remote_id = text(item.get("finetuned_output"))
@@ -140,15 +127,8 @@ class Phrases(Collection):
     def create(self, part: Part, tag: str) -> Request:
         return self._compile("phrases.create", part)
 
-    def created_id(self, reply: Json, request: Request | None) -> str | None:
-        return text(dig(reply, "output", "finetuned_output")) or None
-
     def update(self, remote_id: str, part: Part, changed: frozenset[str]) -> tuple[Request, ...]:
         return (self._compile("phrases.update", part, finetuned_output=remote_id),)
-
-    def delete(self, remote_id: str) -> Request:
-        path = f"/fine-tunes/outputs/{segment(remote_id)}"
-        return Request("phrases.delete", "DELETE", path, effect=Effect.REPEATABLE)
 
     def foreign(self, seen: Observed, recorded: Mapping[str, Any]) -> frozenset[str]:
         """Every change makes a new job, so another job than the recorded one is another author's change."""
