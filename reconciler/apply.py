@@ -18,6 +18,7 @@ from reconciler.api import Api, Reply
 from reconciler.errors import (
     ApiError,
     Conflict,
+    NotAuthorised,
     NotFound,
     OutcomeUnknown,
     ReconcilerError,
@@ -101,14 +102,17 @@ def run(
     """
     apply = _Apply(plan, world, store, epoch, api, collections, terms, report, clock, sleep)
     with ThreadPoolExecutor(terms.parallelism, thread_name_prefix="send") as pool:
-        while not apply.finished():
-            apply.conclude()
-            apply.poll(pool)
-            if stopped() or apply.out_of_time():
-                apply.detach()
-            else:
-                apply.start(pool)
-            apply.rest()
+        try:
+            while not apply.finished():
+                apply.conclude()
+                apply.poll(pool)
+                if stopped() or apply.out_of_time() or apply.barred:
+                    apply.detach()
+                else:
+                    apply.start(pool)
+                apply.rest()
+        finally:
+            apply.land()
     return apply.ended()
 
 
@@ -157,6 +161,7 @@ class _Apply:
     waiting: dict[str, _Wait] = field(default_factory=dict)
     flights: dict[Future[Any], _Flight] = field(default_factory=dict)
     paces: dict[str, _Pace] = field(default_factory=dict)
+    barred: bool = False  # the service no longer lets us in: start nothing more
 
     def __post_init__(self) -> None:
         self.state = self.store.load()
@@ -218,7 +223,11 @@ class _Apply:
 
     def _send(self, pool: ThreadPoolExecutor, op: Operation) -> None:
         """Record the intent, then let the pool send. If the intent cannot be recorded, nothing is sent."""
-        request, intent = self._created(op) if op.verb is Verb.CREATE else self._changed(op)
+        try:
+            request, intent = self._created(op) if op.verb is Verb.CREATE else self._changed(op)
+        except ReconcilerError as error:
+            self._tell(op, Stage.FAILED, detail=str(error), code=error.exit_code)
+            return
         self._commit(intent)
         self._tell(op, Stage.SENDING)
         self.flights[pool.submit(self.api.send, request)] = _Flight(op, request, intent)
@@ -320,8 +329,9 @@ class _Apply:
 
     def _refused(self, op: Operation, intent: Intent, error: Exception) -> None:
         collection = self.collections[op.collection]
-        unknown = isinstance(error, OutcomeUnknown) or (isinstance(error, Conflict) and op.verb is Verb.CREATE)
-        phase = IntentPhase.UNKNOWN if unknown and op.verb is Verb.CREATE else IntentPhase.REJECTED
+        self.barred |= isinstance(error, NotAuthorised)
+        unknown = isinstance(error, OutcomeUnknown | Conflict) and op.verb is Verb.CREATE
+        phase = IntentPhase.UNKNOWN if unknown else IntentPhase.REJECTED
         self._commit(replace(intent, phase=phase, reason=str(error)[:300], request_id=getattr(error, "request_id", "")))
         if op.verb is Verb.DELETE and isinstance(error, NotFound):
             self._commit(Gone(f"{op.collection}/{op.target_id}"))
@@ -334,8 +344,7 @@ class _Apply:
         elif phase is IntentPhase.UNKNOWN:
             self._tell(op, Stage.UNKNOWN, detail=str(error), code=7)
         else:
-            code = error.exit_code if isinstance(error, ReconcilerError) else 1
-            self._tell(op, Stage.FAILED, detail=str(error), code=code)
+            self._tell(op, Stage.FAILED, detail=str(error), code=_code(error))
 
     # Waiting ----------------------------------------------------------------------------------------------------
 
@@ -365,6 +374,12 @@ class _Apply:
         rows = [self.state.owned[f"{collection.name}/{one.remote_id}"] for _, one in ours]
         try:
             seen = look(self.api, collection, rows)
+        except NotAuthorised as error:
+            self.barred = True
+            for op, _ in ours:
+                self.waiting.pop(op.id)
+                self._tell(op, Stage.DETACHED, detail=str(error), code=error.exit_code)
+            return False
         except ApiError as error:
             for op, one in ours:
                 self._still(op, one, one.status, f"not visible: {error}")
@@ -501,6 +516,12 @@ class _Apply:
                 if progress.stage is Stage.TODO:
                     self._tell(progress.operation, Stage.SKIPPED, detail="not started")
 
+    def land(self) -> None:
+        """Record what the service still answers to what is in flight, also when something else went wrong."""
+        wait(self.flights)
+        if self.flights:
+            self.conclude()
+
     def rest(self) -> None:
         """Until something is answered or due."""
         dues = [self.paces[self.progress[op_id].operation.collection].due for op_id in self.waiting]
@@ -542,6 +563,13 @@ def _filled(part: Part, state: State, *, by_content: bool) -> dict[str, Any]:
         return value
 
     return {name: fill(value) for name, value in part.fields.items()}
+
+
+def _code(error: Exception) -> int:
+    """An undecided change is planned again from what the service shows: an error, and nobody's to resolve."""
+    if isinstance(error, ReconcilerError) and not isinstance(error, OutcomeUnknown):
+        return error.exit_code
+    return 1
 
 
 def _settled(fields: Mapping[str, Any]) -> dict[str, Any]:

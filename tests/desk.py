@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +118,9 @@ class Desk:
         with self.session() as opened:
             return engine.plan(opened, Choices(**choices))
 
-    def apply(self, terms: Terms | None = None, **choices: Any) -> Applied:
+    def apply(
+        self, terms: Terms | None = None, *, stopped: Callable[[], bool] = lambda: False, **choices: Any
+    ) -> Applied:
         with self.session() as opened:
             return engine.apply(
                 opened,
@@ -126,6 +128,7 @@ class Desk:
                 terms or Terms(),
                 approve=lambda snapshot: True,
                 report=self.told.append,
+                stopped=stopped,
                 clock=self.clock,
                 sleep=self.clock.sleep,
             )

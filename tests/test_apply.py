@@ -292,3 +292,31 @@ def test_an_answer_lost_after_the_create_was_committed_buys_nothing_twice(desk: 
     desk.apply()
     assert desk.emulator.operations().count(operation) == 1
     assert lines(desk.plan()) == []
+
+
+def test_a_service_that_no_longer_lets_us_in_ends_the_run_with_what_is_recorded(desk: Desk) -> None:
+    """The first refused write bars the rest: nothing more is started, and the exit code says whose fault it is."""
+    desk.rows("data/d.jsonl", texts(40))
+    desk.declare(DATASET, job(), deployment())
+    desk.emulator.control("read-only", {"on": True})
+    applied = desk.apply()
+    assert {p.operation.id: (p.stage, p.code) for p in applied.progress if p.stage is Stage.FAILED} == {
+        "create Dataset/d:data/d.jsonl": (Stage.FAILED, 8)
+    }
+    assert [phase for _, phase in intents(desk)] == [IntentPhase.REJECTED]
+    desk.emulator.control("read-only", {"on": False})
+    desk.apply()
+    assert lines(desk.plan()) == []
+
+
+def test_an_interrupted_run_records_what_is_in_flight_and_starts_nothing_more(desk: Desk) -> None:
+    """Asked to stop after the first report: what was sent is recorded, what was not sent never is."""
+    desk.rows("data/d.jsonl", texts(40))
+    desk.declare(DATASET, job(), deployment())
+    applied = desk.apply(stopped=lambda: bool(desk.told))
+    assert {p.stage for p in applied.progress} <= {Stage.DONE, Stage.DETACHED, Stage.SKIPPED}
+    assert desk.emulator.operations() == ["files.create"]
+    assert [phase for _, phase in intents(desk)] == [IntentPhase.DONE]
+    desk.apply()
+    assert desk.emulator.operations().count("files.create") == 1
+    assert lines(desk.plan()) == []
