@@ -187,7 +187,7 @@ class _Draft:
         self.renewed: set[Slot] = set()  # slots whose outputs are known only after apply
         self.stuck: set[Slot] = set()  # slots that keep what they have, perhaps nothing
         self.superseded: dict[str, Owned] = {}  # rows a replacement lets go
-        self.unresolved = {intent.slot: intent for intent in state.open_intents()}
+        self.unresolved = {intent.slot: intent for intent in state.open_intents() if intent.verb == Verb.CREATE}
 
     # One slot ---------------------------------------------------------------------------------------------------
 
@@ -212,22 +212,18 @@ class _Draft:
         """The slot holds an object that was created and is not yet in use."""
         collection, observed = self._collection_of(document, part), self.world.get(row)
         again = document.address in self.choices.replace and not part.collection
-        if observed is None:
-            if collection.recreated_when_lost or again:
-                self._create(
-                    document, part, collection.created_as, why=f"{row.id} is gone from the service", drops=(row.key,)
-                )
-            else:
-                self._block_failed(document, part, row, f"{row.id} is gone from the service")
-        elif row.failure or observed.phase is Phase.FAILED:
-            changed = self._differences(document, part, row, observed)
-            if changed or again:
-                action = collection.replaced_as if self.state.row(part.slot, Role.CURRENT) else collection.created_as
-                self._replace(document, part, row, changed, action)
-            else:
-                self._block_failed(document, part, row, row.failure or _failure(observed))
-        else:
+        changed = self._differences(document, part, row, observed)
+        action = collection.replaced_as if self.state.row(part.slot, Role.CURRENT) else collection.created_as
+        if observed is None and (changed or again or collection.recreated_when_lost):
+            self._replace(document, part, changed, action, lost=row)
+        elif observed is None:
+            self._block_failed(document, part, row, f"{row.id} is gone from the service")
+        elif not row.failure and observed.phase is not Phase.FAILED:
             self._wait(document, part, row, observed)
+        elif changed or again:
+            self._replace(document, part, changed, action)
+        else:
+            self._block_failed(document, part, row, row.failure or _failure(observed))
 
     def _plan_current(self, document: Document, part: Part, row: Owned) -> None:
         """The slot holds an object in use."""
@@ -236,7 +232,7 @@ class _Draft:
         fixed = {name for name, of in marks(type(document.spec)).items() if Mark.IMMUTABLE in of}
         again = document.address in self.choices.replace and not part.collection
         if again or any(collection.fixed or change.path[0] in fixed for change in changed):
-            self._replace(document, part, row, changed, collection.replaced_as)
+            self._replace(document, part, changed, collection.replaced_as)
         elif observed is None and collection.recreated_when_lost:
             self._create(
                 document, part, collection.created_as, why=f"{row.id} is gone from the service", drops=(row.key,)
@@ -284,7 +280,9 @@ class _Draft:
         )
         self._add(operation, renews=True)
 
-    def _replace(self, document: Document, part: Part, row: Owned, changed: tuple[Change, ...], action: Action) -> None:
+    def _replace(
+        self, document: Document, part: Part, changed: tuple[Change, ...], action: Action, *, lost: Owned | None = None
+    ) -> None:
         """Create the next object beside the one in use, unless consent or the id stands in the way."""
         collection = self._collection_of(document, part)
         rebuys = action is Action.RUN and self.state.row(part.slot, Role.CURRENT) is not None
@@ -299,15 +297,17 @@ class _Draft:
             hint = f"--allow retrain={document.address}, or answer the question of an interactive apply"
             self._block(document, part, "a new paid run needs consent (retrain: Manual)", hint, changed)
             return
-        names = frozenset(change.path[0] for change in changed)
-        if clash := collection.clash(part, names):
+        olds = [row for row in self.state.rows(part.slot) if row.role is not Role.RETIRED and row != lost]
+        clash = collection.clash(part, frozenset(change.path[0] for change in changed)) if olds else ""
+        if clash:
             self._block(document, part, clash, "", changed)
             return
-        why = "" if changed else "asked for by --replace"
-        self._create(document, part, action, reasons=changed, why=why, needs_consent=consent == "Manual")
-        for old in self.state.rows(part.slot):
-            if old.role is not Role.RETIRED and not collection.keeps_superseded:
-                self.superseded[old.key] = old
+        why = f"{lost.id} is gone from the service" if lost else "" if changed else "asked for by --replace"
+        drops = (lost.key,) if lost else ()
+        asks = consent == "Manual"
+        self._create(document, part, action, reasons=changed, why=why, drops=drops, needs_consent=asks)
+        if not collection.keeps_superseded:
+            self.superseded |= {old.key: old for old in olds}
 
     def _update(
         self, document: Document, part: Part, row: Owned, observed: Observed, changed: tuple[Change, ...]
@@ -316,7 +316,7 @@ class _Draft:
             return
         collection = self.collections[row.collection]
         requests = collection.update(row.id, part, frozenset(change.path[0] for change in changed))
-        was = collection.price({**row.last_applied, **observed.fields}, base=row.base)
+        was = self._running(row)
         for number, request in enumerate(requests):
             last = number == len(requests) - 1
             price = collection.price(part.fields, base=part.base) if last else was
@@ -351,6 +351,8 @@ class _Draft:
             reasons=changed,
             why=f"{row.id} is {observed.status or 'not ready'}",
             hint="what changed since is planned when it is done" if changed else "",
+            was=self._costing(row),
+            price=self._running(row),
         )
         self._add(operation, renews=row.role is Role.NEXT)
         current = self.state.row(part.slot, Role.CURRENT)
@@ -359,8 +361,8 @@ class _Draft:
 
     def _block_failed(self, document: Document, part: Part, row: Owned, why: str) -> None:
         hint = f"change its manifest, or --replace {document.address} to make it again"
-        price = self.collections[row.collection].price(row.last_applied, base=row.base)
-        if row.role is Role.NEXT and row.failure and price.hour:
+        price = self._costing(row)
+        if row.role is Role.NEXT and price.hour:
             hint += f"; {row.id} keeps running and costs {price.hour} CNY/h"
         self._block(document, part, why, hint, code=5)
 
@@ -429,12 +431,14 @@ class _Draft:
         going: dict[str, tuple[Owned, str]] = {}  # key -> row, policy
         for row in sorted(self.state.owned.values(), key=lambda row: row.key):
             kept = self.collections[row.collection].keeps_superseded
-            undeclared = row.slot.address not in addresses
+            document = addresses.get(row.slot.address)
+            undeclared = document is None
+            if document and document.lifecycle.observe_only:
+                continue
             if self.choices.destroy or (undeclared and self.choices.prune):
-                document = addresses.get(row.slot.address)
                 own = document.lifecycle.deletion_policy if document else None
                 going[row.key] = (row, own or row.deletion)
-            elif undeclared and row.role is Role.CURRENT:
+            elif undeclared and (row.role is not Role.RETIRED or not kept):
                 hint = "--prune lets it go as its deletionPolicy says"
                 self.notes.append(Note(str(row.slot), f"{row.id} is ours and no manifest declares it", hint))
             elif not undeclared and not kept and (row.role is Role.RETIRED or row.slot not in declared):
@@ -478,12 +482,11 @@ class _Draft:
             if user.key in going and planned is not None:
                 after.append(planned.id)
                 orphaned |= planned.verb is Verb.FORGET
-            elif user.slot in self.renewed:
+            elif self._will_be_replaced(user):
                 after.append(self.settled_by[user.slot])
             else:
                 return
         policy = policy or ("Orphan" if orphaned else collection.deletion)
-        was = collection.price(row.last_applied, base=row.base)
         gone = self.world.get(row) is None
         common = Operation(
             id=f"delete {row.slot} {row.id}",
@@ -496,7 +499,7 @@ class _Draft:
             target_id=row.id,
             after=tuple(sorted(set(after))),
             why="superseded" if row.key in self.superseded else "",
-            was=Price(hour=was.hour, basis=was.basis),
+            was=self._costing(row),
         )
         if gone or policy == "Orphan" or (row.role is Role.RETIRED and collection.keeps_superseded):
             why = "already gone from the service" if gone else "stays on the service, no longer ours (Orphan)"
@@ -508,7 +511,7 @@ class _Draft:
             hint = "set deletionPolicy: Delete in its manifest and apply that first"
             operation = replace(
                 common,
-                id=f"blocked {row.slot}",
+                id=f"blocked {row.slot} {row.id}",
                 action=Action.BLOCKED,
                 verb=Verb.NOTHING,
                 why="protected: deletionPolicy is Protect",
@@ -519,6 +522,11 @@ class _Draft:
         else:
             operation = replace(common, request=collection.delete(row.id))
         self.operations.append(operation)
+
+    def _will_be_replaced(self, user: Owned) -> bool:
+        """Whether this plan puts another object in the place of this one. A NEXT that is waited for stays itself."""
+        waited = any(op.verb is Verb.WAIT and op.target_id == user.id for op in self.operations)
+        return user.slot in self.renewed and not waited
 
     # Sums -------------------------------------------------------------------------------------------------------
 
@@ -539,12 +547,23 @@ class _Draft:
             yield Note("", f"{count} that no manifest names{price}")
 
     def totals(self) -> Totals:
-        live = [row for row in self.state.owned.values() if (seen := self.world.get(row)) and bills(seen)]
-        before = [self.collections[row.collection].price(row.last_applied, base=row.base).hour for row in live]
+        before = [self._costing(row).hour for row in self.state.owned.values()]
         once = [op.price.once for op in self.operations if op.verb is Verb.CREATE]
         deltas = [_minus(op.price.hour, op.was.hour) for op in self.operations if op.verb is not Verb.NOTHING]
         hour_before = _total(before)
         return Totals(_total(once), hour_before, _total([hour_before, *deltas]))
+
+    def _costing(self, row: Owned) -> Price:
+        """What an object of ours costs an hour at this moment."""
+        seen = self.world.get(row)
+        return self._running(row) if seen and bills(seen) else NO_PRICE
+
+    def _running(self, row: Owned) -> Price:
+        """What it costs an hour as the service has it, once it runs."""
+        seen = self.world.get(row)
+        fields = {**row.last_applied, **(seen.fields if seen else {})}
+        price = self.collections[row.collection].price(fields, base=row.base)
+        return Price(hour=price.hour, basis=price.basis) if price.hour != 0 else NO_PRICE
 
     # Look-ups ---------------------------------------------------------------------------------------------------
 

@@ -109,11 +109,10 @@ class Deployments(Paged):
         return Request("deployments.create", "POST", "/deployments", effect=Effect.ONCE, body=body | _limits(fields))
 
     def clash(self, part: Part, changed: frozenset[str]) -> str:
+        """A suffix is unique for the whole account (contract §3.2), so the author's own cannot be on both sides."""
         own = part.fields.get("suffix")
-        if own and not changed & {"model", "suffix"}:
-            return (
-                f"the new side would need the id of the old one, because both use suffix {own}: change the suffix too"
-            )
+        if own and "suffix" not in changed:
+            return f"the new side would need suffix {own}, which the old one still has: change the suffix too"
         return ""
 
     def update(self, remote_id: str, part: Part, changed: frozenset[str]) -> tuple[Request, ...]:

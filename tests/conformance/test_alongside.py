@@ -48,7 +48,7 @@ def deployed(office: Desk) -> str:
 def test_what_the_sdk_deployed_is_told_and_never_touched(
     play: Play, office: Desk, surface: Surface, profile: str
 ) -> None:
-    """A plan names it with what it costs an hour, if that is known; an apply that prunes, and a destroy, leave it running."""
+    """A plan names it and what it costs an hour; an apply that prunes, and a destroy, leave it running."""
     ours = deployed(office)
     play(surface, profile, "deployed_by_hand", service=office.emulator)
     before = office.emulator.operations()
