@@ -4,8 +4,8 @@ A file of cases first gives names to compact `documents`. A case says why it exi
 (`plan`, one line an operation). `applied` is what the last apply left behind, `manifests` what is declared now (left
 out: the same); `next` and `retired` are documents whose objects wait beside those in use, or were superseded by them.
 `contents` describes the files of Datasets, `before` what they held then. `observed` says where the service shows
-something else than what was applied: members of its own JSON, or `gone`; `state` does so for our record, and `open` lists
-operations whose outcome is not known.
+something else than what was applied: members of its own JSON, or `gone`; `state` does so for our record, and `open`
+lists operations whose outcome is not known.
 """
 
 from __future__ import annotations
@@ -254,6 +254,9 @@ ID_MEMBER = {
 
 def named(key: str) -> dict[str, Any]:
     collection, _, id_ = key.partition("/")
+    if collection == "checkpoints":  # its id is made of two members
+        job, _, checkpoint = id_.partition(":")
+        return {"job_id": job, "checkpoint": checkpoint}
     return {ID_MEMBER[collection]: id_}
 
 

@@ -93,10 +93,10 @@ def player(
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Emulator]]:
-    """Starts an emulator for one test; its clock stands still unless a speed is given."""
+    """Starts an emulator for one test; its clock stands still and one key fits, unless the options say otherwise."""
     with ExitStack() as running:
         data = tmp_path / "emulator"
-        yield lambda **options: running.enter_context(emulator(data, api_key=KEY, **options))
+        yield lambda **options: running.enter_context(emulator(data, **{"api_key": KEY, **options}))
 
 
 @pytest.fixture

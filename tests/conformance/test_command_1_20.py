@@ -148,7 +148,6 @@ def test_refusals(dashscope: Typist) -> None:
     """Printed, with exit status 0."""
     key = ("status_code: 401, code: InvalidApiKey", "Invalid API-key provided.")
     dashscope("-k", "sk-other", "files.list", says=key)
-    dashscope("files.list", says=key, DASHSCOPE_API_KEY="")
     dashscope("fine_tunes.cancel", "-j", "ft-nobody", says="status_code: 404, code: NotFound, message: Not found!")
     dashscope("fine_tunes.stream", "-j", "ft-nobody", says="status_code: 404, code: NotFound, message: Not found!")
     dashscope("deployments.scale", "-d", "nobody", "-c", "2", says="status_code: 404, code: NotFound")
@@ -156,6 +155,13 @@ def test_refusals(dashscope: Typist) -> None:
     dashscope("deployments.call", "-m", MODEL, "-c", "-2", says="Invalid capacity (-2)")
     dashscope("fine_tunes.call", "-m", MODEL, "-t", "nobody", says="status_code: 400, code: InvalidParameter")
     dashscope("generation.call", "-m", "nobody", "-p", "hello", says="status_code: 404, code: ModelNotFound")
+
+
+def test_an_empty_key_where_any_would_do(start: Start, typist: SitDown) -> None:
+    """An empty variable goes out as `Bearer ` with nothing behind."""
+    dashscope = typist(vendor.OLD, start(profile=facts.OLD, api_key=None), facts.OLD)
+    dashscope("deployments.list", says="There is no deployed model!", DASHSCOPE_API_KEY="any")
+    dashscope("deployments.list", says="status_code: 401, code: InvalidApiKey", DASHSCOPE_API_KEY="")
 
 
 def test_what_it_does_not_know(dashscope: Typist) -> None:

@@ -136,11 +136,16 @@ def test_a_deployment(start: Start, typist: SitDown, profile: str) -> None:
 def test_refusals(dashscope: Typist) -> None:
     key = ("status_code: 401", "code: InvalidApiKey")
     dashscope("-k", "sk-other", "files", "list", says=key, exits=2)
-    dashscope("deployments", "list", says=key, exits=2, DASHSCOPE_API_KEY="")
+    dashscope("-k", "sk-other", "deployments", "list", says=key, exits=2)
     dashscope("deployments", "scale", "nobody", "-c", "2", says="status_code: 404", exits=1)
     dashscope("deployments", "create", "-m", MODEL, "-c", "3", *MU, says="Invalid capacity (3)", exits=1)
     dashscope("deployments", "create", "-m", MODEL, says="--plan", exits=2)
     dashscope("generation", "create", "-m", "nobody", "-p", "hello", says="ModelNotFound", exits=1)
+
+
+def test_an_empty_key_where_any_would_do(start: Start, typist: SitDown) -> None:
+    dashscope = typist(vendor.NEW, start(profile=facts.NEW, api_key=None), facts.NEW)
+    dashscope("files", "list", says="code: InvalidApiKey", exits=2, DASHSCOPE_API_KEY="")
 
 
 def test_old_spellings(dashscope: Typist, files: dict[str, str]) -> None:

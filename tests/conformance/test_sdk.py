@@ -101,6 +101,10 @@ def test_streams_of_nothing(play: Play, surface: Surface) -> None:
     play(surface, NEW, "streams_of_nothing")
 
 
+def test_no_key_where_any_would_do(play: Play) -> None:
+    play(CLIENT, NEW, "no_key", api_key=None)
+
+
 @pytest.mark.parametrize("scene", ["errors_as_values", "the_name_of_the_model", "openai_shape", "async_twin"])
 def test_what_only_the_client_has(play: Play, scene: str) -> None:
     play(CLIENT, NEW, scene)

@@ -160,6 +160,7 @@ def cancel_and_delete(stage):
 
 def vocabularies(stage):
     lists = _client(stage).audio.vocabularies
+    stage.equal("none is a list too", lists.list().vocabularies, [])
     made = lists.create(target_model="paraformer-v2", prefix="hot", vocabulary=WORDS).vocabulary_id
     stage.contains("the prefix is in the id", made, "vocab-hot-")
     stage.equal("the words come back", lists.get(made).vocabulary, WORDS)
@@ -205,15 +206,20 @@ def phrases(stage):
 
 
 def keys(stage):
-    """Without a key this client sends no header at all; a code of its own makes it an AuthenticationError."""
+    """Every operation wants the right key; the code makes it an AuthenticationError."""
+    _keys_refused(stage, dashscope.Client(api_key="sk-other", base_url=stage.base_url))
+
+
+def no_key(stage):
+    """Without a key this client sends no header at all, where the module API raises before it sends anything."""
+    _keys_refused(stage, dashscope.Client(base_url=stage.base_url))
+
+
+def _keys_refused(stage, client):
     refused = (errors.AuthenticationError, 401, "Invalid API-key provided.")
-    for what, client in (
-        ("a wrong key", dashscope.Client(api_key="sk-other", base_url=stage.base_url)),
-        ("no key", dashscope.Client(base_url=stage.base_url)),
-    ):
-        for part in (client.files, client.fine_tunes, client.deployments, client.audio.vocabularies):
-            _refused(stage, f"{type(part).__name__}.list with {what}", refused, part.list)
-        _refused(stage, f"a call with {what}", refused, client.chat.completions.create, model="any", messages="hello")
+    for part in (client.files, client.fine_tunes, client.deployments, client.audio.vocabularies):
+        _refused(stage, f"{type(part).__name__}.list", refused, part.list)
+    _refused(stage, "a call", refused, client.chat.completions.create, model="any", messages="hello")
 
 
 def unknown_ids(stage):

@@ -166,6 +166,7 @@ def vocabularies(stage):
     """All five verbs, and the exception the service object makes of a refusal."""
     _connect(stage)
     service = VocabularyService()
+    stage.equal("none is a list too", service.list_vocabularies(), [])
     made = service.create_vocabulary(target_model="paraformer-v2", prefix="hot", vocabulary=WORDS)
     stage.contains("the prefix is in the id", made, "vocab-hot-")
     stage.equal("the words come back", service.query_vocabulary(made)["vocabulary"], WORDS)
