@@ -298,7 +298,8 @@ class _Draft:
             self._block(document, part, "a new paid run needs consent (retrain: Manual)", hint, changed)
             return
         olds = [row for row in self.state.rows(part.slot) if row.role is not Role.RETIRED and row != lost]
-        clash = collection.clash(part, frozenset(change.path[0] for change in changed)) if olds else ""
+        there = (old for old in olds if self.world.get(old))
+        clash = next(filter(None, (collection.clash(part, old.last_applied) for old in there)), "")
         if clash:
             self._block(document, part, clash, "", changed)
             return
@@ -314,9 +315,9 @@ class _Draft:
     ) -> None:
         if not changed:
             return
-        collection = self.collections[row.collection]
-        requests = collection.update(row.id, part, frozenset(change.path[0] for change in changed))
-        was = self._running(row)
+        collection, names = self.collections[row.collection], frozenset(change.path[0] for change in changed)
+        requests = collection.update(row.id, part, names)
+        was, resolved = self._running(row), self._resolved(part)
         for number, request in enumerate(requests):
             last = number == len(requests) - 1
             price = collection.price(part.fields, base=part.base) if last else was
@@ -327,7 +328,7 @@ class _Draft:
                 slot=part.slot,
                 collection=row.collection,
                 part=part,
-                fields=self._resolved(part),
+                fields={name: resolved[name] for name in resolved if name in names} if last else {},
                 target_id=row.id,
                 request=request,
                 after=(*self._needed(part), *filter(None, (self.settled_by.get(part.slot),))),

@@ -472,8 +472,8 @@ class Collection:
         """Why a success status is a refusal all the same, or ""."""
         return ""
 
-    def clash(self, part: Part, changed: frozenset[str]) -> str:
-        """Why a replacement cannot live beside the object it replaces, or ""."""
+    def clash(self, part: Part, old: Mapping[str, Any]) -> str:
+        """Why a replacement cannot live beside the object that was made with the fields `old`, or ""."""
         return ""
 
     def update(self, remote_id: str, part: Part, changed: frozenset[str]) -> tuple[Request, ...]:

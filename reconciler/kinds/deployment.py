@@ -108,10 +108,10 @@ class Deployments(Paged):
                 body[wire] = fields[name]
         return Request("deployments.create", "POST", "/deployments", effect=Effect.ONCE, body=body | _limits(fields))
 
-    def clash(self, part: Part, changed: frozenset[str]) -> str:
+    def clash(self, part: Part, old: Mapping[str, Any]) -> str:
         """A suffix is unique for the whole account (contract §3.2), so the author's own cannot be on both sides."""
         own = part.fields.get("suffix")
-        if own and "suffix" not in changed:
+        if own and own == old.get("suffix"):
             return f"the new side would need suffix {own}, which the old one still has: change the suffix too"
         return ""
 

@@ -360,6 +360,48 @@ async def _async_lifecycle(stage):
         stage.equal("delete", (await client.deployments.delete(deployed)).status, "DELETING")
 
 
+def a_lost_create(stage):
+    """The connection ends after the commit, each of the three times this client sends the create."""
+    client = _client(stage)
+    file_id = _uploaded(stage, client, "sft")
+    try:
+        _created(stage, client, "sft", file_id)
+        raised = None
+    except errors.APIConnectionError as error:
+        raised = error
+    stage.true("it raised", raised)
+
+
+def a_failed_create(stage):
+    client = _client(stage)
+    refusal = (errors.InternalServerError, 500, "")
+    _refused(stage, "the create", refusal, _created, stage, client, "sft", _uploaded(stage, client, "sft"))
+
+
+def throttled_once(stage):
+    """Sent again, and passed."""
+    stage.equal("the list is there", _client(stage).files.list().total_count, 0)
+
+
+def a_lost_deployment(stage):
+    """The create is sent again by itself; the suffix makes a conflict of the repeat, and one deployment of both."""
+    client = _client(stage)
+    model = stage.facts["model"]["sft"]
+    refusal = (errors.APIStatusError, 409, "already exists, please specify a suffix.")
+    _refused(stage, "the repeat", refusal, _deploy, stage, client, model, suffix="once")
+    stage.equal("one was made", client.deployments.list().total_count, 1)
+
+
+def a_lost_vocabulary(stage):
+    lists = _client(stage).audio.vocabularies
+    try:
+        lists.create(target_model="paraformer-v2", prefix="hot", vocabulary=WORDS)
+        raised = None
+    except errors.APIConnectionError as error:
+        raised = error
+    stage.true("it raised", raised)
+
+
 def deployed_by_hand(stage):
     """Somebody deploys without asking the tool."""
     _deployed(stage, _client(stage), stage.facts["model"]["sft"], suffix="byhand")

@@ -320,6 +320,63 @@ def workspaces(stage):
     stage.equal("jobs", FineTunes.list(workspace="llm-other").status_code, 200)
 
 
+def a_lost_create(stage):
+    """The connection ends after the commit: an exception, and no second request."""
+    _connect(stage)
+    file_id = _uploaded(stage, "sft")
+    try:
+        _create(stage, "sft", file_id)
+        raised = False
+    except Exception:
+        raised = True
+    stage.true("it raised", raised)
+
+
+def a_failed_create(stage):
+    """A 500 after the commit is a value like any other."""
+    _connect(stage)
+    answer = _create(stage, "sft", _uploaded(stage, "sft"))
+    _refused(stage, "the create", answer, 500, "InternalError", "")
+
+
+def throttled_once(stage):
+    """A rate quota is a value; the next request passes."""
+    _connect(stage)
+    _refused(stage, "the first", Files.list(), 429, "Throttling.RateQuota", "rate limit")
+    stage.equal("the second", Files.list().status_code, 200)
+
+
+def a_strayed_path(stage):
+    """After a lost connection this SDK keeps the path of phrases for jobs, and gets no success there."""
+    _connect(stage)
+    job = _created(stage, "sft", _uploaded(stage, "sft"))
+    made = AsrPhraseManager.create_phrases(model="paraformer-v1", phrases={"热词": 4}).output.finetuned_output
+    usual = FineTunes.SUB_PATH
+    try:
+        AsrPhraseManager.query_phrases(made)
+        lost = False
+    except Exception:
+        lost = True
+    try:
+        stage.true("the connection was lost", lost)
+        _refused(stage, "a job asked for there", FineTunes.get(job.job_id), 404, "NotFound", "Not found!")
+        _refused(stage, "a job made there", _create(stage, "sft", "any"), 404, "NotFound", "Not found!")
+    finally:
+        FineTunes.SUB_PATH = usual
+    stage.equal("back on the path it is there", FineTunes.get(job.job_id).output.job_id, job.job_id)
+
+
+def a_lost_vocabulary(stage):
+    """What comes of it is the ledger's to say: this service object has a loop of its own."""
+    _connect(stage)
+    try:
+        VocabularyService().create_vocabulary("paraformer-v2", "hot", WORDS)
+        raised = False
+    except Exception:
+        raised = True
+    stage.true("it raised in the end", raised)
+
+
 def deployed_by_hand(stage):
     """Somebody deploys without asking the tool."""
     _connect(stage)
