@@ -29,7 +29,7 @@ from reconciler.observe import look
 from reconciler.plan import Operation, Plan, Verb, World, references_of
 from reconciler.resource import Collection, Known, Match, Observed, Part, Phase, Probe, Request
 from reconciler.state import Event, Gone, Intent, IntentPhase, Role, State, canonical, generation, tag
-from reconciler.store import SqliteStore
+from reconciler.store import Store
 
 PROBE_GRACE_S = 90.0  # for about a minute after RUNNING a call may still answer "no such model" (contract §3.4)
 REST_S_MAX = 10.0  # how long a heartbeat, or a request to stop, may go unnoticed by a `sleep` that nothing wakes
@@ -85,7 +85,7 @@ def run(
     plan: Plan,
     world: World,
     *,
-    store: SqliteStore,
+    store: Store,
     epoch: int,
     api: Api,
     collections: Mapping[str, Collection],
@@ -149,7 +149,7 @@ class _Pace:
 class _Apply:
     plan: Plan
     world: World
-    store: SqliteStore
+    store: Store
     epoch: int
     api: Api
     collections: Mapping[str, Collection]

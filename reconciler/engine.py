@@ -23,7 +23,8 @@ from reconciler.project import Project
 from reconciler.recover import Finding, recover
 from reconciler.resource import Collection, Observed, Resource
 from reconciler.state import Event, Owned, Role, Stamp, State
-from reconciler.store import SqliteStore
+from reconciler.store import Store
+from reconciler.store.sqlite import SqliteStore
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Session:
 
     project: Project
     api: Api
-    store: SqliteStore
+    store: Store
     collections: Mapping[str, Collection]
     hurry: float = 1.0
 

@@ -10,6 +10,7 @@ command line's answer to it (docs/exit-codes.md). This module words nothing else
     ├─ StalePlan                 4    the world moved since the plan was made
     ├─ StateError                1
     │  ├─ StateLocked            4    somebody else is applying
+    │  ├─ StateLost              4    somebody else took the lease over while we were away
     │  ├─ StateMismatch          8    the state belongs to another endpoint or workspace
     │  └─ StateCorrupt           1    the file cannot be read as a state
     ├─ ApiError                  1    .status .code .request_id .retryable
@@ -102,6 +103,12 @@ class StateLocked(StateError):
             hint="wait for it, or give --lock-timeout 60 to wait here",
         )
         self.owner, self.since = owner, since
+
+
+class StateLost(StateError):
+    """Our lease went to another run; nothing of what was to be recorded is."""
+
+    exit_code = 4
 
 
 class StateMismatch(StateError):

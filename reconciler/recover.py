@@ -16,7 +16,7 @@ from reconciler.api import BEIJING, Api
 from reconciler.observe import list_all
 from reconciler.resource import Collection, Match, Observed
 from reconciler.state import Intent, IntentPhase, State
-from reconciler.store import SqliteStore
+from reconciler.store import Store
 
 SETTLE = timedelta(seconds=120)  # longer than any request of ours can live: after it, absent means absent
 LISTINGS = 3
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 
 def recover(
-    store: SqliteStore,
+    store: Store,
     epoch: int,
     api: Api,
     collections: Mapping[str, Collection],
@@ -48,7 +48,7 @@ def recover(
 
 
 def _resolve(
-    store: SqliteStore,
+    store: Store,
     epoch: int,
     api: Api,
     collection: Collection,
@@ -94,7 +94,7 @@ def _free(collection: Collection, intent: Intent) -> bool:
     return price.once == 0 and price.hour == 0 and not collection.slow
 
 
-def _adopt(store: SqliteStore, epoch: int, api: Api, intent: Intent, seen: Observed) -> Finding:
+def _adopt(store: Store, epoch: int, api: Api, intent: Intent, seen: Observed) -> Finding:
     row = intent.owned(seen.id, at=f"{api.now():%Y-%m-%d %H:%M:%S}")
     store.commit(epoch, replace(intent, phase=IntentPhase.ADOPTED, result_id=seen.id, reason="found by its mark"), row)
     return Finding(intent, f"was created as {seen.id}: adopted, nothing is created twice")

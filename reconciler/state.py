@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple, assert_never
 
 from reconciler.errors import StateCorrupt
 from reconciler.resource import Known, Slot
@@ -32,7 +33,8 @@ class Owned:
     """One remote object that we made.
 
     `uses` are the keys of the objects it was made from, `failure` why a NEXT failed, `deletion` the policy its author
-    wrote ("" for none): it outlives the manifest.
+    wrote ("" for none): it outlives the manifest. `inferred`: it was taken for ours by what it looks like, without our
+    mark, so letting it go needs a word of its own.
     """
 
     slot: Slot
@@ -47,6 +49,7 @@ class Owned:
     base: str = ""
     failure: str = ""
     applied_at: str = ""
+    inferred: bool = False
 
     @property
     def key(self) -> str:
@@ -58,18 +61,26 @@ class IntentPhase(StrEnum):
 
     INTENT = "intent"  # about to be sent, or sent and not yet answered
     UNKNOWN = "unknown"  # sent, and no trustworthy answer came
+    NEEDS_HUMAN = "needs human"  # looked for, and what was found does not decide it
     DONE = "done"
     REJECTED = "rejected"  # refused by the service, or provably never sent
     ADOPTED = "adopted"  # found again on the service
     ABSENT = "absent"  # looked for and not there
 
 
-OPEN = frozenset({IntentPhase.INTENT, IntentPhase.UNKNOWN})
+OPEN = frozenset({IntentPhase.INTENT, IntentPhase.UNKNOWN, IntentPhase.NEEDS_HUMAN})
+MADE = frozenset({IntentPhase.DONE, IntentPhase.ADOPTED})
+PERSON = "person"
 
 
 @dataclass(frozen=True)
 class Intent:
-    """The durable record that a request is about to be sent, with all that is needed to recognise its effect."""
+    """The durable record that a request is about to be sent, with all that is needed to recognise its effect.
+
+    `at` and `deadline` are times of the service's clock: after the deadline nothing of it is sent any more. `account`
+    is a salted hash of the key it was sent with. `result_id` is what it made, `by` who decided an outcome that no
+    answer told: "" or PERSON. A row may also record what a person did to the state; `verb` names it then.
+    """
 
     op_id: str
     slot: Slot
@@ -89,12 +100,16 @@ class Intent:
     result_id: str = ""
     request_id: str = ""
     reason: str = ""
+    deadline: str = ""
+    account: str = ""
+    status: int = 0
+    by: str = ""
 
     @property
     def is_open(self) -> bool:
         return self.phase in OPEN
 
-    def owned(self, remote_id: str, at: str) -> Owned:
+    def owned(self, remote_id: str, at: str, *, inferred: bool = False) -> Owned:
         """The row of what this intent made."""
         return Owned(
             slot=self.slot,
@@ -107,6 +122,7 @@ class Intent:
             deletion=self.deletion,
             base=self.base,
             applied_at=at,
+            inferred=inferred,
         )
 
 
@@ -117,7 +133,26 @@ class Gone:
     key: str
 
 
-Event = Owned | Intent | Gone
+@dataclass(frozen=True)
+class Fact:
+    """Something seen to hold, or not, on this account: `jobs.mark` is whether jobs show the mark we give them."""
+
+    name: str
+    holds: bool
+    evidence: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A saved plan that was begun, by its digest. It can be begun once and resumed until it `ended`."""
+
+    digest: str
+    begun: str
+    ended: str = ""
+
+
+Event = Owned | Intent | Gone | Fact | Ticket
 
 
 @dataclass(frozen=True)
@@ -132,11 +167,18 @@ class Stamp:
 
 @dataclass(frozen=True)
 class State:
-    """Everything recorded: rows of owned objects by key, journal rows by operation id. Checks itself when made."""
+    """Everything recorded: rows of owned objects by key, journal rows by operation id. Checks itself when made.
+
+    `lineage` names this record for good, from its first write on; `serial` counts its writes.
+    """
 
     stamp: Stamp | None = None
     owned: Mapping[str, Owned] = field(default_factory=dict)
     intents: Mapping[str, Intent] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    tickets: Mapping[str, Ticket] = field(default_factory=dict)
+    lineage: str = field(default="", compare=False)
+    serial: int = field(default=0, compare=False)
 
     def rows(self, slot: Slot, role: Role | None = None) -> tuple[Owned, ...]:
         found = self._by_slot.get(slot, ())
@@ -154,13 +196,25 @@ class State:
 
     def attempts(self, slot: Slot, generation: str) -> int:
         """How often this generation was truly made; part of the tag, so that a deliberate repeat has its own."""
-        made = {IntentPhase.DONE, IntentPhase.ADOPTED}
+        return sum(1 for intent in self._creations(slot, generation) if intent.phase in MADE)
+
+    def losses(self, slot: Slot, generation: str) -> int:
+        """How often we ourselves took a creation of this generation for not having happened."""
+        lost = (i for i in self._creations(slot, generation) if i.phase is IntentPhase.ABSENT)
+        return sum(1 for intent in lost if intent.by != PERSON)
+
+    def shows(self, name: str) -> bool:
+        """Whether a fact was seen to hold; one that nobody looked at does not."""
+        fact = self.facts.get(name)
+        return fact is not None and fact.holds
+
+    def _creations(self, slot: Slot, generation: str) -> Iterator[Intent]:
         same = (i for i in self.intents.values() if i.slot == slot and i.generation == generation)
-        return sum(1 for intent in same if intent.verb == "create" and intent.phase in made)
+        return (intent for intent in same if intent.verb == "create")
 
     def fold(self, events: Iterable[Event]) -> State:
         """The state after these events. Raises StateCorrupt when they would break a rule."""
-        owned, intents = dict(self.owned), dict(self.intents)
+        owned, intents, facts, tickets = dict(self.owned), dict(self.intents), dict(self.facts), dict(self.tickets)
         for event in events:
             match event:
                 case Owned():
@@ -169,7 +223,17 @@ class State:
                     intents[event.op_id] = event
                 case Gone():
                     owned.pop(event.key, None)
-        return replace(self, owned=owned, intents=intents)
+                case Fact():
+                    facts[event.name] = event
+                case Ticket():
+                    tickets[event.digest] = event
+                case _:
+                    assert_never(event)
+        return replace(self, owned=owned, intents=intents, facts=facts, tickets=tickets)
+
+    def written(self, serial: int) -> State:
+        """The same, after so many writes."""
+        return replace(self, serial=serial)
 
     def __post_init__(self) -> None:
         """1. A slot has at most one NEXT and one CURRENT. 2. A slot has at most one open creation."""
@@ -225,27 +289,88 @@ def tag(stamp: Stamp, slot: Slot, generation: str, attempt: int) -> str:
     return letters
 
 
-def to_json(event: Owned | Intent) -> str:
-    """A row as ASCII text, for the store: half a character in a name of the service's must not cost us the row."""
+# Rows as text, for the store ------------------------------------------------------------------------------------------
+
+
+class Record(NamedTuple):
+    """One row: its kind, its key among the rows of that kind, and its text; None for a row that is to go."""
+
+    kind: str
+    key: str
+    body: str | None
+
+
+def record_of(event: Event) -> Record:
+    """An event as the row that it writes or removes."""
+    match event:
+        case Owned():
+            return Record("owned", event.key, to_json(event))
+        case Intent():
+            return Record("intent", event.op_id, to_json(event))
+        case Gone():
+            return Record("owned", event.key, None)
+        case Fact():
+            return Record("fact", event.name, to_json(event))
+        case Ticket():
+            return Record("ticket", event.digest, to_json(event))
+        case _:
+            assert_never(event)
+
+
+def event_of(record: Record) -> Event:
+    """The event that `record_of` was given. Raises StateCorrupt for anything else."""
+    if record.body is None:
+        return Gone(record.key)
+    if record.kind not in _READERS:
+        raise StateCorrupt(f"the state holds a row of the unknown kind {record.kind[:40]!r}")
+    event = _READERS[record.kind](record.body)
+    if record_of(event)[:2] != record[:2]:
+        raise StateCorrupt(f"a row of the state is filed under another name: {record.key[:100]!r}")
+    return event
+
+
+def to_json(event: Owned | Intent | Fact | Ticket) -> str:
+    """A row as ASCII text: half a character in a name of the service's must not cost us the row."""
     return json.dumps(asdict(event), sort_keys=True, default=str)
 
 
 def owned_from(text: str) -> Owned:
-    """The row that `to_json` wrote. Raises StateCorrupt for anything else."""
-    try:
+    """The row that `to_json` wrote. Raises StateCorrupt for anything else, as its siblings do."""
+    with _readable("a row of the state"):
         body = json.loads(text)
         body |= {"slot": Slot(*body["slot"]), "role": Role(body["role"]), "uses": tuple(body["uses"])}
         return Owned(**body)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StateCorrupt(f"a row of the state cannot be read: {type(error).__name__}") from error
 
 
 def intent_from(text: str) -> Intent:
-    """The journal row that `to_json` wrote. Raises StateCorrupt for anything else."""
-    try:
+    with _readable("a journal row of the state"):
         body = json.loads(text)
         body |= {"slot": Slot(*body["slot"]), "phase": IntentPhase(body["phase"])}
         body |= {name: tuple(body[name]) for name in ("uses", "known_before")}
         return Intent(**body)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StateCorrupt(f"a journal row of the state cannot be read: {type(error).__name__}") from error
+
+
+def fact_from(text: str) -> Fact:
+    with _readable("a finding in the state"):
+        return Fact(**json.loads(text))
+
+
+def ticket_from(text: str) -> Ticket:
+    with _readable("a saved plan in the state"):
+        return Ticket(**json.loads(text))
+
+
+_READERS: Mapping[str, Callable[[str], Event]] = {
+    "owned": owned_from,
+    "intent": intent_from,
+    "fact": fact_from,
+    "ticket": ticket_from,
+}
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StateCorrupt(f"{what} cannot be read: {type(error).__name__}") from error

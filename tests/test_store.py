@@ -17,7 +17,7 @@ import pytest
 from reconciler.errors import StateCorrupt, StateError, StateLocked, StateMismatch
 from reconciler.resource import Slot
 from reconciler.state import Gone, Intent, Owned, Role, Stamp, State
-from reconciler.store import SqliteStore
+from reconciler.store.sqlite import SqliteStore
 
 STAMP = Stamp("emulator:1f", "llm-1", "support")
 ROOT = Path(__file__).parents[1]
@@ -116,7 +116,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from reconciler.state import Stamp
-from reconciler.store import SqliteStore
+from reconciler.store.sqlite import SqliteStore
 with SqliteStore(Path(sys.argv[1]), Stamp("emulator:1f", "llm-1", "support")).lease() as epoch:
     print(epoch, flush=True)
     sys.stdin.readline()
@@ -208,7 +208,7 @@ import os, sqlite3, sys
 from pathlib import Path
 from reconciler.resource import Slot
 from reconciler.state import Owned, Role, Stamp
-from reconciler.store import SqliteStore
+from reconciler.store.sqlite import SqliteStore
 left = int(sys.argv[2])
 def count(statement):
     global left
