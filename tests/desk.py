@@ -21,6 +21,7 @@ from reconciler.engine import Applied, Session, Snapshot
 from reconciler.plan import Choices, Plan
 from reconciler.project import Project, load
 from reconciler.resource import API_VERSION
+from reconciler.state import State
 
 KEY = "sk-test"
 
@@ -110,6 +111,11 @@ class Desk:
     def session(self) -> Iterator[Session]:
         with engine.session(self.project(), self.emulator.origin, Key(KEY)) as opened:
             yield opened
+
+    def state(self) -> State:
+        """What is recorded, read as another command would."""
+        with self.session() as opened:
+            return opened.store.load()
 
     def plan(self, **choices: Any) -> Plan:
         return self.snapshot(**choices).plan

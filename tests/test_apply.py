@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from reconciler.apply import Stage, Terms
 from reconciler.resource import Action
-from reconciler.state import IntentPhase, Role, intent_from, owned_from
+from reconciler.state import IntentPhase, Role
 from tests.desk import Desk, document, lines, texts
 from tests.lossy import lossy
 
@@ -44,15 +43,11 @@ def stages(desk: Desk, **choices: Any) -> dict[str, Stage]:
 
 def owned(desk: Desk) -> list[tuple[str, str]]:
     """Role and collection of every recorded object."""
-    with sqlite3.connect(desk.root / ".reconciler/state.db") as db:
-        rows = [owned_from(body) for (body,) in db.execute("select body from owned")]
-    return sorted((row.role.value, row.collection) for row in rows)
+    return sorted((row.role.value, row.collection) for row in desk.state().owned.values())
 
 
 def intents(desk: Desk) -> list[tuple[str, IntentPhase]]:
-    with sqlite3.connect(desk.root / ".reconciler/state.db") as db:
-        rows = [intent_from(body) for (body,) in db.execute("select body from intents")]
-    return [(row.collection, row.phase) for row in rows]
+    return [(row.collection, row.phase) for row in desk.state().intents.values()]
 
 
 def test_new_data_is_uploaded_trained_and_swapped_in_before_the_old_goes(running: Desk) -> None:
@@ -259,8 +254,7 @@ def test_a_swap_is_two_rows_while_it_lasts(running: Desk) -> None:
 def test_ledger_and_state_agree(running: Desk) -> None:
     """Everything that was bought is recorded, and nothing else."""
     bought = {entry["id"] for entry in running.emulator.ledger() if entry["operation"].endswith(".create")}
-    with sqlite3.connect(running.root / ".reconciler/state.db") as db:
-        assert {key.partition("/")[2] for (key,) in db.execute("select key from owned")} == bought
+    assert {row.id for row in running.state().owned.values()} == bought
 
 
 CREATES = {

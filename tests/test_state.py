@@ -110,7 +110,8 @@ def test_only_what_was_made_counts_as_an_attempt() -> None:
 
 
 def test_a_creation_is_open_until_its_outcome_is_known() -> None:
-    assert [phase for phase in IntentPhase if intent(phase=phase).is_open] == [IntentPhase.INTENT, IntentPhase.UNKNOWN]
+    undecided = [IntentPhase.INTENT, IntentPhase.UNKNOWN, IntentPhase.NEEDS_HUMAN]
+    assert [phase for phase in IntentPhase if intent(phase=phase).is_open] == undecided
 
 
 def test_what_an_intent_made_is_what_it_said_it_would() -> None:
