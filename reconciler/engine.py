@@ -38,6 +38,11 @@ class Session:
     hurry: float = 1.0
 
     @property
+    def asks_on_unknown(self) -> bool:
+        """Whether a person wants to be asked before a creation that left no trace is repeated."""
+        return bool(self.project.stack and getattr(self.project.stack.spec, "on_unknown", "") == "Ask")
+
+    @property
     def desired(self) -> Desired:
         return Desired(self.project.documents, self.project.parts)
 
@@ -84,9 +89,11 @@ def state_path(project: Project) -> Path:
 def plan(session: Session, choices: Choices) -> Snapshot:
     """What an apply would do now. Sends only reads and writes nothing, not even state."""
     state = session.store.load()
-    names = {row.collection for row in state.owned.values()} | {i.collection for i in state.open_intents()}
+    watched = (*state.open_intents(), *state.given_up(f"{session.api.now():%Y-%m-%d %H:%M:%S}"))
+    names = {row.collection for row in state.owned.values()} | {intent.collection for intent in watched}
     names |= {d.spec.collection for d in session.project.documents if isinstance(d.spec, Resource)}
     world = observe(session.api, session.collections, names, state.owned.values())
+    world = replace(world, at=f"{session.api.now():%Y-%m-%d %H:%M:%S}")
     made = make_plan(session.desired, state, world, session.collections, choices)
     return Snapshot(made, state, world)
 
@@ -110,7 +117,9 @@ def apply(
     everything; the failure of one operation is an outcome, not an error.
     """
     with session.store.lease(wait_s=lock_timeout_s, sleep=sleep) as epoch:
-        seek = partial(recover, session.store, epoch, session.api, session.collections, sleep)
+        seek = partial(
+            recover, session.store, epoch, session.api, session.collections, ask=session.asks_on_unknown, sleep=sleep
+        )
         found = seek()
         for finding in found:
             noticed(finding)

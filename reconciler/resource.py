@@ -435,6 +435,8 @@ class Collection:
     fixed: ClassVar[bool] = False  # True: nothing about an object can be changed
     deletion: ClassVar[DeletionPolicy] = "Delete"  # what happens to an object whose author wrote no policy
     gone: ClassVar[frozenset[str]] = frozenset()  # statuses that mean the object is no more
+    settle_s: ClassVar[float] = 240.0  # this long after a creation can last have been sent, what is absent stays absent
+    unique_mark: ClassVar[bool] = False  # True: the service refuses a second object with the same mark
 
     def __init__(self, profile: ProfileCatalogue) -> None:
         self.profile = profile
@@ -483,6 +485,10 @@ class Collection:
     def delete(self, remote_id: str) -> Request:
         raise NotImplementedError
 
+    def discard(self, seen: Observed) -> Request:
+        """What stops the costs of an object that nobody meant to have."""
+        return self.delete(seen.id)
+
     def stale(self, seen: Observed, recorded: Mapping[str, Any]) -> bool:
         """Whether a list entry is not enough and the object must be read to know its fields."""
         return False
@@ -490,6 +496,10 @@ class Collection:
     def foreign(self, seen: Observed, recorded: Mapping[str, Any]) -> frozenset[str]:
         """Fields that somebody else changed, though the service does not show what to."""
         return frozenset()
+
+    def marks(self, fields: Mapping[str, Any]) -> bool:
+        """Whether what is created with these fields carries a mark that only we give."""
+        return True
 
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         """Whether `seen` is what a creation with this tag and these fields made."""

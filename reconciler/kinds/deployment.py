@@ -60,6 +60,7 @@ class Deployments(Paged):
     slow = True
     poll_s = (3.0, 30.0)
     gone = frozenset({"DELETED"})
+    unique_mark = True
 
     def parse(self, item: Json) -> Observed:
         """`deploy_spec` comes back as `model_unit_spec`; name and suffix not at all; plan only sometimes (§9.3)."""
@@ -83,6 +84,7 @@ class Deployments(Paged):
             outputs=said(
                 id=remote_id,
                 base=text(item.get("base_model")),
+                creator=text(item.get("creator")),
                 ready=ready,
                 created=text(item.get("gmt_create")),
                 modified=text(item.get("gmt_modified")),
@@ -129,6 +131,9 @@ class Deployments(Paged):
     @staticmethod
     def _put(operation: str, path: str, body: Json) -> Request:
         return Request(operation, "PUT", path, effect=Effect.REPEATABLE, body=body)
+
+    def marks(self, fields: Mapping[str, Any]) -> bool:
+        return "suffix" not in fields
 
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         """The suffix is the tail of the id. The author's own may be somebody else's too, so it is a weak sign."""

@@ -35,6 +35,7 @@ from reconciler.resource import (
     authored,
     dig,
     mapping,
+    rows,
     said,
     segment,
     text,
@@ -74,6 +75,7 @@ class Jobs(Paged):
     recreated_when_lost = False
     deletion: ClassVar[DeletionPolicy] = "Orphan"
     poll_s = (5.0, 300.0)
+    settle_s = 900.0  # nothing refuses a second one, so waiting is cheaper than being wrong
 
     def parse(self, item: Json) -> Observed:
         status, model = text(item.get("status")), text(item.get("finetuned_output"))
@@ -96,6 +98,8 @@ class Jobs(Paged):
                 created=text(item.get("create_time")),
                 ended=text(item.get("end_time")),
                 tokens=whole(item.get("usage")),
+                creator=text(item.get("creator")),
+                inputs=_inputs(item),
                 mark=f"{text(item.get('job_name'))} {model}".strip(),
             ),
             detail=detail if phase is Phase.FAILED else "",
@@ -120,11 +124,23 @@ class Jobs(Paged):
             }
         return Request("jobs.create", "POST", "/fine-tunes", effect=Effect.ONCE, body=body)
 
+    def marks(self, fields: Mapping[str, Any]) -> bool:
+        """December 2024 has no job name, so an author's own suffix leaves no room for our mark (contract §10)."""
+        return self.profile.profile != "dec-2024" or "outputSuffix" not in fields
+
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         if tag and tag in str(seen.outputs.get("mark", "")):
             return Match.STRONG
         alike = all(seen.fields.get(name) == part_fields.get(name) for name in ("model", "trainingType"))
+        given, shown = part_fields.get("hyperParameters", {}), seen.fields.get("hyperParameters", {})
+        alike &= all(shown[name] == given[name] for name in shown.keys() & given.keys())
         return Match.WEAK if alike else Match.NO
+
+    def discard(self, seen: Observed) -> Request:
+        """One that is over costs nothing more; its record may not be deleted (contract §2.5)."""
+        if seen.phase is Phase.PENDING:
+            return Request("jobs.cancel", "POST", f"{self.path}/{segment(seen.id)}/cancel", effect=Effect.REPEATABLE)
+        return self.delete(seen.id)
 
     def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
         """(tokens + mixed-in tokens) x epochs x unit price (contract §2.13); mixed-in tokens are not foreseen here."""
@@ -149,6 +165,13 @@ class Jobs(Paged):
     def figure(self, lines: tuple[str, ...]) -> str:
         losses = [found[1] for line in lines if (found := _LOSS.search(line))]
         return f"loss {losses[-1]}" if losses else ""
+
+
+def _inputs(item: Json) -> tuple[str, ...]:
+    """The uploads it learns from, wherever this generation of the API shows them (contract §2.3)."""
+    ids = item.get("training_file_ids")
+    plain = [text(one) for one in ids] if isinstance(ids, list) else []
+    return tuple(filter(None, (*plain, *(text(one.get("file_id")) for one in rows(item.get("training_datasets"))))))
 
 
 _LOSS = re.compile(r"(?<![a-z_])loss['\"]?\s*[:=]\s*([0-9]+(?:\.[0-9]+)?)", re.IGNORECASE)

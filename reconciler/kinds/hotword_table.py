@@ -134,6 +134,9 @@ class Phrases(Paged):
         """Every change makes a new job, so another job than the recorded one is another author's change."""
         return frozenset({"words"}) if recorded.get("job") not in (None, seen.outputs.get("job")) else frozenset()
 
+    def marks(self, fields: Mapping[str, Any]) -> bool:
+        return False
+
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         """Nothing we choose comes back: the model alone is never a strong sign."""
         return Match.WEAK if seen.fields.get("targetModel") == part_fields.get("targetModel") else Match.NO
