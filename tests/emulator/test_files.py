@@ -13,6 +13,7 @@ from reconciler.emulator.catalogue import Limits
 from tests.emulator.stand import Emulator, Start, chat_rows
 
 FILES, OPENAI = "/api/v1/files", "/compatible-mode/v1/files"
+HUGE = ("page_no=0000000000010000000000000000001", f"page_no={'0' * 5000}{'9' * 30}")  # past what a database counts
 
 
 def limit(emulator: Emulator, **numbers: int) -> None:
@@ -76,7 +77,7 @@ def test_the_list_pages_newest_first(emulator: Emulator) -> None:
     assert emulator.ok("GET", f"{FILES}?page_no=9&page_size=2")["data"]["files"] == []
 
 
-@pytest.mark.parametrize("query", ["page_no=0", "page_size=0", "page_size=101", "page_no=one", "page_no=1_0"])
+@pytest.mark.parametrize("query", ["page_no=0", "page_size=0", "page_size=101", "page_no=one", "page_no=1_0", *HUGE])
 def test_a_page_that_cannot_be_is_refused(emulator: Emulator, query: str) -> None:
     assert emulator.refused("GET", f"{FILES}?{query}")[:2] == (400, "InvalidParameter")
 
