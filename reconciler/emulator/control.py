@@ -83,6 +83,8 @@ def move_clock(tx: Transaction, call: Call) -> Reply:
     if by_s is None and freeze is None and speed is None:
         raise bad_parameter("advance_s")
     if by_s is not None:
+        if tx.now_s + by_s > clock.END_S:
+            raise invalid("Emulated time ends with the year 8999.")
         tx.advance(by_s)
     if freeze is not None:
         (tx.freeze if freeze else tx.thaw)()

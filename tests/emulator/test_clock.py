@@ -30,6 +30,19 @@ def test_a_jump_is_kept_by_readers_at_any_speed() -> None:
     assert Clock(1000, 50, 0, 1000).advanced(3600).now_s(99) == 4600
 
 
+def test_ends_before_the_calendar_does() -> None:
+    """At a million times the speed a forgotten server gets there in days; its folder must stay readable."""
+    clock = Clock(1000, 50, 1e6, 1000)
+    assert spaced(clock.now_s(1e9)) == "9000-01-01 08:00:00"
+    assert clock.seen(clock.now_s(1e9)).now_s(2e9) == clock.now_s(1e9)
+
+
+def test_a_date_header_stays_in_the_calendar() -> None:
+    """Rules that put the header wrong add up."""
+    assert http_date(-1e12) == "Thu, 01 Jan 1970 00:00:00 GMT"
+    assert http_date(1e15) == "Wed, 01 Jan 9000 00:00:00 GMT"
+
+
 def test_writes_beijing_time_as_each_part_of_the_api_does() -> None:
     """Four forms in one API, none with a zone; only the HTTP header is in UTC."""
     at_s = MIDNIGHT_UTC_S + 0.25

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.emulator.clock import END_S
 from reconciler.emulator.server import control_token
 from tests.emulator.stand import CORE, GENERATION, HOTWORDS, MINUTE, Emulator, Start, chat_rows, hotwords
 
@@ -56,6 +57,16 @@ def test_the_token_lies_in_the_data_folder_and_stays(start: Start) -> None:
 def test_time_moves_only_ahead_and_not_out_of_the_calendar(emulator: Emulator, by_s: Any) -> None:
     headers = {"X-Emulator-Control": control_token(emulator.data)}
     assert emulator.call("POST", "/_emulator/clock", json={"advance_s": by_s}, headers=headers).status_code == 400
+
+
+def test_jumps_do_not_add_up_to_more_than_the_calendar_holds(emulator: Emulator) -> None:
+    """Ten years at a time lead there too."""
+    with emulator.backend.transaction() as tx:
+        tx.advance(END_S - tx.now_s - 1)
+    headers = {"X-Emulator-Control": control_token(emulator.data)}
+    assert emulator.refused("POST", "/_emulator/clock", json={"advance_s": 2}, headers=headers)[0] == 400
+    assert emulator.control("clock", {"advance_s": 1})["now"] == "9000-01-01 08:00:00"
+    assert emulator.ok("GET", "/_emulator/info")["now"] == "9000-01-01 08:00:00"
 
 
 def test_a_jump_moves_everything(emulator: Emulator) -> None:
