@@ -88,13 +88,14 @@ async def form_call(request: Request, backend: Backend) -> Call:
         body: Json = {}
         try:
             for name, value in form.multi_items():
+                _check_text(name, (value.filename or "") if isinstance(value, UploadFile) else value)
                 if isinstance(value, UploadFile):
                     uploads.append(await run_in_threadpool(_keep, backend.uploads, name, value))
                 else:
                     body.setdefault(name, []).append(value)
         finally:
             await form.close()
-    except (MultiPartException, KeyError) as error:
+    except (MultiPartException, KeyError, UnicodeEncodeError) as error:
         discard(uploads)
         raise invalid("Required body invalid, please check the request body format.") from error
     except BaseException:
@@ -184,6 +185,12 @@ def parse_object(raw: bytes) -> Json:
     if not isinstance(body, dict):
         raise invalid("Required body invalid, please check the request body format.")
     return body
+
+
+def _check_text(*texts: str) -> None:
+    """Raises UnicodeEncodeError for half of a surrogate pair, which some charsets of a form can spell."""
+    for text in texts:
+        text.encode("utf-8")
 
 
 def _keep(folder: Path, name: str, part: UploadFile) -> Upload:

@@ -136,6 +136,16 @@ def test_a_body_that_is_no_usable_object_is_refused(emulator: Emulator, content:
     assert emulator.refused("POST", JOBS, content=content)[:2] == (400, "InvalidParameter")
 
 
+@pytest.mark.parametrize(("text", "name"), [(b"\\ud800", b"a"), (b"x", b"\\ud800")], ids=["field", "file name"])
+def test_a_form_that_cannot_be_written_back_is_refused(emulator: Emulator, text: bytes, name: bytes) -> None:
+    """By its charset a form can hold half a surrogate pair, which neither the folder nor an answer can."""
+    form = b'--b\r\nContent-Disposition: form-data; name="descriptions"\r\n\r\n' + text
+    form += b'\r\n--b\r\nContent-Disposition: form-data; name="files"; filename="' + name + b'"\r\n\r\nx\r\n--b--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=b; charset=unicode_escape"}
+    assert emulator.refused("POST", FILES, content=form, headers=headers)[:2] == (400, "InvalidParameter")
+    assert list(emulator.backend.uploads.iterdir()) == []
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_bodies_are_bounded(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, declared: bool) -> None:
     """With and without a length announced; the real bounds are 16 MiB and 1 GiB."""
