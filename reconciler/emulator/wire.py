@@ -109,8 +109,9 @@ class Route:
     """One operation of the API, and what there is to say of it in its description (`openapi.py`).
 
     `body` and `query` are schemas by name. The names in `body` are those a request may hold, as far as anybody
-    documents them; with `more_members` there are others. `answer` is the schema of the whole answer, `streams` whether
-    it comes as events. Where the operation shows only in the request, `several` names those it may be.
+    documents them; with `more_members` there are others. Without those in `required` a request is refused. `answer` is
+    the schema of the whole answer, `streams` whether it comes as events. Where the operation shows only in the request,
+    `several` names those it may be.
     """
 
     method: str
@@ -119,6 +120,7 @@ class Route:
     handler: Callable[[Transaction, Call], Reply]
     body: Schemas = field(default_factory=dict)
     query: Schemas = field(default_factory=dict)
+    required: tuple[str, ...] = ()
     answer: Json = field(default_factory=schemas.answer)
     streams: Literal["never", "asked", "always"] = "never"
     receive: Receive = json_call
