@@ -57,8 +57,10 @@ class Backend:
     ) -> None:
         """Opens or creates the folder (0700, its files 0600). `wall_s` is where emulated time begins, the first time.
 
-        Raises ValueError for an unknown switch and for a folder written in another format.
+        Raises ValueError for an unknown switch, an impossible speed and a folder written in another format.
         """
+        if not 0 <= speed <= clock.SPEED_MAX:
+            raise ValueError(f"the speed is a number from 0 to {clock.SPEED_MAX:.0f}, not {speed}")
         self.profile, self.seed = profile, seed
         self.switches = Switches(profile, switches)
         self.catalogue: Catalogue = read(profile)

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from reconciler.emulator.backend import Backend
-from reconciler.emulator.faults import Answer, Hold, How
+from reconciler.emulator.faults import BODILESS, Answer, Hold, How
 from reconciler.emulator.firing import NOTHING, Fired
 from reconciler.emulator.refusal import Refusal, internal, usual
 
@@ -64,11 +64,9 @@ async def held(backend: Backend, holds: list[Hold]) -> None:
             await anyio.sleep(POLL_DELAY_S)
 
 
-def instead(
-    answer: Answer, kept: Response, *, status: int, now_s: float, refused: Callable[[Refusal], Response]
-) -> Response:
-    """The answer of a fault in the place of the true one. `status` is the one it has if it names none."""
-    status = answer.status or status
+def instead(answer: Answer, kept: Response, *, now_s: float, refused: Callable[[Refusal], Response]) -> Response:
+    """The answer of a fault in the place of the true one, whose status it has if it names none."""
+    status = answer.status or kept.status_code
     response = _substitute(answer, kept, status, refused)
     response.status_code = status
     if answer.location is not None:
@@ -159,7 +157,7 @@ class _Delivery:
 def _substitute(answer: Answer, kept: Response, status: int, refused: Callable[[Refusal], Response]) -> Response:
     if answer.text is not None:
         return Response(answer.text, media_type="text/plain")
-    match answer.body or _usual_body(status):
+    match answer.body or _usual_body(answer.status):
         case "kept":
             return kept
         case "truncated":
@@ -176,10 +174,10 @@ def _substitute(answer: Answer, kept: Response, status: int, refused: Callable[[
             return refused(Refusal(status, answer.code or words.code, answer.message or words.message))
 
 
-def _usual_body(status: int) -> str:
-    if status == 204 or 300 <= status < 400:
-        return "empty"
-    return "error" if status >= 400 else "kept"
+def _usual_body(status: int | None) -> str:
+    if status is None or status < 300:
+        return "empty" if status in BODILESS else "kept"
+    return "error" if status >= 400 else "empty"
 
 
 def _head_bytes(message: Message) -> bytes:
