@@ -6,8 +6,11 @@ an answer it finds in the request's state, as `firing.Fired`.
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
+import sys
+import termios
 import time
 from asyncio import Transport
 from collections.abc import Callable, Iterator
@@ -134,10 +137,10 @@ class _Delivery:
     async def _end(self, how: How) -> None:
         """Ends the connection once all that was sent has left."""
         self._over = True
-        while self._transport.get_write_buffer_size() and not self._gone:
+        connection = self._transport.get_extra_info("socket")
+        while not self._gone and (self._transport.get_write_buffer_size() or _unsent_bytes(connection)):
             await anyio.sleep(POLL_DELAY_S)
         if how == "reset" and not self._transport.is_closing():
-            connection = self._transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()
         else:
@@ -152,6 +155,15 @@ class _Delivery:
     @property
     def _gone(self) -> bool:
         return self._backend.closing.is_set() or self._transport.is_closing()
+
+
+def _unsent_bytes(connection: socket.socket) -> int:
+    """What this machine holds for the other side, which a reset would throw away; 0 where it does not say."""
+    try:
+        raw = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    return int.from_bytes(raw, sys.byteorder)
 
 
 def _substitute(answer: Answer, kept: Response, status: int, refused: Callable[[Refusal], Response]) -> Response:

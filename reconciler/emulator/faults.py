@@ -23,7 +23,9 @@ Moment = Literal["before", "after"]
 How = Literal["reset", "close"]
 Seconds = Annotated[float, Field(ge=0, le=AGES_MAX_S)]
 Counts = Annotated[
-    list[Annotated[int, Field(ge=1)]], BeforeValidator(lambda given: given if isinstance(given, list) else [given])
+    list[Annotated[int, Field(ge=1)]],
+    Field(min_length=1),
+    BeforeValidator(lambda given: given if isinstance(given, list) else [given]),
 ]
 Pattern = Annotated[str, Field(max_length=100)]
 
