@@ -34,8 +34,7 @@ def read(path: Path, operations: Collection[str]) -> Scenario:
     try:
         data = yaml.load(raw, _Loader)
     except Exception as error:  # beside its own, the library lets out whatever a wrong value broke in it
-        reason = " ".join(str(error).replace(' in "<byte string>",', "").split())
-        raise ValueError(f"scenario {path.name} cannot be read: {reason}") from error
+        raise ValueError(f"scenario {path.name} cannot be read: {_reason(error)}") from error
     try:
         return _scenario(data, operations)
     except ValueError as error:
@@ -53,6 +52,18 @@ def _scenario(data: Any, operations: Collection[str]) -> Scenario:
         raise ValueError("switches takes a mapping of names to positions")
     turned = {str(name): value for name, value in (switches or {}).items()}
     return Scenario(turned, parse([] if faults is None else faults, operations))
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case yaml.MarkedYAMLError(problem=problem, problem_mark=yaml.Mark(line=line, column=column)):
+            return f"line {line + 1}, column {column + 1}: {problem}"
+        case yaml.YAMLError() | ValueError():
+            return " ".join(str(error).replace('in "<byte string>", ', "at ").split())
+        case RecursionError():
+            return "it is nested too deeply"
+        case _:
+            return "a value does not fit its tag"
 
 
 class _Loader(yaml.SafeLoader):

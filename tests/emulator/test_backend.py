@@ -116,6 +116,13 @@ def test_a_second_server_does_not_stop_the_clock_of_the_first(tmp_path: Path) ->
     second.close()
 
 
+@pytest.mark.parametrize("speed", [-1, float("inf"), float("nan"), 1e7])
+def test_an_impossible_speed_starts_nothing(tmp_path: Path, speed: float) -> None:
+    with pytest.raises(ValueError, match="from 0 to 1000000"):
+        Backend(tmp_path / "data", profile="2026", speed=speed, seed=0, switches={}, wall_s=START.timestamp())
+    assert not (tmp_path / "data").exists()
+
+
 def test_what_a_crash_left_behind_is_swept_by_the_next_server_that_is_alone(start: StartEmulator) -> None:
     first = start()
     file_id = first.upload(b"kept")

@@ -21,7 +21,9 @@ def fate(operation: str, *entries: tuple[float, str], **more: Any) -> Json:
 
 
 def test_a_job_fails_when_and_as_its_fate_has_it(emulator: Emulator) -> None:
-    ends = fate("jobs.create", (0, "PENDING"), (100, "RUNNING"), (300, "FAILED"), code="InvalidData", message="Bad row.")
+    ends = fate(
+        "jobs.create", (0, "PENDING"), (100, "RUNNING"), (300, "FAILED"), code="InvalidData", message="Bad row."
+    )
     emulator.play(ends)
     job_id = emulator.job()["job_id"]
     seen = []
@@ -139,7 +141,10 @@ def test_a_refused_call_gives_nothing_a_fate(emulator: Emulator) -> None:
     ("edit", "expected"),
     [
         ({"set": {"output.status": "ODD"}}, {"output": {"status": "ODD", "jobs": [{"id": 1}, {"id": 2}]}}),
-        ({"set": {"flux": {"a": [1]}}}, {"output": {"status": "OK", "jobs": [{"id": 1}, {"id": 2}]}, "flux": {"a": [1]}}),
+        (
+            {"set": {"flux": {"a": [1]}}},
+            {"output": {"status": "OK", "jobs": [{"id": 1}, {"id": 2}]}, "flux": {"a": [1]}},
+        ),
         ({"remove": ["output.status"]}, {"output": {"jobs": [{"id": 1}, {"id": 2}]}}),
         ({"remove": ["output"]}, {}),
         (

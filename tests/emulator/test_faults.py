@@ -131,7 +131,8 @@ def test_rules_are_a_list_with_an_end(rules: Any) -> None:
 _words = st.sampled_from([*Rule.model_fields, "from", "status", "moment", "statuses", "emulated_s", "body", "set"])
 _leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["jobs.get"])
 _values = st.recursive(
-    _leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_words | st.text(max_size=3), inner, max_size=4)
+    _leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_words | st.text(max_size=3), inner, max_size=4),
 )
 
 
