@@ -144,6 +144,13 @@ def test_the_folder_is_private(emulator: Emulator) -> None:
     assert {mode for path, mode in modes.items() if path.is_file()} == {0o600}
 
 
+def test_a_folder_with_something_else_in_it_is_refused(start: StartEmulator, tmp_path: Path) -> None:
+    (tmp_path / "emulator").mkdir()
+    (tmp_path / "emulator" / "emulator.db").write_bytes(b"no database at all, but long enough to be looked at" * 20)
+    with pytest.raises(ValueError, match=r"emulator\.db in the data folder cannot be used: file is not a database"):
+        start()
+
+
 def test_a_folder_of_another_format_is_refused(start: StartEmulator) -> None:
     first = start()
     first.backend.close()
