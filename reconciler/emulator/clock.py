@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 
 BEIJING = timezone(timedelta(hours=8))
+SPEED_MAX = 1e6
 END_S = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
-"""Where emulated time stops: what lies ahead of it, such as an expiry, can still be written as a date."""
+"""Where emulated time stops: what is planned from there on still has a date that can be written."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Clock:
     seen_s: float
 
     def now_s(self, monotonic_s: float) -> float:
-        return max(self.seen_s, min(END_S, self.emulated_s + (monotonic_s - self.monotonic_s) * self.speed))
+        return min(END_S, max(self.seen_s, self.emulated_s + (monotonic_s - self.monotonic_s) * self.speed))
 
     def seen(self, now_s: float) -> Clock:
         return replace(self, seen_s=max(self.seen_s, now_s))

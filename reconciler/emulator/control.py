@@ -16,7 +16,6 @@ from reconciler.emulator.schemas import FLAG, NUMBER, OBJECT, TEXT, answer, seve
 from reconciler.emulator.wire import Bare, Call, Reply, Route
 
 ADVANCE_S_MAX = 10 * 366 * 24 * 3600
-SPEED_MAX = 1e6
 
 
 def routes(api: Iterable[Route]) -> tuple[Route, ...]:
@@ -78,9 +77,9 @@ def read_only(tx: Transaction, call: Call) -> Reply:
 
 def move_clock(tx: Transaction, call: Call) -> Reply:
     """Jumps, freezes or thaws, changes the speed: in this order, and at least one of them."""
-    by_s = optional_number(call.body, "advance_s", least=0, most=ADVANCE_S_MAX)
+    by_s = optional_number(call.body, "advance_s", least=0, most=min(ADVANCE_S_MAX, clock.END_S - tx.now_s))
     freeze = optional_flag(call.body, "freeze")
-    speed = optional_number(call.body, "speed", least=0, most=SPEED_MAX)
+    speed = optional_number(call.body, "speed", least=0, most=clock.SPEED_MAX)
     if by_s is None and freeze is None and speed is None:
         raise bad_parameter("advance_s")
     if by_s is not None:
