@@ -28,14 +28,14 @@ from reconciler.errors import (
     StateError,
 )
 from reconciler.observe import list_all, look
-from reconciler.plan import Operation, Plan, Verb, World, references_of
+from reconciler.plan import NOT_YET, Operation, Plan, Verb, World, references_of
 from reconciler.resource import Collection, Known, Match, Observed, Part, Phase, Probe, Request
 from reconciler.state import Event, Fact, Gone, Intent, IntentPhase, Role, State, canonical, generation, tag
 from reconciler.store import Store
 
 PROBE_GRACE_S = 90.0  # for about a minute after RUNNING a call may still answer "no such model" (contract §3.4)
+LOG_LINES, LOG_CHARACTERS = 3, 300  # of a failed run's log, kept with its failure
 REST_S_MAX = 10.0  # how long a heartbeat, or a request to stop, may go unnoticed by a `sleep` that nothing wakes
-NOT_YET_S = 120.0  # a read by id just after a creation may say 404: not yet, rather than gone
 
 
 class Stage(StrEnum):
@@ -452,13 +452,13 @@ class _Apply:
                 return True
             return self._still(op, one, observed.status)
         if observed is None:
-            if self.clock() - one.since < NOT_YET_S / self.terms.hurry:
+            if self.clock() - one.since < NOT_YET.total_seconds() / self.terms.hurry:
                 return self._still(op, one, "not visible yet")
             self._fail(op, f"{one.remote_id} is gone from the service")
         elif observed.phase is Phase.READY:
             self._arrived(pool, op, observed)
         elif observed.phase is Phase.FAILED:
-            self._fail(op, " ".join(filter(None, (observed.status, observed.detail))))
+            self._fail(op, " ".join(filter(None, (observed.status, observed.detail, self._last_words(op, observed)))))
         else:
             return self._still(op, one, observed.status, self._figure(op, one, observed))
         return True
@@ -512,6 +512,18 @@ class _Apply:
             self._commit(*events)
         self.waiting.pop(op.id, None)
         self._tell(op, stage, detail=detail, code=code)
+
+    def _last_words(self, op: Operation, observed: Observed) -> str:
+        """The end of its log, where it keeps one: what failed is often said nowhere else."""
+        collection = self.collections[op.collection]
+        request = collection.logs(observed.id, 0)
+        if request is None:
+            return ""
+        try:
+            said = [line for line in collection.log_lines(self.api.send(request).body) if line.strip()]
+        except ApiError:
+            return ""
+        return f"(log: {' / '.join(line.strip() for line in said[-LOG_LINES:])[:LOG_CHARACTERS]})" if said else ""
 
     def _still(self, op: Operation, one: _Wait, status: str, detail: str = "") -> bool:
         moved = status != one.status

@@ -15,6 +15,8 @@ from reconciler.resource import Collection, Observed
 from reconciler.state import Owned
 
 PAGES_MAX = 1000
+PASSES_MAX = 3  # over a list that changes while it is read
+IDLE_PAGES_MAX = 2  # pages in a row that show nothing new: the list goes round in circles
 
 
 def observe(api: Api, collections: Mapping[str, Collection], names: Iterable[str], owned: Iterable[Owned]) -> World:
@@ -32,6 +34,8 @@ def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, O
         listed = seen.get(row.id)
         if listed is None or collection.stale(listed, row.outputs):
             read = read_one(api, collection, row.id, listed)
+            if read is None and listed is None:
+                read = read_one(api, collection, row.id)  # one 404 is said too easily to believe that it is gone
             if read is not None:
                 seen[row.id] = read
             else:
@@ -40,19 +44,41 @@ def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, O
 
 
 def list_all(api: Api, collection: Collection) -> dict[str, Observed]:
-    """Every object of a collection by id, page by page. An entry without an id is left out."""
+    """Every object of a collection by id; what shifted between two pages is looked for again.
+
+    Where the list names a total that was not reached, it is read anew, at most `PASSES_MAX` times: what one pass missed
+    another shows. An entry without an id is left out.
+    """
     seen: dict[str, Observed] = {}
+    for _ in range(PASSES_MAX):
+        found, complete = _one_pass(api, collection)
+        seen |= found
+        if complete:
+            break
+    return seen
+
+
+def _one_pass(api: Api, collection: Collection) -> tuple[dict[str, Observed], bool]:
+    """What the pages show from the first to the last, and whether that is as many as they say there are."""
+    seen: dict[str, Observed] = {}
+    ids: set[str] = set()
+    idle = 0
     for page in range(1, PAGES_MAX + 1):
         request = collection.list(page)
         if request is None:
-            return seen
+            return seen, True
         reply = api.send(request).body
         items, total = collection.items(reply), collection.total(reply)
+        before = len(ids)
         for observed in map(collection.parse, items):
-            if observed.id and observed.status not in collection.gone:
-                seen[observed.id] = observed
-        if len(items) < collection.page_size or (total is not None and page * collection.page_size >= total):
-            return seen
+            if observed.id:
+                ids.add(observed.id)
+                if observed.status not in collection.gone:
+                    seen[observed.id] = observed
+        idle = idle + 1 if len(ids) == before else 0
+        last = len(items) < collection.page_size or (total is not None and page * collection.page_size >= total)
+        if last or idle >= IDLE_PAGES_MAX:
+            return seen, total is None or len(ids) >= total
     raise Unavailable(f"{collection.name}: the list does not end after {PAGES_MAX} pages")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -33,6 +34,7 @@ from reconciler.resource import (
 from reconciler.state import Intent, IntentPhase, Owned, Role, State, canonical
 
 NO_PRICE = Price()
+NOT_YET = timedelta(seconds=120)  # so long after a creation a read by id may say 404: not yet, rather than gone
 _VANISHED = "is gone from the service, and so is most of what is ours: is this the right account and workspace?"
 _VANISHED_HINT = "--allow vanished=all where it truly was deleted"
 
@@ -217,6 +219,8 @@ class _Draft:
             self._adopt(document, part, *late)
         elif head is None:
             self._create(document, part, collection.created_as)
+        elif self.world.get(head) is None and self._young(head):
+            self._wait(document, part, head, Observed(head.id, Phase.PENDING, "not visible yet"))
         elif self.vanished and self.world.get(head) is None:
             self._block(document, part, f"{head.id} {_VANISHED}", _VANISHED_HINT)
         elif head.role is Role.NEXT:
@@ -637,7 +641,7 @@ class _Draft:
     def _vanished(self) -> bool:
         """Whether most of what is ours is gone at once: rather the wrong account than so many deletions."""
         live = [row for row in self.state.owned.values() if row.role is not Role.RETIRED]
-        lost = [row for row in live if self.world.get(row) is None]
+        lost = [row for row in live if self.world.get(row) is None and not self._young(row)]
         return len(lost) > 1 and 2 * len(lost) > len(live) and ("vanished", "all") not in self.choices.allow
 
     # Sums -------------------------------------------------------------------------------------------------------
@@ -676,6 +680,12 @@ class _Draft:
         fields = {**row.last_applied, **(seen.fields if seen else {})}
         price = self.collections[row.collection].price(fields, base=row.base)
         return Price(hour=price.hour, basis=price.basis) if price.hour != 0 else NO_PRICE
+
+    def _young(self, row: Owned) -> bool:
+        """Whether it was made so lately that the service may not show it yet."""
+        if not (self.world.at and row.applied_at):
+            return False
+        return datetime.fromisoformat(self.world.at) - datetime.fromisoformat(row.applied_at) < NOT_YET
 
     # Look-ups ---------------------------------------------------------------------------------------------------
 
