@@ -5,13 +5,13 @@ Absence in a list is never proof: an object that should be there and is not list
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from reconciler.api import Api
 from reconciler.errors import NotFound, Unavailable
 from reconciler.plan import World
-from reconciler.resource import Collection, Observed
+from reconciler.resource import Collection, Json, Observed
 from reconciler.state import Owned
 
 PAGES_MAX = 1000
@@ -42,17 +42,24 @@ def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, O
 def list_all(api: Api, collection: Collection) -> dict[str, Observed]:
     """Every object of a collection by id, page by page. An entry without an id is left out."""
     seen: dict[str, Observed] = {}
-    for page in range(1, PAGES_MAX + 1):
-        request = collection.list(page)
-        if request is None:
-            return seen
-        reply = api.send(request).body
-        items, total = collection.items(reply), collection.total(reply)
+    for items in pages(api, collection):
         for observed in map(collection.parse, items):
             if observed.id and observed.status not in collection.gone:
                 seen[observed.id] = observed
+    return seen
+
+
+def pages(api: Api, collection: Collection) -> Iterator[tuple[Json, ...]]:
+    """The entries of a collection as the service wrote them, one page for each request; none where it keeps no list."""
+    for page in range(1, PAGES_MAX + 1):
+        request = collection.list(page)
+        if request is None:
+            return
+        reply = api.send(request).body
+        items, total = collection.items(reply), collection.total(reply)
+        yield items
         if len(items) < collection.page_size or (total is not None and page * collection.page_size >= total):
-            return seen
+            return
     raise Unavailable(f"{collection.name}: the list does not end after {PAGES_MAX} pages")
 
 
