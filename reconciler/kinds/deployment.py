@@ -153,7 +153,7 @@ class Deployments(Paged):
         remote_id = text(item.get("deployed_model"))
         if self.profile.plans:
             yield Sign("name", bool(text(item.get("name"))), f"name of {remote_id}")
-        if tag and "suffix" not in fields:
+        if tag and self.marks(fields):
             yield Sign("mark", remote_id.endswith(f"-{tag}"), f"deployed_model {remote_id}")
 
     def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:

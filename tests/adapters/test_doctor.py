@@ -24,7 +24,7 @@ def test_on_a_fresh_clone_it_tells_everything_and_leaves_nothing(shell: Shell) -
 def test_what_it_finds_out_is_kept_once_and_is_no_change_to_plan(applied: Shell) -> None:
     first = applied("doctor")
     assert first.code == 0
-    assert re.search(r"^findings +ok +kept in the state: .*jobs\.mark", first.out, re.M)
+    assert re.search(r"^findings +ok +kept in the state: .*files\.purpose", first.out, re.M)
     assert re.search(r"^findings +ok +nothing that the state", applied("doctor").out, re.M)
     assert applied("plan", "--detailed-exitcode").code == 0
 
