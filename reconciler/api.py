@@ -108,7 +108,9 @@ class Api:
     ) -> None:
         self.origin, self._base, self._contents = origin.rstrip("/"), base, contents
         self._patience, self._sleep, self._jitter = patience or Patience(), sleep, jitter
-        self._headers = {"Authorization": f"Bearer {key.reveal()}", "User-Agent": "bailian-reconciler"}
+        self._headers = {"User-Agent": "bailian-reconciler"}
+        if key.reveal():
+            self._headers["Authorization"] = f"Bearer {key.reveal()}"
         self.account = hashlib.sha256(f"{self.origin}\n{workspace}\n{key.reveal()}".encode()).hexdigest()[:16]
         if workspace:
             self._headers["X-DashScope-WorkSpace"] = workspace
@@ -116,7 +118,7 @@ class Api:
         self._shared = _Line(Transport(verify, keep_alive=10))
         self._fresh = _Line(Transport(verify, keep_alive=0))  # on a used connection "did it arrive?" is undecidable
         self._bucket = Bucket(rate_per_s, sleep)
-        self._skew = timedelta(0)
+        self.skew: timedelta | None = None  # how far ahead of ours the service's clock was at its last answer
         self.emulator = ""
         self.hurry = 1.0  # how much faster than ours the service's time runs; only an emulator's does
 
@@ -152,7 +154,7 @@ class Api:
 
     def now(self) -> datetime:
         """The service's clock, by the `Date` of its last answer, in Beijing time."""
-        return (datetime.now(UTC) + self._skew).astimezone(BEIJING)
+        return (datetime.now(UTC) + (self.skew or timedelta(0))).astimezone(BEIJING)
 
     def identify(self) -> str:
         """Whose service this is, for the stamp of the state: the host, or `emulator:<install id>` whatever the port."""
@@ -250,7 +252,7 @@ class Api:
     def _note(self, headers: Mapping[str, str]) -> None:
         self.emulator = headers.get("x-bailian-emulator", "").split(";")[0].strip()
         try:
-            self._skew = parsedate_to_datetime(headers.get("date", "")) - datetime.now(UTC)
+            self.skew = parsedate_to_datetime(headers.get("date", "")) - datetime.now(UTC)
         except (ValueError, TypeError):
             return  # no Date: keep the skew known so far
 

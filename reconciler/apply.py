@@ -469,9 +469,9 @@ class _Apply:
         made = next((i for i in self.state.intents.values() if i.result_id == observed.id and i.verb == op.verb), None)
         if made is None or not collection.marks(made.fields) or self.state.shows(name):
             return
-        shown = collection.matches(made.tag, made.fields, observed) is Match.STRONG
-        if shown or (observed.phase is Phase.READY and name not in self.state.facts):
-            self._commit(Fact(name, shown, f"{observed.id} was created with the mark {made.tag}", made.at))
+        shown = collection.shows_at_once(made.tag, made.fields, observed)
+        if shown or (shown is False and observed.phase is Phase.READY and name not in self.state.facts):
+            self._commit(Fact(name, bool(shown), f"{observed.id} was created with the mark {made.tag}", made.at))
 
     def _arrived(self, pool: ThreadPoolExecutor, op: Operation, observed: Observed) -> None:
         """The object is ready: check that it is what was sent, ask it what the author wants asked, put it in use."""

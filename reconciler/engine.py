@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reconciler import apply as execution
 from reconciler import data, files, kinds
-from reconciler.api import Api, Key
+from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
 from reconciler.errors import ReconcilerError
 from reconciler.observe import observe, read_one
@@ -67,13 +67,15 @@ class Applied:
 
 
 @contextmanager
-def session(project: Project, origin: str, key: Key, *, workspace: str = "") -> Iterator[Session]:
+def session(
+    project: Project, origin: str, key: Key, *, workspace: str = "", patience: Patience | None = None
+) -> Iterator[Session]:
     """Connect a project to a service; on an emulator, waiting keeps the pace of its time.
 
     Raises StateMismatch before anything is read when the recorded state belongs to another endpoint or workspace.
     """
     contents = partial(data.stream, files.Tree(project.root))
-    with Api(origin, key, workspace=workspace, contents=contents) as api:
+    with Api(origin, key, workspace=workspace, contents=contents, patience=patience) as api:
         stamp = Stamp(api.identify(), workspace, project.name)
         store = SqliteStore(state_path(project), stamp)
         yield Session(project, api, store, kinds.collections(project.profile), api.hurry)

@@ -5,18 +5,18 @@ Absence in a list is never proof: an object that should be there and is not list
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from reconciler.api import Api
 from reconciler.errors import NotFound, Unavailable
 from reconciler.plan import World
-from reconciler.resource import Collection, Observed
+from reconciler.resource import Collection, Json, Observed
 from reconciler.state import Owned
 
 PAGES_MAX = 1000
 PASSES_MAX = 3  # over a list that changes while it is read
-IDLE_PAGES_MAX = 2  # pages in a row that show nothing new: the list goes round in circles
 
 
 def observe(api: Api, collections: Mapping[str, Collection], names: Iterable[str], owned: Iterable[Owned]) -> World:
@@ -51,34 +51,43 @@ def list_all(api: Api, collection: Collection) -> dict[str, Observed]:
     """
     seen: dict[str, Observed] = {}
     for _ in range(PASSES_MAX):
-        found, complete = _one_pass(api, collection)
-        seen |= found
-        if complete:
+        items: list[Observed] = []
+        total = None
+        for page in pages(api, collection):
+            items += map(collection.parse, page.items)
+            total = page.total
+        seen |= {observed.id: observed for observed in items if observed.id}
+        if total is None or len({observed.id for observed in items}) >= total:
             break
-    return seen
+    return {key: observed for key, observed in seen.items() if observed.status not in collection.gone}
 
 
-def _one_pass(api: Api, collection: Collection) -> tuple[dict[str, Observed], bool]:
-    """What the pages show from the first to the last, and whether that is as many as they say there are."""
-    seen: dict[str, Observed] = {}
-    ids: set[str] = set()
-    idle = 0
-    for page in range(1, PAGES_MAX + 1):
-        request = collection.list(page)
+class Page(NamedTuple):
+    """Entries as the service wrote them, and how many it says there are over all pages."""
+
+    items: tuple[Json, ...]
+    total: int | None
+
+
+def pages(api: Api, collection: Collection) -> Iterator[Page]:
+    """One pass over a list, a request for each page; none where the collection keeps no list.
+
+    A page that only repeats the one before is the last: the list goes round in circles.
+    """
+    before: tuple[Json, ...] = ()
+    for number in range(1, PAGES_MAX + 1):
+        request = collection.list(number)
         if request is None:
-            return seen, True
+            return
         reply = api.send(request).body
-        items, total = collection.items(reply), collection.total(reply)
-        before = len(ids)
-        for observed in map(collection.parse, items):
-            if observed.id:
-                ids.add(observed.id)
-                if observed.status not in collection.gone:
-                    seen[observed.id] = observed
-        idle = idle + 1 if len(ids) == before else 0
-        last = len(items) < collection.page_size or (total is not None and page * collection.page_size >= total)
-        if last or idle >= IDLE_PAGES_MAX:
-            return seen, total is None or len(ids) >= total
+        page = Page(collection.items(reply), collection.total(reply))
+        if page.items == before:
+            return
+        yield page
+        before = page.items
+        short = len(page.items) < collection.page_size
+        if short or (page.total is not None and number * collection.page_size >= page.total):
+            return
     raise Unavailable(f"{collection.name}: the list does not end after {PAGES_MAX} pages")
 
 

@@ -30,6 +30,7 @@ from reconciler.resource import (
     Ref,
     Request,
     Resource,
+    Sign,
     Slot,
     Spec,
     authored,
@@ -61,6 +62,10 @@ class Deployments(Paged):
     poll_s = (3.0, 30.0)
     gone = frozenset({"DELETED"})
     unique_mark = True
+    facts: ClassVar[Mapping[str, str]] = {
+        "mark": "the id of a deployment ends in the suffix that was asked for (contract §3.3)",
+        "name": "a deployment shows its display name (contract §3.3)",
+    }
 
     def parse(self, item: Json) -> Observed:
         """`deploy_spec` comes back as `model_unit_spec`; name and suffix not at all; plan only sometimes (§9.3)."""
@@ -142,6 +147,14 @@ class Deployments(Paged):
             same = seen.id.endswith(f"-{own}") and seen.fields.get("model") == part_fields.get("model")
             return Match.WEAK if same else Match.NO
         return Match.STRONG if tag and seen.id.endswith(tag) else Match.NO
+
+    def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
+        """An author's own suffix proves nothing: the id may end in that word for another reason."""
+        remote_id = text(item.get("deployed_model"))
+        if self.profile.plans:
+            yield Sign("name", bool(text(item.get("name"))), f"name of {remote_id}")
+        if tag and self.marks(fields):
+            yield Sign("mark", remote_id.endswith(f"-{tag}"), f"deployed_model {remote_id}")
 
     def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
         plan, spec, capacity = fields.get("plan"), fields.get("deploySpec"), fields.get("capacity", 1)

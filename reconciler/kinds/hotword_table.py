@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from reconciler.catalogue import ProfileCatalogue
+from reconciler.catalogue import Limits, ProfileCatalogue
 from reconciler.resource import (
     Collection,
     Document,
@@ -22,8 +22,10 @@ from reconciler.resource import (
     Paged,
     Part,
     Phase,
+    Quota,
     Request,
     Resource,
+    Sign,
     Slot,
     Source,
     Spec,
@@ -42,6 +44,7 @@ class Vocabularies(Collection):
 
     name: ClassVar[str] = "vocabularies"
     page_size = 10  # the only size the pages state, and more than an account may hold
+    facts: ClassVar[Mapping[str, str]] = {"mark": "the id of a vocabulary holds its prefix (contract §4)"}
 
     def list(self, page: int) -> Request:
         return self._call("list", page_index=page - 1, page_size=self.page_size)
@@ -99,6 +102,14 @@ class Vocabularies(Collection):
         """Read again where the table's time moved, or where we last read it in the second of its last change."""
         modified = seen.outputs.get("modified")
         return modified != recorded.get("modified") or str(recorded.get("read", "")) <= str(modified)
+
+    def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
+        remote_id = text(item.get("vocabulary_id"))
+        if tag:
+            yield Sign("mark", f"v{tag}" in remote_id, f"vocabulary_id {remote_id}")
+
+    def quotas(self, items: tuple[Json, ...], limits: Limits) -> tuple[Quota, ...]:
+        return (Quota("vocabularies", len(items), limits.vocabularies),)
 
     def _call(self, verb: str, effect: Effect = Effect.READ, **fields: Any) -> Request:
         plural = "vocabularies." + {"query": "get"}.get(verb, verb)
