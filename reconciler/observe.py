@@ -11,10 +11,11 @@ from dataclasses import replace
 from reconciler.api import Api
 from reconciler.errors import NotFound, Unavailable
 from reconciler.plan import World
-from reconciler.resource import Collection, Observed
+from reconciler.resource import Collection, Observed, Request
 from reconciler.state import Owned
 
 PAGES_MAX = 1000
+READINGS_MAX = 5
 
 
 def observe(api: Api, collections: Mapping[str, Collection], names: Iterable[str], owned: Iterable[Owned]) -> World:
@@ -40,30 +41,66 @@ def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, O
 
 
 def list_all(api: Api, collection: Collection) -> dict[str, Observed]:
-    """Every object of a collection by id, page by page. An entry without an id is left out."""
+    """Every object of a collection by id. A list that moves under its reader is read again until two readings agree.
+
+    Raises Unavailable for a list that cannot be read: what it might have held must not be taken for absent.
+    """
+    before: set[str] | None = None
+    for _ in range(READINGS_MAX):
+        seen, whole = _all_pages(api, collection)
+        if whole or before == seen.keys():
+            return {key: one for key, one in seen.items() if one.status not in collection.gone}
+        before = set(seen)
+    raise Unavailable(f"{collection.name}: the list does not stand still")
+
+
+def _all_pages(api: Api, collection: Collection) -> tuple[dict[str, Observed], bool]:
+    """One reading, and whether it is whole for certain: as many objects as every page said there are."""
     seen: dict[str, Observed] = {}
+    totals: set[int | None] = set()
     for page in range(1, PAGES_MAX + 1):
         request = collection.list(page)
         if request is None:
-            return seen
-        reply = api.send(request).body
-        items, total = collection.items(reply), collection.total(reply)
-        for observed in map(collection.parse, items):
-            if observed.id and observed.status not in collection.gone:
-                seen[observed.id] = observed
-        if len(items) < collection.page_size or (total is not None and page * collection.page_size >= total):
-            return seen
+            return seen, True
+        found, total = _one_page(api, collection, request)
+        if page == 1 and total and not found:
+            raise Unavailable(f"{collection.name}: the service says that there are {total}, and shows none")
+        full, fresh = len(found) >= collection.page_size, {one.id for one in found} - seen.keys()
+        if full and not fresh:
+            raise Unavailable(f"{collection.name}: the list repeats itself")
+        seen |= {one.id: one for one in found}
+        totals.add(total)
+        if not fresh or not (full or (total is not None and len(seen) < total)):
+            return seen, totals == {len(seen)} or (total is None and len(found) == len(seen))
     raise Unavailable(f"{collection.name}: the list does not end after {PAGES_MAX} pages")
 
 
+def _one_page(api: Api, collection: Collection, request: Request) -> tuple[tuple[Observed, ...], int | None]:
+    reply = api.send(request).body
+    items = collection.items(reply)
+    found = tuple(map(collection.parse, items or ()))
+    if items is None or not all(one.id for one in found):
+        raise Unavailable(f"{request.operation}: the service answered with a list that cannot be read")
+    return found, collection.total(reply)
+
+
 def read_one(api: Api, collection: Collection, remote_id: str, listed: Observed | None = None) -> Observed | None:
-    """One object by its id, or None where the service says that there is none. Notes when it was read."""
+    """One object by its id, or None where the service says that there is none. Notes when it was read.
+
+    Raises Unavailable for an answer that is not about this object.
+    """
+    request = collection.read(remote_id)
     try:
-        reply = api.send(collection.read(remote_id)).body
+        reply = api.send(request).body
     except NotFound:
         return None
-    observed = collection.parse(collection.item(remote_id, reply))
-    if not observed.id or observed.status in collection.gone:
+    item = collection.item(remote_id, reply)
+    if item is None:
+        return None
+    observed = collection.parse(item)
+    if observed.id != remote_id:
+        raise Unavailable(f"{request.operation}: the service was asked about {remote_id} and answered something else")
+    if observed.status in collection.gone:
         return None
     outputs = {**(listed.outputs if listed else {}), **observed.outputs, "read": f"{api.now():%Y-%m-%d %H:%M:%S}"}
     return replace(observed, outputs=outputs)

@@ -40,9 +40,10 @@ def recover(
     """Decide every open operation that can be decided; one finding for each."""
     findings = []
     for intent in store.load().open_intents():
-        if intent.verb == "create":
-            findings.append(_resolve(store, epoch, api, collections[intent.collection], intent, sleep))
-        else:  # an update or a delete is planned again from what the service shows
+        collection = collections[intent.collection]
+        if intent.verb == "create" and collection.list(1) is not None:
+            findings.append(_resolve(store, epoch, api, collection, intent, sleep))
+        else:  # an update, a delete or a repeatable publication is planned again from what the service shows
             store.commit(epoch, replace(intent, phase=IntentPhase.ABSENT, reason="found open"))
     return tuple(findings)
 

@@ -34,9 +34,11 @@ from reconciler.resource import (
     Spec,
     authored,
     dig,
+    identifier,
     mapping,
     said,
     segment,
+    string,
     text,
     whole,
 )
@@ -76,13 +78,13 @@ class Jobs(Paged):
     poll_s = (5.0, 300.0)
 
     def parse(self, item: Json) -> Observed:
-        status, model = text(item.get("status")), text(item.get("finetuned_output"))
+        status, model = text(item.get("status")), identifier(item.get("finetuned_output"))
         phase = PHASES.get(status, Phase.UNKNOWN)
         detail = " ".join(filter(None, (text(item.get("code")), text(item.get("message")))))
         if phase is Phase.READY and not model:
             phase, detail = Phase.FAILED, "succeeded without naming a model"
         return Observed(
-            id=text(item.get("job_id")),
+            id=string(item.get("job_id")),
             phase=phase,
             status=status,
             fields=said(
@@ -91,7 +93,7 @@ class Jobs(Paged):
                 hyperParameters=_numbers(mapping(item.get("hyper_parameters"))),
             ),
             outputs=said(
-                id=text(item.get("job_id")),
+                id=string(item.get("job_id")),
                 model=model if phase is Phase.READY else "",
                 created=text(item.get("create_time")),
                 ended=text(item.get("end_time")),
@@ -100,6 +102,10 @@ class Jobs(Paged):
             ),
             detail=detail if phase is Phase.FAILED else "",
         )
+
+    def stale(self, seen: Observed, recorded: Mapping[str, Any]) -> bool:
+        """A success that names no model is a failure that was paid for: not concluded from a list alone."""
+        return seen.status == "SUCCEEDED" and "model" not in seen.outputs
 
     def create(self, part: Part, tag: str) -> Request:
         fields = part.fields
