@@ -32,6 +32,7 @@ from reconciler.state import Event, Gone, Intent, IntentPhase, Role, State, cano
 from reconciler.store import SqliteStore
 
 PROBE_GRACE_S = 90.0  # for about a minute after RUNNING a call may still answer "no such model" (contract §3.4)
+GAUGE_S = 1.0  # how often an upload says how far it is
 REST_S_MAX = 10.0  # how long a heartbeat, or a request to stop, may go unnoticed by a `sleep` that nothing wakes
 NOT_YET_S = 120.0  # a read by id just after a creation may say 404: not yet, rather than gone
 
@@ -116,6 +117,24 @@ def run(
     return apply.ended()
 
 
+@dataclass
+class _Gauge:
+    """How far one upload is: the pool only writes the number, the loop only reads it."""
+
+    size: int
+    sent: int = 0
+    told: str = ""
+
+    def note(self, sent: int) -> None:
+        self.sent = sent
+
+    def news(self) -> str:
+        """Where it is now, or "" if that was told already."""
+        text = f"{self.sent // 10**6} of {self.size // 10**6} MB"
+        news, self.told = text if text != self.told else "", text
+        return news if self.size >= 10**6 else ""
+
+
 @dataclass(frozen=True)
 class _Flight:
     """What is being sent: a request with its intent, or, without either, smoke prompts."""
@@ -123,6 +142,8 @@ class _Flight:
     operation: Operation
     request: Request | None = None
     intent: Intent | None = None
+    gauge: _Gauge = field(default_factory=lambda: _Gauge(0))
+    since: float = 0.0
 
 
 @dataclass
@@ -223,6 +244,7 @@ class _Apply:
 
     def _send(self, pool: ThreadPoolExecutor, op: Operation) -> None:
         """Record the intent, then let the pool send. If the intent cannot be recorded, nothing is sent."""
+        since = self.api.clock()  # whoever is stopped from here on for as long as a request may last sends nothing
         try:
             request, intent = self._created(op) if op.verb is Verb.CREATE else self._changed(op)
         except ReconcilerError as error:
@@ -230,7 +252,9 @@ class _Apply:
             return
         self._commit(intent)
         self._tell(op, Stage.SENDING)
-        self.flights[pool.submit(self.api.send, request)] = _Flight(op, request, intent)
+        gauge = _Gauge(request.content.size if request.content else 0)
+        future = pool.submit(self.api.send, request, since=since, sent=gauge.note)
+        self.flights[future] = _Flight(op, request, intent, gauge, self.clock())
 
     def _created(self, op: Operation) -> tuple[Request, Intent]:
         assert op.part is not None
@@ -319,7 +343,9 @@ class _Apply:
         elif why := collection.refusal(reply.body):
             self._refused(op, done, Rejected(f"the service refused it: {why}"))
         else:
-            self._refused(op, done, OutcomeUnknown("the service accepted it without naming it"))
+            self._refused(
+                op, done, OutcomeUnknown("the service accepted it without naming it", request_id=done.request_id)
+            )
 
     def _displaced(self, op: Operation) -> list[Event]:
         """Rows that a new object of the same slot makes obsolete: lost ones go, a failed one becomes history."""
@@ -527,9 +553,17 @@ class _Apply:
         dues = [self.paces[self.progress[op_id].operation.collection].due for op_id in self.waiting]
         pause = min([REST_S_MAX, *(max(0.0, due - self.clock()) for due in dues)])
         if self.flights:
+            pause = min(pause, GAUGE_S) if any(flight.gauge.size for flight in self.flights.values()) else pause
             wait(self.flights, timeout=pause or 0.01, return_when=FIRST_COMPLETED)
+            self._gauge()
         elif self.waiting and pause:
             self.sleep(pause)
+
+    def _gauge(self) -> None:
+        for flight in self.flights.values():
+            if news := flight.gauge.news():
+                elapsed_s = self.clock() - flight.since
+                self._tell(flight.operation, Stage.SENDING, detail=news, elapsed_s=elapsed_s)
 
     def _commit(self, *events: Event) -> None:
         try:
