@@ -123,6 +123,7 @@ class ApiError(ReconcilerError):
     """The service, or the way to it, did not do what was asked.
 
     `status` is 0 where there was no answer; `code` and `request_id` are the service's own words, cleaned when printed.
+    `str()` ends with the request id, the one thing its support asks for.
     """
 
     retryable = False
@@ -132,6 +133,9 @@ class ApiError(ReconcilerError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.status, self.code, self.request_id, self.after_s = status, code, request_id, after_s
+
+    def __str__(self) -> str:
+        return super().__str__() + (f" (request id {self.request_id})" if self.request_id else "")
 
 
 class NotAuthorised(ApiError):
@@ -166,9 +170,15 @@ class Unavailable(ApiError):
 
 
 class NeverSent(ApiError):
-    """DNS, connect or TLS failed: no byte of the request left, so nothing can have happened."""
+    """DNS, connect or TLS failed: no byte of the request left, so nothing can have happened.
 
-    retryable = True
+    `untrusted` is true where the far side could not prove who it is; then nothing is tried again.
+    """
+
+    def __init__(self, message: str, *, untrusted: bool = False, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.untrusted = untrusted
+        self.retryable = not untrusted
 
 
 class OutcomeUnknown(ApiError):

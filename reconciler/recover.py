@@ -14,9 +14,10 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from reconciler.api import BEIJING, Api
-from reconciler.observe import list_all
+from reconciler.observe import list_all, read_one
+from reconciler.plan import NOT_YET
 from reconciler.resource import Collection, Match, Observed
-from reconciler.state import Event, Intent, IntentPhase, Owned, Role, State, canonical
+from reconciler.state import Event, Intent, IntentPhase, Owned, Role, State, canonical, reopened
 from reconciler.store import Store
 
 LISTINGS = 3  # that must agree before absence is believed
@@ -60,14 +61,25 @@ def recover(
 
     With `ask` a person decides whenever nothing is found, though the rules would allow to create again.
     """
+    _reopen_unseen(store, epoch, api, collections)
     findings = []
     for intent in store.load().open_intents():
-        if intent.verb == "create":
-            search = _Search(store, epoch, api, collections[intent.collection], intent, ask)
-            findings.append(search.run(sleep))
-        else:  # an update or a delete is planned again from what the service shows
+        collection = collections[intent.collection]
+        if intent.verb == "create" and collection.list(1) is not None:
+            findings.append(_Search(store, epoch, api, collection, intent, ask).run(sleep))
+        else:  # an update, a delete or a repeatable publication is planned again from what the service shows
             store.commit(epoch, replace(intent, phase=IntentPhase.ABSENT, reason="found open"))
     return tuple(findings)
+
+
+def _reopen_unseen(store: Store, epoch: int, api: Api, collections: Mapping[str, Collection]) -> None:
+    """A new object that nobody ever saw and that the service does not know: the id in the answer was not its own."""
+    state = store.load()
+    for row in state.owned.values():
+        if row.role is not Role.NEXT or row.outputs or api.now() - parse_time(row.applied_at) < NOT_YET:
+            continue
+        if read_one(api, collections[row.collection], row.id) is None and (made := state.maker(row)):
+            store.commit(epoch, *reopened(row, made))
 
 
 class Suspects(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from reconciler.errors import ApiError, ManifestError, Problem, ReconcilerError
+from reconciler.errors import ManifestError, Problem, ReconcilerError
 from reconciler.render.words import clean, count
 
 
@@ -14,8 +14,6 @@ def error_text(error: ReconcilerError) -> str:
     if isinstance(error, ManifestError):
         return f"{problems_text(error.problems)}\n{count(len(error.problems), 'problem')}"
     lines = [f"error: {clean(error, 600)}"]
-    if isinstance(error, ApiError) and error.request_id:
-        lines.append(f"  request id {clean(error.request_id)}")
     if error.hint:
         lines.append(f"  {clean(error.hint, 400)}")
     return "\n".join(lines)
