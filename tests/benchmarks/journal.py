@@ -27,11 +27,14 @@ AT = "2026-11-02 14:05:00"
 
 
 def main(operations: int) -> None:
-    with TemporaryDirectory() as folder, emulator(Path(folder) / "service") as service:
-        with Api(service.origin, Key(KEY)) as api:
-            stamp = Stamp(api.identify(), "", "bench")
-            per_create(Path(folder), stamp, api)
-            recovery(Path(folder), stamp, api, service, operations)
+    with (
+        TemporaryDirectory() as name,
+        emulator(Path(name) / "service") as service,
+        Api(service.origin, Key(KEY)) as api,
+    ):
+        stamp = Stamp(api.identify(), "", "bench")
+        per_create(Path(name), stamp, api)
+        recovery(Path(name), stamp, api, service, operations)
 
 
 def per_create(folder: Path, stamp: Stamp, api: Api) -> None:
