@@ -25,6 +25,7 @@ from reconciler.resource import Action, Content, Effect, Known, Part, Price, Pro
 from reconciler.saved import BYTES_MAX, Bound, Saved, read, stale, text
 from reconciler.state import Stamp, State
 from tests.desk import KEY, Desk, document, lines, texts
+from tests.lossy import lossy
 from tests.test_apply import DATASET, HYPER, WORDS, deployment, job
 
 WORD_TABLE = {"targetModel": "paraformer-v2", "words": [{"text": "热词", "weight": 5}]}
@@ -539,6 +540,24 @@ def test_a_failed_run_is_not_bought_again_by_going_on(chain: Desk) -> None:
         assert 5 in {one.code for one in chain.apply(plan=saved).progress}
     operations = chain.emulator.operations()
     assert (operations.count("jobs.create"), operations.count("deployments.create")) == (1, 0)
+
+
+def test_a_creation_whose_answer_was_lost_is_the_plans_own(chain: Desk) -> None:
+    """Found again by its mark it counts as made, so going on does not make it a second time."""
+    saved, lost = chain.save(replace=frozenset({"FineTuneJob/j"})), []
+
+    def loses(method: str, path: str, body: bytes) -> bool:
+        if method != "POST" or lost or not path.endswith("/fine-tunes"):
+            return False
+        lost.append(path)
+        return True
+
+    with lossy(chain.emulator.origin, loses) as door:
+        Desk(chain.root, replace(chain.emulator, origin=door)).apply(plan=saved)
+    assert len(lost) == 1
+    assert {one.stage for one in chain.apply(plan=saved).progress} == {Stage.DONE}
+    assert chain.emulator.operations().count("jobs.create") == 1
+    assert "applied already" in reasons(chain, saved)[0]
 
 
 def test_what_was_made_and_is_gone_since_is_not_made_again(declared: Desk) -> None:
