@@ -113,7 +113,10 @@ def read(name: str, data: bytes) -> Saved:
     except (ValidationError, RecursionError):
         saved = None
     if not isinstance(saved, Saved) or text(saved).encode() != data or not _sound(saved.plan):
-        raise BrokenPlan(f"{name} was altered or damaged: it is not the plan that was saved", hint=again)
+        tool = body.get("tool", __version__)
+        other = f"was saved by version {str(tool)[:20]!r} of reconciler, or altered: it cannot be verified here"
+        ours = "was altered or damaged: it is not the plan that was saved"
+        raise BrokenPlan(f"{name} {ours if tool == __version__ else other}", hint=again)
     return saved
 
 

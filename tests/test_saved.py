@@ -191,6 +191,7 @@ def test_a_plan_cut_off_anywhere_is_refused() -> None:
         (b"[1, 2]", "is no saved plan"),
         (b'{"format": 1}', "is no saved plan"),
         (b'{"format": "1.0"}', "was altered or damaged"),
+        (b'{"format": "1.0", "tool": "9.9"}', "was saved by version '9.9' of reconciler, or altered"),
         (b'{"format": "2.0", "digest": "x"}', "has the format '2.0', and this version reads 1.0"),
         (b"[" * 200_000, "is not JSON"),
         (b" " * (BYTES_MAX + 1), "is longer than"),
@@ -565,6 +566,7 @@ def test_what_was_made_and_is_gone_since_is_not_made_again(declared: Desk) -> No
     declared.apply(plan=saved, stopped=lambda: "files.create" in declared.emulator.operations())
     (file_id,) = [e["id"] for e in declared.emulator.ledger() if e["operation"] == "files.create"]
     declared.emulator.call("DELETE", f"/files/{file_id}")
+    declared.clock.sleep(600)  # until then it might only not be visible yet
     told = reasons(declared, saved)
     assert "Dataset/d:data/d.jsonl: it was made by this plan before, and would be made again" in told
 
