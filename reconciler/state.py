@@ -153,11 +153,15 @@ class Fact:
 
 @dataclass(frozen=True)
 class Ticket:
-    """A saved plan that was begun, by its digest. It can be begun once and resumed until it `ended`."""
+    """A saved plan that was begun, by its digest. It can be begun once and resumed until it `ended`.
+
+    `epoch` is that of its first run: what was asked for from then on, it need not ask for again.
+    """
 
     digest: str
     begun: str
     ended: str = ""
+    epoch: int = 0
 
 
 Event = Owned | Intent | Gone | Fact | Ticket
