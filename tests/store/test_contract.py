@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -98,6 +99,26 @@ def test_reading_changes_nothing(kept: Place) -> None:
     kept.store().load()
     kept.store().header()
     assert kept.contents() == before
+
+
+def test_a_reader_sees_a_state_as_it_was_at_one_moment(kept: Place) -> None:
+    """Never half of one commit: the seal would not fit."""
+    store, reader, over = kept.store(), kept.store(), threading.Event()
+
+    def read() -> list[int]:
+        serials = []
+        while not over.is_set():
+            serials.append(reader.load().serial)
+        return serials
+
+    with store.lease() as epoch, ThreadPoolExecutor() as pool:
+        reading = pool.submit(read)
+        for number in range(40):
+            store.commit(epoch, row(outputs={"n": number}), intent(reason=str(number)))
+        over.set()
+        serials = reading.result()
+    assert serials == sorted(serials)
+    assert serials
 
 
 # Who may write ------------------------------------------------------------------------------------------------------
@@ -213,6 +234,23 @@ def test_a_holder_that_shows_life_keeps_its_lease(place: Place) -> None:
         ticks = Ticks(meanwhile=lambda: busy.commit(epoch))
         with pytest.raises(StateLocked):
             place.store(ticks).lease(wait_s=1.5 * TERM_S, sleep=ticks.sleep).__enter__()
+
+
+def test_a_holder_that_stirs_at_the_last_moment_keeps_its_lease(place: Place) -> None:
+    """The taker has seen enough, looks at its clock for the last time, and then the sleeper wakes up."""
+    sleeper = place.store()
+    with sleeper.lease() as epoch:
+
+        class Waking(Ticks):
+            def __call__(self) -> float:
+                if self.now_s >= TERM_S:
+                    sleeper.commit(epoch)
+                return self.now_s
+
+        ticks = Waking()
+        with pytest.raises(StateLocked):
+            place.store(ticks).lease(wait_s=TERM_S, sleep=ticks.sleep).__enter__()
+        sleeper.commit(epoch, row())
 
 
 def test_a_stopped_process_loses_its_lease_and_finds_out_when_it_goes_on(place: Place) -> None:
