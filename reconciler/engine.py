@@ -5,13 +5,13 @@ Every command is a few calls of these functions. They return values; how a value
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from uuid import uuid4
 
 from reconciler import apply as execution
@@ -19,7 +19,7 @@ from reconciler import data, files, kinds
 from reconciler import saved as saved_plan
 from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
-from reconciler.errors import ReconcilerError, StalePlan
+from reconciler.errors import ReconcilerError, StalePlan, StateError
 from reconciler.observe import observe, read_one
 from reconciler.plan import Choices, Desired, Plan, Verb, World, make_plan
 from reconciler.project import Project
@@ -83,15 +83,23 @@ def session(
     contents = partial(data.stream, files.Tree(project.root))
     with Api(origin, key, workspace=workspace, contents=contents, patience=patience) as api:
         stamp = Stamp(api.identify(), workspace, project.name)
-        store = SqliteStore(state_path(project), stamp)
-        yield Session(project, api, store, kinds.collections(project.profile), api.hurry)
+        yield Session(project, api, open_store(project, stamp), kinds.collections(project.profile), api.hurry)
 
 
-def state_path(project: Project) -> Path:
-    """The file that keeps the state of a project."""
+def open_store(project: Project, stamp: Stamp) -> Store:
+    """The state of a project, where its Stack says that it is. Neither reads nor writes it."""
     spec = project.stack.spec if project.stack else None
     location = getattr(spec, "state", None)
-    return project.root / (location.path if location else ".reconciler/state.db")
+    if location is None or location.backend == "sqlite":
+        return SqliteStore(project.root / (location.path if location else ".reconciler/state.db"), stamp)
+    try:
+        from reconciler.store.postgres import DSN, PostgresStore
+    except ImportError as error:
+        raise StateError(
+            "the Stack keeps its state in PostgreSQL, and the driver for it is not installed",
+            hint="pip install 'bailian-reconciler[postgres]'",
+        ) from error
+    return PostgresStore(os.environ.get(DSN, ""), stamp, folder=project.root / ".reconciler")
 
 
 def plan(session: Session, choices: Choices) -> Snapshot:
