@@ -1,0 +1,3 @@
+"""stub"""
+from typing import Any
+PATCHES: dict[str, Any] = {}
