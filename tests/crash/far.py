@@ -24,6 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reconciler.emulator import app as application
 from reconciler.emulator import server
 
+KEY = "sk-canary-of-the-key-7f3a"
+OURS = f"Bearer {KEY}".encode()
 COLLECTIONS = ("files", "jobs", "deployments", "vocabularies", "phrases")
 
 
@@ -58,6 +60,8 @@ class Witness:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith("/_emulator"):
             await self._app(scope, receive, send)
+        elif (b"authorization", OURS) not in scope["headers"] and not scope["path"].startswith("/_crash"):
+            await self._app(scope, receive, send)  # a bystander
         elif scope["path"] == "/_crash/log":
             await JSONResponse(self._log)(scope, receive, send)
         elif scope["path"] == "/_crash/quiet":

@@ -24,6 +24,7 @@ import httpcore
 from tests.crash import seam
 
 KILLED = 99
+READS, READ = (b'"list_vocabulary"', b'"query_vocabulary"'), " (a read)"
 _write, _exit, _kill, _getpid = os.write, os._exit, os.kill, os.getpid
 
 
@@ -54,8 +55,19 @@ class Points:
         name = f"{use}: {what}"
         with self._lock:
             self.names.append(name)
-        if self.mode != "record" and (name == self.at or (self._struck and self.mode == "full on")):
+            meant = self._meant(name)
+        if self.mode != "record" and (meant or (self._struck and self.mode == "full on")):
             self._strike(name)
+
+    def _meant(self, name: str) -> bool:
+        """A point is meant by its name, by `#` and its number, or by `~` and words of which it is the first with all."""
+        match self.at[:1]:
+            case "#":
+                return len(self.names) == int(self.at[1:])
+            case "~":
+                return not self._struck and all(words in name for words in self.at[1:].split("|"))
+            case _:
+                return name == self.at
 
     def around(self, door: str, what: str, call: Callable[[], Any]) -> Any:
         """One call, with a point before and a point after it."""
@@ -154,7 +166,10 @@ def _network(points: Points) -> None:
             if begins:
                 self._use, self._about = points.use("exchange"), line.decode("ascii", "replace").partition("?")[0]
                 self._counts.clear()
-            self._around("write", lambda: self._inner.write(buffer, timeout))
+            elif any(verb in buffer for verb in READS):
+                self._about += READ
+            if buffer:
+                self._around("write", lambda: self._inner.write(buffer, timeout))
 
         def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
             data: bytes = self._around("read", lambda: self._inner.read(max_bytes, timeout))

@@ -9,7 +9,8 @@ from tests.crash import seam
 
 seam.install()
 
-import json  # noqa: E402  # time has to be ours before anything else takes hold of it
+import gc  # noqa: E402  # time has to be ours before anything else takes hold of it
+import json  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
@@ -22,6 +23,7 @@ import rich.console  # noqa: E402, F401
 
 import tests.desk  # noqa: E402, F401
 from reconciler.adapters.cli import COMMANDS  # noqa: E402
+from reconciler.project import load  # noqa: E402
 from tests.crash import far, near  # noqa: E402
 
 for name in (*COMMANDS, *("carry_out", "stack", "terminal", "views")):
@@ -29,10 +31,18 @@ for name in (*COMMANDS, *("carry_out", "stack", "terminal", "views")):
 
 
 def main() -> None:
+    _warm()
     for line in sys.stdin:
         order = json.loads(line)
         answer = {"far": _far, "near": _near, "go on": _go_on, "end": _end}[order["do"]](order)
         print(json.dumps(answer), flush=True)
+
+
+def _warm() -> None:
+    """What every run would otherwise compute anew; it opens files, and nothing that a fork must not share."""
+    load([str(Path(__file__).parent.parent.parent / "manifests" / "quickstart")])
+    gc.collect()
+    gc.freeze()
 
 
 def _forked(work: Callable[[], None]) -> int:

@@ -1,0 +1,41 @@
+"""A run that is stopped at any point, passed by, and woken when another has done the work, buys and deletes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.crash.conftest import Tally
+from tests.crash.lab import TERM_S, Aim, World
+from tests.crash.scenes import Scene
+from tests.crash.trials import Together, critical, report, some, trial
+
+SAMPLE = 20
+
+
+def passed_by(scene: Scene, point: str) -> Callable[[World], list[str]]:
+    """Stopped at the point; another run waits out the lease and takes over; then the first goes on."""
+
+    def go_wrong(copy: World) -> list[str]:
+        first = copy.run(*scene.command, aim=Aim("pause", point))
+        if first.code is not None:
+            return []  # it took another way and never came to this point
+        copy.run(*scene.command, "--lock-timeout", "3m")
+        woken = copy.go_on(first, after_s=TERM_S)
+        return [] if woken.code is not None else ["it stopped once more"]
+
+    return go_wrong
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", ["create", "swap", "destroy"])
+def test_stopped_and_passed_by(
+    name: str, scene: Callable[[str], Scene], yard: Path, together: Together, tally: Tally
+) -> None:
+    made = scene(name)
+    points = some(critical(made.points), SAMPLE)
+    failures = together([trial(made, yard, passed_by(made, point), looked_at=False) for point in points])
+    tally["paused", name] += len(points)
+    report(failures, len(points))
