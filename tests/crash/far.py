@@ -56,6 +56,7 @@ class Witness:
     def __init__(self, app: ASGIApp, backend: Any, state: Path, servers: list[uvicorn.Server]) -> None:
         self._app, self._backend, self._state, self._servers = app, backend, state, servers
         self._log: list[dict[str, Any]] = []
+        self._incomplete = 0  # requests whose sender was stopped, or died, half way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith("/_emulator"):
@@ -75,15 +76,13 @@ class Witness:
         calm = 0
         while calm < 4:
             await asyncio.sleep(0.002)
-            calm = calm + 1 if len(self._servers[0].server_state.tasks) <= 1 else 0
+            at_work = len(self._servers[0].server_state.tasks) - self._incomplete
+            calm = calm + 1 if at_work <= 1 else 0
 
     async def _watched(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body, whole = b"", False
-        while not whole:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return  # the request never arrived as a whole
-            body, whole = body + message.get("body", b""), not message.get("more_body", False)
+        body = await self._body(receive)
+        if body is None:
+            return
         entry: dict[str, Any] = {
             "method": scope["method"],
             "path": scope["path"],
@@ -111,6 +110,20 @@ class Witness:
             await send(message)
 
         await self._app(scope, again, noted)
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """None where it never arrives as a whole."""
+        body, whole = b"", False
+        self._incomplete += 1
+        try:
+            while not whole:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body, whole = body + message.get("body", b""), not message.get("more_body", False)
+        finally:
+            self._incomplete -= 1
+        return body
 
 
 def about(method: str, path: str, body: bytes) -> dict[str, Any]:

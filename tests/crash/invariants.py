@@ -166,7 +166,7 @@ def broken(world: World, scene: Scene) -> list[str]:
         *_ours_alone(log),
         *_said(world),
         *_secrets(world),
-        *_as_planned(entries, scene),
+        *(_as_planned(entries, scene.buys) if scene.buys is not None else ()),
         *_patience(log),
     ]
 
@@ -186,8 +186,8 @@ def _bought_once(disk: Kept, entries: list[dict[str, Any]]) -> Iterator[str]:
         if len(knows) != 1:
             yield f"I1: {entry['operation']} of {entry['id']} belongs to {len(knows)} operations"
         for intent in knows:
-            paid[intent.slot, intent.generation] += 1
-    for (slot, generation), times in paid.items():
+            paid[intent.slot, intent.generation, intent.attempt] += 1
+    for (slot, generation, _), times in paid.items():
         if times > 1:
             yield f"I1: {slot} was bought {times} times in generation {generation}"
     for intent in disk.intents:
@@ -260,11 +260,11 @@ def _secrets(world: World) -> Iterator[str]:
                 yield f"I9: {what} in {where}"
 
 
-def _as_planned(entries: list[dict[str, Any]], scene: Scene) -> Iterator[str]:
+def _as_planned(entries: list[dict[str, Any]], planned: Counter[str]) -> Iterator[str]:
     bought = Counter(entry["operation"] for entry in entries if entry["operation"] in PAID)
     for operation, times in bought.items():
-        if times > scene.buys[operation]:
-            yield f"I10: {times} {operation}, the plan had {scene.buys[operation]}"
+        if times > planned[operation]:
+            yield f"I10: {times} {operation}, the plan had {planned[operation]}"
 
 
 def _patience(log: list[dict[str, Any]]) -> Iterator[str]:

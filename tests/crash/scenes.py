@@ -62,8 +62,8 @@ class Scene:
     points: tuple[str, ...]
     entries: int
     """How long the ledger was before."""
-    buys: Counter[str]
-    """The paid operations of the command."""
+    buys: Counter[str] | None
+    """The paid operations of the command; None where nobody counts them beforehand."""
     requests: int
     owned: frozenset[str]
     """What was owned before."""
