@@ -116,11 +116,16 @@ class Points:
                 raise ValueError(self.mode)
 
 
+_FULL_CALLS = frozenset("open write fsync link mkdir".split())
+_FULL_STATEMENTS = frozenset("create insert update delete commit backup".split())
+
+
 def _refuse(name: str, number: int, code: str, words: str) -> None:
-    """What a disk says, in the words of the door; a network knows no disk."""
-    if name.startswith("call"):
+    """What a disk says, in the words of the door; a network knows no disk, and a full one still reads and removes."""
+    door, what = name.split()[0], name.split()[3]
+    if door == "call" and (number != errno.ENOSPC or what in _FULL_CALLS):
         raise OSError(number, os.strerror(number))
-    if name.startswith("statement"):
+    if door == "statement" and (number != errno.ENOSPC or what in _FULL_STATEMENTS):
         error: Any = sqlite3.OperationalError(words)
         error.sqlite_errorname = code
         raise error

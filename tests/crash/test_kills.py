@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash import invariants
 from tests.crash.conftest import LONG, Tally
-from tests.crash.lab import Zygote
+from tests.crash.lab import Aim, World, Zygote
 from tests.crash.scenes import SCENES, Scene
 from tests.crash.trials import Together, Trial, after_a_kill, chosen, critical, hash_of, killed, report, some, trial
 
@@ -61,3 +62,26 @@ def test_the_same_run_has_the_same_points(scene: Callable[[str], Scene], zygote:
 def _differs(made: Scene, points: tuple[str, ...]) -> list[str]:
     again, before = ({p for p in some if " read " not in p} for some in (points, made.points))
     return sorted(again ^ before)
+
+
+@pytest.mark.xfail(strict=True, reason="an update whose answer was not recorded is never recorded as applied")
+@pytest.mark.parametrize("where", ["before read 1", "before connect"])
+def test_a_killed_update_is_recorded_once_it_is_seen(
+    where: str, scene: Callable[[str], Scene], zygote: Zygote, yard: Path
+) -> None:
+    """I6: the service holds what the manifest says, so a plan is empty; the state must not go on saying otherwise.
+
+    Killed when the scale had left, and when it was acknowledged and the limits had not left yet.
+    """
+    made = scene("update")
+    scaled = [number for number, point in enumerate(made.points) if "PUT" in point and "/scale" in point]
+    point = next(p for p in made.points[scaled[0] if where == "before read 1" else scaled[-1] :] if where in p)
+
+    def capacity(copy: World) -> list[str]:
+        copy.run(*made.command, aim=Aim("kill", point))
+        copy.run(*made.command)
+        rows = [row for row in invariants.kept(copy.state).owned if row.collection == "deployments"]
+        return [f"I6: recorded is {row.last_applied['capacity']}" for row in rows if row.last_applied["capacity"] != 8]
+
+    problem = trial(made, yard, capacity)(zygote)
+    assert not problem, problem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -29,8 +30,12 @@ def trial(
     *,
     looked_at: bool = True,
     patch: str = "",
+    only: tuple[str, ...] = (),
 ) -> Trial:
-    """What does not hold after something went wrong in a copy of a scene, with all that was said; "" if all does."""
+    """What does not hold after something went wrong in a copy of a scene, with all that was said; "" if all does.
+
+    `only` names the invariants that can hold at all, where it is not all of them.
+    """
 
     def tried(zygote: Zygote) -> str:
         root = yard / f"trial-{next(_numbers)}"
@@ -39,6 +44,7 @@ def trial(
             problems = [*(goes_wrong(copy) or ())]
             problems += invariants.survived(copy) if looked_at else []
             problems += [*invariants.converged(copy, scene), *invariants.broken(copy, scene)]
+            problems = [line for line in problems if not only or line.partition(":")[0] in only]
             told = "\n".join([*problems, str(copy)]) if problems else ""
         shutil.rmtree(root)
         return told
@@ -104,4 +110,9 @@ def _writes(point: str) -> bool:
 def report(failures: Iterable[str], tried: int) -> None:
     """Fails with the first of the failures, if there are any."""
     bad = list(filter(None, failures))
-    assert not bad, f"{len(bad)} of {tried}\n\n" + "\n\n".join(bad[:3])
+    starts = "\n".join(f"{_struck(one)}: {one.partition(chr(10))[0]}" for one in bad)
+    assert not bad, f"{len(bad)} of {tried}\n{starts}\n\n" + "\n\n".join(bad[:3])
+
+
+def _struck(told: str) -> str:
+    return " then ".join(re.findall(r"struck at '(.*?)'", told)) or "nowhere"
