@@ -6,6 +6,7 @@ is never repeated unless the service said a well-formed "not now", or not one by
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import re
@@ -107,14 +108,17 @@ class Api:
     ) -> None:
         self.origin, self._base, self._contents = origin.rstrip("/"), base, contents
         self._patience, self._sleep, self._jitter = patience or Patience(), sleep, jitter
-        self._headers = {"Authorization": f"Bearer {key.reveal()}", "User-Agent": "bailian-reconciler"}
+        self._headers = {"User-Agent": "bailian-reconciler"}
+        if key.reveal():
+            self._headers["Authorization"] = f"Bearer {key.reveal()}"
+        self.account = hashlib.sha256(f"{self.origin}\n{workspace}\n{key.reveal()}".encode()).hexdigest()[:16]
         if workspace:
             self._headers["X-DashScope-WorkSpace"] = workspace
         verify = ssl.create_default_context() if origin.startswith("https:") else None
         self._shared = _Line(Transport(verify, keep_alive=10))
         self._fresh = _Line(Transport(verify, keep_alive=0))  # on a used connection "did it arrive?" is undecidable
         self._bucket = Bucket(rate_per_s, sleep)
-        self._skew = timedelta(0)
+        self.skew: timedelta | None = None  # how far ahead of ours the service's clock was at its last answer
         self.emulator = ""
         self.hurry = 1.0  # how much faster than ours the service's time runs; only an emulator's does
 
@@ -127,8 +131,8 @@ class Api:
         self._shared.client.close()
         self._fresh.client.close()
 
-    def send(self, request: Request) -> Reply:
-        """The answer to one request, repeated only where that is safe.
+    def send(self, request: Request, *, until: float | None = None) -> Reply:
+        """The answer to one request, repeated only where that is safe; after `until` (`awake_s`) nothing of it is sent.
 
         Raises ApiError: NotFound, Conflict, Rejected, NotAuthorised, Throttled for what the service refused;
         Unavailable for a read without a usable answer; NeverSent or OutcomeUnknown for a write without one.
@@ -136,11 +140,13 @@ class Api:
         for attempt in range(1, self._patience.tries + 1):
             self._bucket.take()
             try:
-                return self._send_once(request)
+                return self._send_once(request, until)
             except ApiError as error:
                 if attempt == self._patience.tries or not _repeatable(request, error):
                     raise
                 pause_s = self._pause(attempt, error.after_s)
+                if until is not None and awake_s() + pause_s >= until:
+                    raise
                 if isinstance(error, Throttled):
                     self._bucket.hold(pause_s)  # for every thread: the account is throttled, not the request
                 self._sleep(pause_s)
@@ -148,7 +154,7 @@ class Api:
 
     def now(self) -> datetime:
         """The service's clock, by the `Date` of its last answer, in Beijing time."""
-        return (datetime.now(UTC) + self._skew).astimezone(BEIJING)
+        return (datetime.now(UTC) + (self.skew or timedelta(0))).astimezone(BEIJING)
 
     def identify(self) -> str:
         """Whose service this is, for the stamp of the state: the host, or `emulator:<install id>` whatever the port."""
@@ -163,15 +169,19 @@ class Api:
         self._note(response.headers)
         if not self.emulator:
             return host
+        self._bucket = Bucket(None, self._sleep)  # nobody else has a share in an emulator
         speed = dig(_json(response.content), "speed")
         self.hurry = max(1.0, float(speed)) if isinstance(speed, int | float) else 1.0
         return f"emulator:{self.emulator}"
 
     # One exchange -----------------------------------------------------------------------------------------------
 
-    def _send_once(self, request: Request) -> Reply:
+    def _send_once(self, request: Request, until: float | None) -> Reply:
+        left_s = within_s(request) if until is None else min(within_s(request), until - awake_s())
+        if left_s <= 0:
+            raise NeverSent(f"{request.operation} was not sent: its time was over, was this computer asleep?")
         line = self._fresh if request.effect is Effect.ONCE else self._shared
-        with line.transport.exchange(_within_s(request)) as exchange:
+        with line.transport.exchange(left_s) as exchange:
             try:
                 with line.client.stream(
                     request.method,
@@ -242,7 +252,7 @@ class Api:
     def _note(self, headers: Mapping[str, str]) -> None:
         self.emulator = headers.get("x-bailian-emulator", "").split(";")[0].strip()
         try:
-            self._skew = parsedate_to_datetime(headers.get("date", "")) - datetime.now(UTC)
+            self.skew = parsedate_to_datetime(headers.get("date", "")) - datetime.now(UTC)
         except (ValueError, TypeError):
             return  # no Date: keep the skew known so far
 
@@ -297,7 +307,13 @@ class Bucket:
             self._at, self._tokens = max(self._at, time.monotonic() + seconds), min(self._tokens, 1.0)
 
 
-def _within_s(request: Request) -> float:
+def awake_s() -> float:
+    """Seconds on a clock that goes on while the machine is suspended, where the platform has one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def within_s(request: Request) -> float:
+    """Seconds that a request may take in all, from its connection to the last byte of its answer."""
     if request.content is not None:
         return WRITE_WITHIN_S + request.content.size / UPLOAD_BYTES_PER_S
     return READ_WITHIN_S if request.effect is Effect.READ else WRITE_WITHIN_S

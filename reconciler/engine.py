@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reconciler import apply as execution
 from reconciler import data, files, kinds
-from reconciler.api import Api, Key
+from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
 from reconciler.errors import ReconcilerError
 from reconciler.observe import observe, read_one
@@ -36,6 +36,11 @@ class Session:
     store: Store
     collections: Mapping[str, Collection]
     hurry: float = 1.0
+
+    @property
+    def asks_on_unknown(self) -> bool:
+        """Whether a person wants to be asked before a creation that left no trace is repeated."""
+        return bool(self.project.stack and getattr(self.project.stack.spec, "on_unknown", "") == "Ask")
 
     @property
     def desired(self) -> Desired:
@@ -62,13 +67,15 @@ class Applied:
 
 
 @contextmanager
-def session(project: Project, origin: str, key: Key, *, workspace: str = "") -> Iterator[Session]:
+def session(
+    project: Project, origin: str, key: Key, *, workspace: str = "", patience: Patience | None = None
+) -> Iterator[Session]:
     """Connect a project to a service; on an emulator, waiting keeps the pace of its time.
 
     Raises StateMismatch before anything is read when the recorded state belongs to another endpoint or workspace.
     """
     contents = partial(data.stream, files.Tree(project.root))
-    with Api(origin, key, workspace=workspace, contents=contents) as api:
+    with Api(origin, key, workspace=workspace, contents=contents, patience=patience) as api:
         stamp = Stamp(api.identify(), workspace, project.name)
         store = SqliteStore(state_path(project), stamp)
         yield Session(project, api, store, kinds.collections(project.profile), api.hurry)
@@ -84,9 +91,11 @@ def state_path(project: Project) -> Path:
 def plan(session: Session, choices: Choices) -> Snapshot:
     """What an apply would do now. Sends only reads and writes nothing, not even state."""
     state = session.store.load()
-    names = {row.collection for row in state.owned.values()} | {i.collection for i in state.open_intents()}
+    watched = (*state.open_intents(), *state.given_up(f"{session.api.now():%Y-%m-%d %H:%M:%S}"))
+    names = {row.collection for row in state.owned.values()} | {intent.collection for intent in watched}
     names |= {d.spec.collection for d in session.project.documents if isinstance(d.spec, Resource)}
     world = observe(session.api, session.collections, names, state.owned.values())
+    world = replace(world, at=f"{session.api.now():%Y-%m-%d %H:%M:%S}")
     made = make_plan(session.desired, state, world, session.collections, choices)
     return Snapshot(made, state, world)
 
@@ -110,7 +119,9 @@ def apply(
     everything; the failure of one operation is an outcome, not an error.
     """
     with session.store.lease(wait_s=lock_timeout_s, sleep=sleep) as epoch:
-        seek = partial(recover, session.store, epoch, session.api, session.collections, sleep)
+        seek = partial(
+            recover, session.store, epoch, session.api, session.collections, ask=session.asks_on_unknown, sleep=sleep
+        )
         found = seek()
         for finding in found:
             noticed(finding)

@@ -5,16 +5,18 @@ Absence in a list is never proof: an object that should be there and is not list
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from reconciler.api import Api
 from reconciler.errors import NotFound, Unavailable
 from reconciler.plan import World
-from reconciler.resource import Collection, Observed
+from reconciler.resource import Collection, Json, Observed
 from reconciler.state import Owned
 
 PAGES_MAX = 1000
+PASSES_MAX = 3  # over a list that changes while it is read
 
 
 def observe(api: Api, collections: Mapping[str, Collection], names: Iterable[str], owned: Iterable[Owned]) -> World:
@@ -32,6 +34,8 @@ def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, O
         listed = seen.get(row.id)
         if listed is None or collection.stale(listed, row.outputs):
             read = read_one(api, collection, row.id, listed)
+            if read is None and listed is None:
+                read = read_one(api, collection, row.id)  # one 404 is said too easily to believe that it is gone
             if read is not None:
                 seen[row.id] = read
             else:
@@ -40,19 +44,50 @@ def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, O
 
 
 def list_all(api: Api, collection: Collection) -> dict[str, Observed]:
-    """Every object of a collection by id, page by page. An entry without an id is left out."""
+    """Every object of a collection by id; what shifted between two pages is looked for again.
+
+    Where the list names a total that was not reached, it is read anew, at most `PASSES_MAX` times: what one pass missed
+    another shows. An entry without an id is left out.
+    """
     seen: dict[str, Observed] = {}
-    for page in range(1, PAGES_MAX + 1):
-        request = collection.list(page)
+    for _ in range(PASSES_MAX):
+        items: list[Observed] = []
+        total = None
+        for page in pages(api, collection):
+            items += map(collection.parse, page.items)
+            total = page.total
+        seen |= {observed.id: observed for observed in items if observed.id}
+        if total is None or len({observed.id for observed in items}) >= total:
+            break
+    return {key: observed for key, observed in seen.items() if observed.status not in collection.gone}
+
+
+class Page(NamedTuple):
+    """Entries as the service wrote them, and how many it says there are over all pages."""
+
+    items: tuple[Json, ...]
+    total: int | None
+
+
+def pages(api: Api, collection: Collection) -> Iterator[Page]:
+    """One pass over a list, a request for each page; none where the collection keeps no list.
+
+    A page that only repeats the one before is the last: the list goes round in circles.
+    """
+    before: tuple[Json, ...] = ()
+    for number in range(1, PAGES_MAX + 1):
+        request = collection.list(number)
         if request is None:
-            return seen
+            return
         reply = api.send(request).body
-        items, total = collection.items(reply), collection.total(reply)
-        for observed in map(collection.parse, items):
-            if observed.id and observed.status not in collection.gone:
-                seen[observed.id] = observed
-        if len(items) < collection.page_size or (total is not None and page * collection.page_size >= total):
-            return seen
+        page = Page(collection.items(reply), collection.total(reply))
+        if page.items == before:
+            return
+        yield page
+        before = page.items
+        short = len(page.items) < collection.page_size
+        if short or (page.total is not None and number * collection.page_size >= page.total):
+            return
     raise Unavailable(f"{collection.name}: the list does not end after {PAGES_MAX} pages")
 
 

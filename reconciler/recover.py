@@ -1,33 +1,50 @@
 """Finds out what became of a creation whose answer never came: looks for its effect, adopts it, or proves it absent.
 
-Reads only, then one conditional transaction, so that dying here costs nothing. What cannot be decided stays open, and
-an open creation keeps its slot from being created again.
+Reads only, then one transaction for each, so that dying here costs nothing. What cannot be decided stays open for a
+person, and an open creation keeps its slot from being created again. docs/journal.md has the rules in words.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import NamedTuple
 
 from reconciler.api import BEIJING, Api
 from reconciler.observe import list_all
 from reconciler.resource import Collection, Match, Observed
-from reconciler.state import Intent, IntentPhase, State
+from reconciler.state import Event, Intent, IntentPhase, Owned, Role, State, canonical
 from reconciler.store import Store
 
-SETTLE = timedelta(seconds=120)  # longer than any request of ours can live: after it, absent means absent
-LISTINGS = 3
+LISTINGS = 3  # that must agree before absence is believed
+SLACK = timedelta(seconds=62)  # two for clocks that show whole seconds, a minute for ones that differ
+POLL_S_MAX = 10.0
+CONFLICT = 409
+
+
+class Candidate(NamedTuple):
+    """An object that an open operation might have made. Prices in CNY; None is unknown."""
+
+    id: str
+    created: str
+    status: str
+    once: Decimal | None
+    hour: Decimal | None
 
 
 class Finding(NamedTuple):
-    """What one open operation came to, in words, and the objects it might have made where that is undecided."""
+    """What one open operation came to, in words, and the objects it might have made where a person must tell."""
 
     intent: Intent
     what: str
-    candidates: tuple[str, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def open(self) -> bool:
+        return self.intent.is_open
 
 
 def recover(
@@ -35,66 +52,212 @@ def recover(
     epoch: int,
     api: Api,
     collections: Mapping[str, Collection],
+    *,
+    ask: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Finding, ...]:
-    """Decide every open operation that can be decided; one finding for each."""
+    """Decide every open operation that can be decided; one finding for each creation.
+
+    With `ask` a person decides whenever nothing is found, though the rules would allow to create again.
+    """
     findings = []
     for intent in store.load().open_intents():
         if intent.verb == "create":
-            findings.append(_resolve(store, epoch, api, collections[intent.collection], intent, sleep))
+            search = _Search(store, epoch, api, collections[intent.collection], intent, ask)
+            findings.append(search.run(sleep))
         else:  # an update or a delete is planned again from what the service shows
             store.commit(epoch, replace(intent, phase=IntentPhase.ABSENT, reason="found open"))
     return tuple(findings)
 
 
-def _resolve(
-    store: Store,
-    epoch: int,
-    api: Api,
-    collection: Collection,
-    intent: Intent,
-    sleep: Callable[[float], None],
-) -> Finding:
-    settled = datetime.strptime(intent.at, "%Y-%m-%d %H:%M:%S").replace(tzinfo=BEIJING) + SETTLE
-    quiet = 0
-    while quiet < LISTINGS:
-        strong, weak = _candidates(store.load(), collection, intent, list_all(api, collection))
-        found = strong or (weak if _free(collection, intent) else ())
-        if len(found) == 1 or (found and _free(collection, intent)):
-            return _adopt(store, epoch, api, intent, found[0])
-        if found or weak:
-            ids = tuple(seen.id for seen in strong + weak)
-            return Finding(intent, "several objects, or none for certain, may be what it made", ids)
-        late = (settled - api.now()).total_seconds()
-        quiet = quiet + 1 if late <= 0 else 0
-        if quiet < LISTINGS:
-            sleep(min(max(late / 4, 0.2), 10.0))
-    store.commit(epoch, replace(intent, phase=IntentPhase.ABSENT, reason="not on the service after the settle time"))
-    return Finding(intent, "was not created: nothing on the service carries its mark")
+class Suspects(NamedTuple):
+    """Objects with our mark, and objects that merely look alike; in order of their creation."""
+
+    strong: tuple[Observed, ...]
+    weak: tuple[Observed, ...]
 
 
-def _candidates(
-    state: State, collection: Collection, intent: Intent, seen: Mapping[str, Observed]
-) -> tuple[tuple[Observed, ...], tuple[Observed, ...]]:
-    """Objects with our mark, and objects that merely look alike; never one that was there before or is already ours."""
+@dataclass(frozen=True)
+class _Search:
+    """One open creation and where its effect is looked for."""
+
+    store: Store
+    epoch: int
+    api: Api
+    collection: Collection
+    intent: Intent
+    ask: bool
+
+    def run(self, sleep: Callable[[float], None]) -> Finding:
+        """Listings until something strong is found, or until what is not there cannot come any more."""
+        settled, quiet, before = self._settled(), 0, frozenset[str]()
+        while True:
+            state, seen = self.store.load(), list_all(self.api, self.collection)
+            found = suspects(state, self.collection, self.intent, seen)
+            if found.strong:
+                return self._by_mark(found.strong)
+            if found.weak and self._free and not self._shown(state):
+                return self._adopt(found.weak[:1])
+            late_s = (settled - self.api.now()).total_seconds()
+            quiet = quiet + 1 if late_s <= 0 and (quiet == 0 or seen.keys() == before) else 0
+            before = frozenset(seen)
+            if quiet >= LISTINGS:
+                return self._by_looks(state, found.weak, seen)
+            sleep(min(max(late_s / 4, 0.2), POLL_S_MAX))
+
+    def _settled(self) -> datetime:
+        """From here on absent means absent: long after the last moment at which it can have been sent."""
+        last = self.intent.deadline or self.intent.at
+        return parse_time(last) + timedelta(seconds=self.collection.settle_s)
+
+    # Deciding ---------------------------------------------------------------------------------------------------
+
+    def _by_mark(self, strong: tuple[Observed, ...]) -> Finding:
+        whole = tuple(seen for seen in strong if self._as_sent(seen))
+        if not whole and self._free:  # half an upload is waste, and no reason not to upload again
+            waste = (replace(self._row(seen), role=Role.RETIRED) for seen in strong)
+            return self._close(IntentPhase.ABSENT, "came out otherwise than it was sent", events=waste)
+        if len(strong) == 1 or self._free:
+            return self._adopt((*whole, *(seen for seen in strong if seen not in whole)))
+        return self._needs_human("more than one object carries its mark", strong)
+
+    def _by_looks(self, state: State, weak: tuple[Observed, ...], seen: Mapping[str, Observed]) -> Finding:
+        """Nothing carries the mark. What only looks alike counts where marks are not known to be shown."""
+        if self.intent.status == CONFLICT and not weak:
+            blocking = [one for one in seen.values() if self._match(one) is not Match.NO]
+            if blocking:
+                what = f"{blocking[0].id} exists already and this operation did not make it"
+                return self._close(IntentPhase.REJECTED, f"was refused: {what}; take another suffix, or import it")
+        if weak and not self._shown(state):
+            return self._by_weak(state, weak, seen)
+        if why := self._why_absence_is_no_proof(state):
+            return self._needs_human(why, ())
+        return self._close(IntentPhase.ABSENT, "was not created: nothing on the service carries its mark")
+
+    def _by_weak(self, state: State, weak: tuple[Observed, ...], seen: Mapping[str, Observed]) -> Finding:
+        if len(weak) > 1:
+            return self._needs_human("several objects look like what it made", weak)
+        if _strangers(state, self.collection, weak[0], seen):
+            return self._needs_human("what looks like it was made by another account", weak)
+        if any(other.generation == self.intent.generation for other in self._other_open(state)):
+            return self._needs_human("another open operation may have made what looks like it", weak)
+        return self._adopt(weak, inferred=True)
+
+    def _why_absence_is_no_proof(self, state: State) -> str:
+        """Why a person must say that nothing was made, or ""."""
+        if self._free:
+            return ""
+        if self.intent.account and self.intent.account != self.api.account:
+            return "nothing was found, but it was sent with another key than the one in use now"
+        if self.ask:
+            return "nothing was found, and the stack wants to be asked (onUnknown: Ask)"
+        if state.losses(self.intent.slot, self.intent.generation):
+            return "nothing was found, and this is the second time that its outcome is unknown"
+        if not (self._shown(state) or self.collection.unique_mark):
+            return "nothing was found, but it was never seen that this account shows the marks we give"
+        return ""
+
+    def _shown(self, state: State) -> bool:
+        """Whether what it made, if anything, must show our mark."""
+        return self.collection.marks(self.intent.fields) and state.shows(f"{self.collection.name}.mark")
+
+    @property
+    def _free(self) -> bool:
+        """Whether a wrong guess could cost nothing."""
+        price = self.collection.price(self.intent.fields, base=self.intent.base)
+        return price.once == 0 and price.hour == 0 and not self.collection.slow
+
+    def _as_sent(self, seen: Observed) -> bool:
+        sent = self.intent.fields
+        fixed = self.collection.verified & sent.keys() & seen.fields.keys()
+        return all(canonical(sent[name]) == canonical(seen.fields[name]) for name in fixed)
+
+    def _match(self, seen: Observed) -> Match:
+        return self.collection.matches(self.intent.tag, self.intent.fields, seen)
+
+    def _other_open(self, state: State) -> Iterable[Intent]:
+        return (one for one in state.open_intents() if one.verb == "create" and one.op_id != self.intent.op_id)
+
+    # Recording --------------------------------------------------------------------------------------------------
+
+    def _row(self, seen: Observed, *, inferred: bool = False) -> Owned:
+        return self.intent.owned(seen.id, f"{self.api.now():%Y-%m-%d %H:%M:%S}", inferred=inferred)
+
+    def _adopt(self, found: tuple[Observed, ...], *, inferred: bool = False) -> Finding:
+        """The first is ours and in its place; others, which cost nothing, are ours to let go."""
+        first, *extras = found
+        rows = [self._row(first, inferred=inferred), *(replace(self._row(one), role=Role.RETIRED) for one in extras)]
+        how = "found by what it looks like" if inferred else "found by its mark"
+        what = f"was created as {first.id}: adopted, nothing is created twice"
+        if inferred:
+            what += "; its mark is not shown, so letting it go will want a word of its own"
+        return self._close(IntentPhase.ADOPTED, what, reason=how, result_id=first.id, events=rows)
+
+    def _close(
+        self, phase: IntentPhase, what: str, *, reason: str = "", result_id: str = "", events: Iterable[Event] = ()
+    ) -> Finding:
+        intent = replace(self.intent, phase=phase, reason=(reason or what)[:300], result_id=result_id)
+        self.store.commit(self.epoch, intent, *events)
+        return Finding(intent, what)
+
+    def _needs_human(self, why: str, found: tuple[Observed, ...]) -> Finding:
+        intent = replace(self.intent, phase=IntentPhase.NEEDS_HUMAN, reason=why)
+        if intent != self.intent:
+            self.store.commit(self.epoch, intent)
+        return Finding(intent, why, tuple(candidate(self.collection, one) for one in found))
+
+
+def suspects(state: State, collection: Collection, intent: Intent, seen: Mapping[str, Observed]) -> Suspects:
+    """What a creation might have made; never an object that was there before or that the state already holds."""
     fresh = [
         observed
         for remote_id, observed in sorted(seen.items(), key=lambda item: str(item[1].outputs.get("created", "")))
         if remote_id not in intent.known_before and f"{collection.name}/{remote_id}" not in state.owned
     ]
-    graded = [(collection.matches(intent.tag, intent.fields, observed), observed) for observed in fresh]
+    own_inputs = _inputs_of_its_own(state, intent)
+    graded = [(_grade(collection, intent, observed, own_inputs), observed) for observed in fresh]
     strong = tuple(observed for match, observed in graded if match is Match.STRONG)
-    weak = tuple(observed for match, observed in graded if match is Match.WEAK)
-    return strong, weak
+    weak = tuple(observed for match, observed in graded if match is Match.WEAK and _in_its_time(intent, observed))
+    return Suspects(strong, weak)
 
 
-def _free(collection: Collection, intent: Intent) -> bool:
-    """Whether a wrong guess could cost nothing."""
-    price = collection.price(intent.fields, base=intent.base)
-    return price.once == 0 and price.hour == 0 and not collection.slow
+def candidate(collection: Collection, seen: Observed) -> Candidate:
+    """An object as a person is asked about it."""
+    price = collection.price(seen.fields, base=str(seen.outputs.get("base") or seen.fields.get("model", "")))
+    return Candidate(seen.id, str(seen.outputs.get("created", "")), seen.status, price.once, price.hour)
 
 
-def _adopt(store: Store, epoch: int, api: Api, intent: Intent, seen: Observed) -> Finding:
-    row = intent.owned(seen.id, at=f"{api.now():%Y-%m-%d %H:%M:%S}")
-    store.commit(epoch, replace(intent, phase=IntentPhase.ADOPTED, result_id=seen.id, reason="found by its mark"), row)
-    return Finding(intent, f"was created as {seen.id}: adopted, nothing is created twice")
+def parse_time(text: str) -> datetime:
+    """A time of the service, with or without a `T` and a fraction; Beijing's where it names no zone (contract §1.2)."""
+    at = datetime.fromisoformat(text)
+    return at if at.tzinfo else at.replace(tzinfo=BEIJING)
+
+
+def _grade(collection: Collection, intent: Intent, seen: Observed, own_inputs: frozenset[str]) -> Match:
+    match = collection.matches(intent.tag, intent.fields, seen)
+    if match is Match.WEAK and own_inputs & set(seen.outputs.get("inputs", ())):
+        return Match.STRONG  # nothing else of ours was made from this upload, and nobody else can have it
+    return match
+
+
+def _inputs_of_its_own(state: State, intent: Intent) -> frozenset[str]:
+    """Ids of uploads that only this creation used."""
+    others = {key for row in state.owned.values() for key in row.uses}
+    others |= {key for one in state.intents.values() if one.op_id != intent.op_id for key in one.uses}
+    return frozenset(key.partition("/")[2] for key in intent.uses if key not in others)
+
+
+def _in_its_time(intent: Intent, seen: Observed) -> bool:
+    """Whether it was created while the request can have been under way; where nobody says when, it may have been."""
+    try:
+        created = parse_time(str(seen.outputs["created"]))
+    except (KeyError, ValueError):
+        return True
+    last = parse_time(intent.deadline or intent.at)
+    return parse_time(intent.at) - SLACK <= created <= last + SLACK
+
+
+def _strangers(state: State, collection: Collection, found: Observed, seen: Mapping[str, Observed]) -> bool:
+    """Whether we know who makes our objects here, and this was somebody else."""
+    ours = {one.outputs.get("creator") for key, one in seen.items() if f"{collection.name}/{key}" in state.owned}
+    return bool(ours - {None}) and found.outputs.get("creator") not in ours

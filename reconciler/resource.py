@@ -18,7 +18,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
-from reconciler.catalogue import ProfileCatalogue
+from reconciler.catalogue import Limits, ProfileCatalogue
 from reconciler.errors import Position, UnusableId
 
 API_VERSION = "bailian.reconciler/v1alpha1"
@@ -408,6 +408,23 @@ class Price:
     basis: str = ""
 
 
+class Sign(NamedTuple):
+    """What one listed object shows of a fact of the account, and where it shows it. `name` is one of the `facts`."""
+
+    name: str
+    holds: bool
+    evidence: str
+
+
+class Quota(NamedTuple):
+    """How much of one limit of the account is used up; `of_bytes` where it is no count."""
+
+    what: str
+    used: int
+    limit: int
+    of_bytes: bool = False
+
+
 class Match(StrEnum):
     """Whether a remote object is the effect of a given creation."""
 
@@ -435,6 +452,9 @@ class Collection:
     fixed: ClassVar[bool] = False  # True: nothing about an object can be changed
     deletion: ClassVar[DeletionPolicy] = "Delete"  # what happens to an object whose author wrote no policy
     gone: ClassVar[frozenset[str]] = frozenset()  # statuses that mean the object is no more
+    settle_s: ClassVar[float] = 240.0  # this long after a creation can last have been sent, what is absent stays absent
+    unique_mark: ClassVar[bool] = False  # True: the service refuses a second object with the same mark
+    facts: ClassVar[Mapping[str, str]] = NOTHING  # what its objects can show of the account that no page settles
 
     def __init__(self, profile: ProfileCatalogue) -> None:
         self.profile = profile
@@ -483,6 +503,10 @@ class Collection:
     def delete(self, remote_id: str) -> Request:
         raise NotImplementedError
 
+    def discard(self, seen: Observed) -> Request:
+        """What stops the costs of an object that nobody meant to have."""
+        return self.delete(seen.id)
+
     def stale(self, seen: Observed, recorded: Mapping[str, Any]) -> bool:
         """Whether a list entry is not enough and the object must be read to know its fields."""
         return False
@@ -491,9 +515,28 @@ class Collection:
         """Fields that somebody else changed, though the service does not show what to."""
         return frozenset()
 
+    def marks(self, fields: Mapping[str, Any]) -> bool:
+        """Whether what is created with these fields carries a mark that only we give."""
+        return True
+
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         """Whether `seen` is what a creation with this tag and these fields made."""
         return Match.STRONG if tag and tag in str(seen.outputs.get("mark", "")) else Match.NO
+
+    def shows_at_once(self, tag: str, fields: Mapping[str, Any], seen: Observed) -> bool | None:
+        """Whether `seen`, created with this tag, shows it as it would from its first moment on; None tells neither."""
+        return self.matches(tag, fields, seen) is Match.STRONG
+
+    def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
+        """What an entry of the list shows of `facts`; a fact on which it is silent is left out.
+
+        `tag` and `fields` are what it was created with; an object that is not certainly ours has neither.
+        """
+        yield from ()
+
+    def quotas(self, items: tuple[Json, ...], limits: Limits) -> tuple[Quota, ...]:
+        """What all entries of the list use up of these limits."""
+        return ()
 
     def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
         """What an object with these fields costs."""

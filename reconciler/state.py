@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple, assert_never
@@ -71,6 +72,7 @@ class IntentPhase(StrEnum):
 OPEN = frozenset({IntentPhase.INTENT, IntentPhase.UNKNOWN, IntentPhase.NEEDS_HUMAN})
 MADE = frozenset({IntentPhase.DONE, IntentPhase.ADOPTED})
 PERSON = "person"
+WATCH = timedelta(hours=24)  # how long a creation that was given up is still looked for
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,12 @@ class State:
 
     def open_intents(self) -> tuple[Intent, ...]:
         return tuple(intent for intent in self.intents.values() if intent.is_open)
+
+    def given_up(self, now: str) -> tuple[Intent, ...]:
+        """Creations that were taken for not having happened within the last day: one of them may still come true."""
+        since = datetime.fromisoformat(now) - WATCH if now else datetime.min
+        gone = (i for i in self.intents.values() if i.verb == "create" and i.phase is IntentPhase.ABSENT)
+        return tuple(intent for intent in gone if datetime.fromisoformat(intent.at) >= since)
 
     def users(self, key: str) -> tuple[Owned, ...]:
         """The live rows made from this object."""

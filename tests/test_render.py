@@ -10,6 +10,7 @@ import json
 import os
 import re
 import unicodedata
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from reconciler.diff import Change
 from reconciler.engine import Applied, Snapshot
 from reconciler.errors import ManifestError, NotAuthorised, Position, Problem
 from reconciler.plan import Note, Operation, Plan, Totals, Verb, World
-from reconciler.recover import Finding
+from reconciler.recover import Candidate, Finding
 from reconciler.render import explain, graph
 from reconciler.render.data import json_text, yaml_text
 from reconciler.render.errors import error_text
@@ -49,7 +50,7 @@ from reconciler.render.words import (
     wrapped,
 )
 from reconciler.resource import Action, Content, Known, Observed, Part, Phase, Price, Slot
-from reconciler.state import Intent, Owned, Role, State
+from reconciler.state import Intent, IntentPhase, Owned, Role, State
 
 GOLDEN = Path(__file__).parent / "golden"
 OFFERED = catalogue.load().for_profile("2026")
@@ -317,7 +318,8 @@ def test_hostile_names_and_answers_stay_within_their_line() -> None:
         status_text(heading, [one], state, made, None),
         table_text([one], None),
         event_text(progress, 1.0),
-        finding_text(Finding(intent, HOSTILE, (HOSTILE,))),
+        finding_text(Finding(intent, HOSTILE, (Candidate(HOSTILE, HOSTILE, HOSTILE, None, None),))),
+        finding_text(Finding(replace(intent, phase=IntentPhase.ADOPTED), HOSTILE)),
         heartbeat_text([Progress(nasty, Stage.WAITING, HOSTILE)], 1.0),
         summary_text(Applied(Snapshot(made, state, World()), (progress,)), emulated=False),
         error_text(NotAuthorised(HOSTILE, request_id=HOSTILE, hint=HOSTILE)),

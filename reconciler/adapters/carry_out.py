@@ -18,7 +18,7 @@ from reconciler.plan import Choices
 from reconciler.render.data import json_text
 from reconciler.render.plan_json import plan_json
 from reconciler.render.progress import STOPPING, summary_json, summary_text
-from reconciler.state import IntentPhase, Role
+from reconciler.state import Role
 
 DECLINED = 3
 
@@ -114,6 +114,6 @@ def _exit_code(opened: Opened, applied: Applied) -> int:
     unknown = [one.operation.slot for one in applied.progress if one.stage is Stage.UNKNOWN]
     if unknown:
         state = opened.session.store.load()
-        riddles = {intent.slot for intent in state.intents.values() if intent.phase is IntentPhase.UNKNOWN}
+        riddles = {intent.slot for intent in state.open_intents()}
         codes += [7 if slot in riddles else 6 if state.row(slot, Role.NEXT) else 1 for slot in unknown]
     return worst(codes)

@@ -43,6 +43,7 @@ GROUPS = {
         "version": "Versions of the program and its catalogue.",
     },
     "Around it": {
+        "doctor": "Check endpoint, key, clock, quotas and state; buys nothing.",
         "emulator": "Serve the emulator, where nothing is bought.",
         "completion": "Print the completion script of a shell.",
     },

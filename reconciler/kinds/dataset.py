@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from reconciler.catalogue import ProfileCatalogue
+from reconciler.catalogue import Limits, ProfileCatalogue
 from reconciler.resource import (
     Action,
     Content,
@@ -21,8 +21,10 @@ from reconciler.resource import (
     Paged,
     Part,
     Phase,
+    Quota,
     Request,
     Resource,
+    Sign,
     Slot,
     Source,
     Spec,
@@ -44,6 +46,10 @@ class Files(Paged):
     id_field = "file_id"
     replaced_as = Action.CREATE
     verified = frozenset({"source"})
+    facts: ClassVar[Mapping[str, str]] = {
+        "mark": "a file shows the description it was uploaded with (contract §1.2)",
+        "purpose": "a file shows the purpose it was uploaded with (contract §1.1)",
+    }
 
     def parse(self, item: Json) -> Observed:
         """`url` is a signed download link, so a secret: it is not read at all (contract §1.2)."""
@@ -59,6 +65,22 @@ class Files(Paged):
                 created=text(item.get("gmt_create")),
                 mark=text(item.get("description")),
             ),
+        )
+
+    def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
+        """A purpose on a file that is not ours says nothing: it may have come by the OpenAI-shaped endpoint (§1.5)."""
+        if not tag:
+            return
+        remote_id = text(item.get("file_id"))
+        yield Sign("mark", tag in text(item.get("description")), f"description of {remote_id}")
+        if self.profile.profile != "dec-2024":
+            yield Sign("purpose", bool(text(item.get("purpose"))), f"purpose of {remote_id}")
+
+    def quotas(self, items: tuple[Json, ...], limits: Limits) -> tuple[Quota, ...]:
+        used = sum(whole(item.get("size")) or 0 for item in items)
+        return (
+            Quota("files", len(items), limits.files),
+            Quota("storage", used, limits.total_bytes, of_bytes=True),
         )
 
     def create(self, part: Part, tag: str) -> Request:

@@ -30,6 +30,7 @@ from reconciler.resource import (
     Ref,
     Request,
     Resource,
+    Sign,
     Slot,
     Spec,
     authored,
@@ -60,6 +61,11 @@ class Deployments(Paged):
     slow = True
     poll_s = (3.0, 30.0)
     gone = frozenset({"DELETED"})
+    unique_mark = True
+    facts: ClassVar[Mapping[str, str]] = {
+        "mark": "the id of a deployment ends in the suffix that was asked for (contract §3.3)",
+        "name": "a deployment shows its display name (contract §3.3)",
+    }
 
     def parse(self, item: Json) -> Observed:
         """`deploy_spec` comes back as `model_unit_spec`; name and suffix not at all; plan only sometimes (§9.3)."""
@@ -83,6 +89,7 @@ class Deployments(Paged):
             outputs=said(
                 id=remote_id,
                 base=text(item.get("base_model")),
+                creator=text(item.get("creator")),
                 ready=ready,
                 created=text(item.get("gmt_create")),
                 modified=text(item.get("gmt_modified")),
@@ -130,6 +137,9 @@ class Deployments(Paged):
     def _put(operation: str, path: str, body: Json) -> Request:
         return Request(operation, "PUT", path, effect=Effect.REPEATABLE, body=body)
 
+    def marks(self, fields: Mapping[str, Any]) -> bool:
+        return "suffix" not in fields
+
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         """The suffix is the tail of the id. The author's own may be somebody else's too, so it is a weak sign."""
         own = part_fields.get("suffix")
@@ -137,6 +147,14 @@ class Deployments(Paged):
             same = seen.id.endswith(f"-{own}") and seen.fields.get("model") == part_fields.get("model")
             return Match.WEAK if same else Match.NO
         return Match.STRONG if tag and seen.id.endswith(tag) else Match.NO
+
+    def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
+        """An author's own suffix proves nothing: the id may end in that word for another reason."""
+        remote_id = text(item.get("deployed_model"))
+        if self.profile.plans:
+            yield Sign("name", bool(text(item.get("name"))), f"name of {remote_id}")
+        if tag and self.marks(fields):
+            yield Sign("mark", remote_id.endswith(f"-{tag}"), f"deployed_model {remote_id}")
 
     def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
         plan, spec, capacity = fields.get("plan"), fields.get("deploySpec"), fields.get("capacity", 1)

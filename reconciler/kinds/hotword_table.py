@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from reconciler.catalogue import ProfileCatalogue
+from reconciler.catalogue import Limits, ProfileCatalogue
 from reconciler.resource import (
     Collection,
     Document,
@@ -22,8 +22,10 @@ from reconciler.resource import (
     Paged,
     Part,
     Phase,
+    Quota,
     Request,
     Resource,
+    Sign,
     Slot,
     Source,
     Spec,
@@ -42,6 +44,7 @@ class Vocabularies(Collection):
 
     name: ClassVar[str] = "vocabularies"
     page_size = 10  # the only size the pages state, and more than an account may hold
+    facts: ClassVar[Mapping[str, str]] = {"mark": "the id of a vocabulary holds its prefix (contract §4)"}
 
     def list(self, page: int) -> Request:
         return self._call("list", page_index=page - 1, page_size=self.page_size)
@@ -100,6 +103,14 @@ class Vocabularies(Collection):
         modified = seen.outputs.get("modified")
         return modified != recorded.get("modified") or str(recorded.get("read", "")) <= str(modified)
 
+    def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
+        remote_id = text(item.get("vocabulary_id"))
+        if tag:
+            yield Sign("mark", f"v{tag}" in remote_id, f"vocabulary_id {remote_id}")
+
+    def quotas(self, items: tuple[Json, ...], limits: Limits) -> tuple[Quota, ...]:
+        return (Quota("vocabularies", len(items), limits.vocabularies),)
+
     def _call(self, verb: str, effect: Effect = Effect.READ, **fields: Any) -> Request:
         plural = "vocabularies." + {"query": "get"}.get(verb, verb)
         body = {"model": "speech-biasing", "input": {"action": f"{verb}_vocabulary", **fields}}
@@ -133,6 +144,9 @@ class Phrases(Paged):
     def foreign(self, seen: Observed, recorded: Mapping[str, Any]) -> frozenset[str]:
         """Every change makes a new job, so another job than the recorded one is another author's change."""
         return frozenset({"words"}) if recorded.get("job") not in (None, seen.outputs.get("job")) else frozenset()
+
+    def marks(self, fields: Mapping[str, Any]) -> bool:
+        return False
 
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         """Nothing we choose comes back: the model alone is never a strong sign."""

@@ -166,6 +166,10 @@ class Store(ABC):
         with self._usable(), self._reading() as db:
             return self._header(db) if db else None
 
+    def copied_at(self) -> datetime | None:
+        """When the copy of the state from before the last lease was made; None where there is none."""
+        return None
+
     # What a backend supplies --------------------------------------------------------------------------------------
 
     @abstractmethod

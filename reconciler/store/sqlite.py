@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,12 @@ class SqliteStore(Store):
             unfinished.replace(self.backup)
         finally:
             unfinished.unlink(missing_ok=True)
+
+    def copied_at(self) -> datetime | None:
+        try:
+            return datetime.fromtimestamp(self.backup.stat().st_mtime, UTC)
+        except OSError:
+            return None
 
     def _keep_ballast(self) -> None:
         if not self.ballast.exists():

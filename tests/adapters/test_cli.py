@@ -86,6 +86,8 @@ def test_every_command_that_help_names_exists_and_has_help(empty: Shell, name: s
         (["explain", "Deployment.capcity"], "did you mean capacity?"),
         (["plan", "--endpoint", "http://example.com"], "http is for this computer only"),
         (["emulator", "start", "--switch", "vocab.settle=1"], "vocab.settle_s"),
+        (["emulator", "start", "--switch", "jobs.parallel=" + "9" * 5000], "takes a whole number from 1"),
+        (["emulator", "start", "--speed", "nan"], "the speed is a number from 0 to 1000000"),
         (["logs", "HotwordTable/meds"], "holds nothing yet"),
     ],
 )

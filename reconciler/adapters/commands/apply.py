@@ -41,7 +41,7 @@ def apply(
     from reconciler.plan import Choices
 
     with stack.opened(target, writes=True) as opened:
-        stack.check_addresses(opened.session.project, (*replace, *(address for _, address in allow)))
+        stack.check_addresses(opened.session.project, (*replace, *options.addresses(allow)))
         return carry_out(
             opened,
             Choices(prune=prune, replace=frozenset(replace), allow=frozenset(allow)),

@@ -32,7 +32,7 @@ def plan(
     from reconciler.render.plan_json import plan_json
 
     with stack.opened(target) as opened:
-        stack.check_addresses(opened.session.project, (*replace, *(address for _, address in allow)))
+        stack.check_addresses(opened.session.project, (*replace, *options.addresses(allow)))
         choices = Choices(prune=prune, replace=frozenset(replace), allow=frozenset(allow))
         snapshot = engine.plan(opened.session, choices)
         if output == "text":
