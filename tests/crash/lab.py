@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from tests.crash.far import KEY, recorded
-from tests.crash.points import KILLED
+from tests.crash.points import BROKEN, KILLED
 from tests.desk import WIRE, Emulator
 
 SENTENCE = "the canary sings before the lamps are lit"
@@ -144,6 +144,7 @@ class World:
             pid=answer["pid"],
             requests=range(before, self.requests),
         )
+        assert run.code != BROKEN, f"the trial itself is wrong\n{run}"
         self.runs.append(run)
         return run
 

@@ -83,7 +83,7 @@ def every_attempt_has_a_mark_of_its_own() -> None:
     put(apply, "tag", lambda *about: "".join(random.choices(digits, k=8)))
 
 
-@mistake("what a list leaves out is still there", "I10")
+@mistake("what a list leaves out is still there", "I")
 def absence_in_a_list_is_deletion() -> None:
     put(observe, "look", lambda service, collection, rows: observe.list_all(service, collection))
     put(apply, "look", observe.look)
@@ -91,13 +91,13 @@ def absence_in_a_list_is_deletion() -> None:
 
 @mistake("a list that is late is waited for", "I2")
 def absence_is_believed_at_once() -> None:
-    put(recover, "SETTLE", timedelta(0))
+    put(recover._Search, "_settled", lambda self: self.api.now() - timedelta(1))
     put(recover, "LISTINGS", 1)
 
 
 @mistake("a killed creation is looked for", "I")
 def an_open_operation_counts_as_absent() -> None:
-    def forget(keeper: Any, epoch: int, *rest: Any) -> tuple[()]:
+    def forget(keeper: Any, epoch: int, *rest: Any, **how: Any) -> tuple[()]:
         for intent in keeper.load().open_intents():
             keeper.commit(epoch, replace(intent, phase=IntentPhase.ABSENT, reason="forgotten"))
         return ()
@@ -107,12 +107,12 @@ def an_open_operation_counts_as_absent() -> None:
 
 @mistake("what was there before is not ours", "adopted")
 def what_was_there_before_is_adopted() -> None:
-    candidates = recover._candidates
+    suspects = recover.suspects
 
     def blind(state: Any, collection: Any, intent: Any, seen: Any) -> Any:
-        return candidates(state, collection, replace(intent, known_before=()), seen)
+        return suspects(state, collection, replace(intent, known_before=()), seen)
 
-    put(recover, "_candidates", blind)
+    put(recover, "suspects", blind)
 
 
 @mistake("an odd answer costs no id", "the id")

@@ -23,7 +23,7 @@ import httpcore
 
 from tests.crash import seam
 
-KILLED = 99
+KILLED, BROKEN = 99, 71  # exit codes: at a point, and where the trial itself is wrong
 READS, READ = (b'"list_vocabulary"', b'"query_vocabulary"'), " (a read)"
 _write, _exit, _kill, _getpid = os.write, os._exit, os.kill, os.getpid
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from tests.crash.far import COLLECTIONS
 from tests.crash.lab import TERM_S, Aim, World
 from tests.crash.scenes import APPLY
 
@@ -107,14 +108,14 @@ def _left(copy: World) -> list[str]:
 
 PROMISES: Mapping[str, Promise] = {
     "a 500 is no invitation to send again": Promise(
-        "create", faulty({"operation": "*.create", "times": 5, "answer": {"status": 500}})
+        "create", faulty(*({"operation": f"{one}.create", "nth": 1, "answer": {"status": 500}} for one in COLLECTIONS))
     ),
     "a lost answer is looked for": Promise("create", faulty(LOST)),
     "a request that never left is sent with its first mark": Promise(
         "create", killed("before write 1", "POST /api/v1/deployments")
     ),
     "what a list leaves out is still there": Promise(
-        "update", faulty({"operation": "*.list", "hide": {"emulated_s": 10**8}})
+        "update", faulty({"operation": "deployments.list", "hide": {"emulated_s": 10**8}})
     ),
     "a list that is late is waited for": Promise("create", _late),
     "a killed creation is looked for": Promise("create", killed("before read 1", "POST /api/v1/files")),

@@ -43,7 +43,8 @@ def trial(
             copy.patch = patch
             problems = [*(goes_wrong(copy) or ())]
             problems += invariants.survived(copy) if looked_at else []
-            problems += [*invariants.converged(copy, scene), *invariants.broken(copy, scene)]
+            if not problems or not looked_at:
+                problems += [*invariants.converged(copy, scene), *invariants.broken(copy, scene)]
             problems = [line for line in problems if not only or line.partition(":")[0] in only]
             told = "\n".join([*problems, str(copy)]) if problems else ""
         shutil.rmtree(root)

@@ -14,6 +14,7 @@ import json  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
+import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from importlib import import_module  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -25,6 +26,7 @@ import tests.desk  # noqa: E402, F401
 from reconciler.adapters.cli import COMMANDS  # noqa: E402
 from reconciler.project import load  # noqa: E402
 from tests.crash import far, near  # noqa: E402
+from tests.crash.points import BROKEN  # noqa: E402
 
 for name in (*COMMANDS, *("carry_out", "stack", "terminal", "views")):
     import_module(f"reconciler.adapters.{'commands.' if name in COMMANDS else ''}{name}")
@@ -54,8 +56,10 @@ def _forked(work: Callable[[], None]) -> int:
         os.open(os.devnull, os.O_RDONLY)
         work()
         os._exit(0)
+    except BaseException:
+        traceback.print_exc()
     finally:
-        os._exit(71)
+        os._exit(BROKEN)
 
 
 def _far(order: dict[str, Any]) -> dict[str, Any]:
