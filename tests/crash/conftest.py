@@ -53,7 +53,7 @@ def tally(pytestconfig: pytest.Config) -> Tally:
 
 @pytest.fixture(scope="session")
 def yard() -> Iterator[Path]:
-    """A folder for worlds: in memory where there is such a place, since no power is cut here and each is thrown away."""
+    """A folder for worlds: in memory where there is such a place, since no power is cut here."""
     where = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="crash-", dir=where))
     yield folder

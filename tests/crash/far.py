@@ -33,7 +33,8 @@ def run(data: Path, state: Path, ready: int, options: dict[str, Any]) -> None:
     """Serves until SIGTERM; `ready` is a descriptor that is told where."""
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
-    make, servers = application.make_app, []
+    servers: list[uvicorn.Server] = []
+    make = application.make_app
 
     class Seen(uvicorn.Server):
         def __init__(self, config: uvicorn.Config) -> None:

@@ -30,12 +30,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reconciler.adapters.cli import COMMANDS
 from reconciler.state import Intent, Owned, Role, Stamp, intent_from, owned_from
 from reconciler.state import tag as tag_of
-from reconciler.adapters.cli import COMMANDS
+from tests.crash.far import COLLECTIONS, KEY
 from tests.crash.lab import SENTENCE, Run, World
 from tests.crash.scenes import PAID, Scene
-from tests.crash.far import COLLECTIONS, KEY
 
 RUNS_MAX = 3
 FLOOR_S = 0.25  # half of the first pause, which is what jitter may leave of it

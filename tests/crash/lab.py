@@ -31,6 +31,11 @@ class Aim:
 
     mode: str = "record"
     at: str = ""
+    trace: str = ""
+    """What a tracer does to system calls, without the program's or Python's help, in the words of `strace`."""
+
+
+LEFT_ALONE = Aim()
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class World:
     def state(self) -> Path:
         return self.project / ".reconciler" / "state.db"
 
-    def run(self, *argv: str, aim: Aim = Aim()) -> Run:  # noqa: B008  # a frozen value
+    def run(self, *argv: str, aim: Aim = LEFT_ALONE) -> Run:
         """One command, from fork to end; or until it is stopped, which `go_on` ends."""
         paper = self.root / "paper" / f"{next(self._numbers):03}"
         paper.mkdir(parents=True)
@@ -121,6 +126,7 @@ class World:
             token=self.service.token,
             mode=aim.mode,
             at=aim.at,
+            trace=aim.trace,
             patch=self.patch,
         )
         return self._read(argv, paper, answer)

@@ -16,7 +16,7 @@ from typing import Any
 
 from reconciler import api, apply, engine, observe, recover, store
 from reconciler.adapters import carry_out, cli
-from reconciler.errors import OutcomeUnknown
+from reconciler.errors import OutcomeUnknown, Rejected
 from reconciler.kinds.dataset import Files
 from reconciler.kinds.fine_tune_job import Jobs
 from reconciler.plan import Verb
@@ -59,7 +59,7 @@ def an_unknown_outcome_counts_as_refused() -> None:
     refused = apply._Apply._refused
 
     def forgetful(self: Any, op: Any, intent: Any, error: Exception) -> None:
-        refused(self, op, intent, error if not isinstance(error, OutcomeUnknown) else api.Rejected(str(error)))
+        refused(self, op, intent, error if not isinstance(error, OutcomeUnknown) else Rejected(str(error)))
 
     put(apply._Apply, "_refused", forgetful)
 

@@ -23,7 +23,7 @@ import httpcore
 
 from tests.crash import seam
 
-KILLED, BROKEN = 99, 71  # exit codes: at a point, and where the trial itself is wrong
+KILLED, BROKEN, UNTRACED = 99, 71, 72  # exit codes: at a point; the trial itself is wrong; nobody may trace here
 READS, READ = (b'"list_vocabulary"', b'"query_vocabulary"'), " (a read)"
 _write, _exit, _kill, _getpid = os.write, os._exit, os.kill, os.getpid
 
@@ -60,7 +60,7 @@ class Points:
             self._strike(name)
 
     def _meant(self, name: str) -> bool:
-        """A point is meant by its name, by `#` and its number, or by `~` and words of which it is the first with all."""
+        """By its name, by `#` and its number, or by `~` and words: then the first point that has them all."""
         match self.at[:1]:
             case "#":
                 return len(self.names) == int(self.at[1:])

@@ -63,6 +63,9 @@ def pass_by(seconds: float) -> None:
     _memory[:] = struct.pack("d", slept_s() + seconds)
 
 
+wait_truly = _real_sleep
+
+
 def _sleep(seconds: float) -> None:
     if _control is None:
         _real_sleep(seconds)
@@ -70,7 +73,7 @@ def _sleep(seconds: float) -> None:
     with _lock:
         pass_by(max(seconds, 0.0))
         _control.owed_s += max(seconds, 0.0)
-    for what in list(woken):
+    for what in woken:
         what()
 
 

@@ -1,4 +1,4 @@
-"""A full or broken disk, a signal, memory that ran out: at any point the run ends in words, and the next one goes on."""
+"""A full or broken disk, a signal, no memory: at any point the run ends in words, and the next one goes on."""
 
 from __future__ import annotations
 

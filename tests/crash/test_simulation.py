@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from tests.crash.lab import Aim, World, Zygote, world
 from tests.crash.scenes import APPLY, Scene, declare, documents, teach
 
 COMMAND = (*APPLY, "--prune", "--allow", "retrain=FineTuneJob/j")
-BOUNDS = {"max_examples": 2000, "stateful_step_count": 40} if LONG else {"max_examples": 6, "stateful_step_count": 12}
+EXAMPLES, STEPS = (2000, 40) if LONG else (8, 14)
 _numbers = count()
 
 
@@ -151,6 +152,35 @@ class Simulation(RuleBasedStateMachine):
             shutil.rmtree(self.root)
 
 
+def _lost_then_scaled_by_hand(state: Simulation) -> None:
+    """Not a failure of the past, but the shape of one: the steps as Hypothesis prints them."""
+    state.the_service_falters(effect={"drop": {"moment": "after"}}, nth=1, what="*.create")
+    state.applies_and_is_killed(number=300)
+    state.lists_are_late(seconds=100)
+    state.applies()
+    state.somebody_scales()
+    state.teaches(rows=30)
+    state.applies_and_is_killed(number=450)
+    state.leaves_out_or_takes_back(name="p")
+    state.applies()
+
+
+PAST: tuple[Callable[[Simulation], None], ...] = (_lost_then_scaled_by_hand,)
+"""Steps that once found something, as they were printed; played on every change."""
+
+
+@pytest.mark.parametrize("steps", PAST)
+def test_the_past(steps: Callable[[Simulation], None], zygote: Zygote, yard: Path, tally: Tally) -> None:
+    Simulation.zygote, Simulation.yard = zygote, yard
+    state = Simulation()
+    state.begin()
+    try:
+        steps(state)
+    finally:
+        state.teardown()
+    tally["simulations of the past", ""] += 1
+
+
 @pytest.mark.timeout(100_000)
 def test_simulation(zygote: Zygote, yard: Path, tally: Tally) -> None:
     """Derandomised, so that a change is judged by its own doing; the long run draws anew each time."""
@@ -165,7 +195,8 @@ def test_simulation(zygote: Zygote, yard: Path, tally: Tally) -> None:
     run_state_machine_as_test(
         Counted,
         settings=settings(
-            **BOUNDS,
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
             derandomize=not LONG,
             deadline=None,
             print_blob=True,
