@@ -80,10 +80,13 @@ def hash_of(text: str) -> int:
 
 
 def chosen(points: tuple[str, ...], sample: int, *, seed: int = SEED) -> list[str]:
-    """All points in the long run; else the critical ones and some of the others."""
+    """All points in the long run; else the critical ones and some of the others.
+
+    After one use of a door and before the next nothing has happened outside, so of the two a sample takes the second.
+    """
     if LONG:
         return list(points)
-    must = critical(points)
+    must = [point for point in critical(points) if ": before " in point]
     return [*must, *some([point for point in points if point not in must], sample, seed=seed)]
 
 
@@ -94,13 +97,13 @@ def some(points: Iterable[str], sample: int, *, seed: int = SEED) -> list[str]:
 
 
 def critical(points: tuple[str, ...]) -> list[str]:
-    """Every point from the commit of an intent to the end of the exchange it was for."""
+    """Every point from the commit of an intent to the end of the exchange it was for, and the one after."""
     commits = [number for number, point in enumerate(points) if point.endswith("after commit")]
     found: list[str] = []
     for here, then in pairwise([*commits, len(points)]):
         ends = [number for number in range(here, then) if _writes(points[number])]
         if ends:
-            found += points[here : ends[-1] + 1]
+            found += points[here : ends[-1] + 2]  # the next use of a door: until then nothing else happens
     return found
 
 
