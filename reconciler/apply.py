@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Literal
 from uuid import uuid4
 
-from reconciler.api import Api, Reply, awake_s, within_s
+from reconciler.api import Api, Reply
 from reconciler.errors import (
     Ambiguous,
     ApiError,
@@ -30,11 +30,12 @@ from reconciler.errors import (
 from reconciler.observe import list_all, look
 from reconciler.plan import NOT_YET, Operation, Plan, Verb, World, references_of
 from reconciler.resource import Collection, Known, Match, Observed, Part, Phase, Probe, Request
-from reconciler.state import Event, Fact, Gone, Intent, IntentPhase, Role, State, canonical, generation, tag
+from reconciler.state import Event, Fact, Gone, Intent, IntentPhase, Role, State, canonical, generation, reopened, tag
 from reconciler.store import Store
 
 PROBE_GRACE_S = 90.0  # for about a minute after RUNNING a call may still answer "no such model" (contract §3.4)
 LOG_LINES, LOG_CHARACTERS = 3, 300  # of a failed run's log, kept with its failure
+GAUGE_S = 1.0  # how often an upload says how far it is
 REST_S_MAX = 10.0  # how long a heartbeat, or a request to stop, may go unnoticed by a `sleep` that nothing wakes
 
 
@@ -118,6 +119,24 @@ def run(
     return apply.ended()
 
 
+@dataclass
+class _Gauge:
+    """How far one upload is: the pool only writes the number, the loop only reads it."""
+
+    size: int
+    sent: int = 0
+    told: str = ""
+
+    def note(self, sent: int) -> None:
+        self.sent = sent
+
+    def news(self) -> str:
+        """Where it is now, or "" if that was told already."""
+        text = f"{self.sent // 10**6} of {self.size // 10**6} MB"
+        news, self.told = text if text != self.told else "", text
+        return news if self.size >= 10**6 else ""
+
+
 @dataclass(frozen=True)
 class _Flight:
     """What is being sent: a request with its intent, or, without either, smoke prompts."""
@@ -125,6 +144,8 @@ class _Flight:
     operation: Operation
     request: Request | None = None
     intent: Intent | None = None
+    gauge: _Gauge = field(default_factory=lambda: _Gauge(0))
+    since: float = 0.0
 
 
 @dataclass
@@ -135,6 +156,7 @@ class _Wait:
     since: float
     status: str = ""
     status_since: float = 0.0
+    seen: bool = False
     log_lines: int = 0
     figure: str = ""
 
@@ -236,15 +258,17 @@ class _Apply:
         """Record the intent, then let the pool send. If the intent cannot be recorded, nothing is sent."""
         if op.verb is Verb.CREATE and self._must_wait_its_turn(op):
             return
+        since = self.api.clock()  # whoever is stopped from here on for as long as a request may last sends nothing
         try:
             request, intent = self._created(op) if op.verb is Verb.CREATE else self._changed(op)
         except ReconcilerError as error:
             self._tell(op, Stage.FAILED, detail=str(error), code=error.exit_code)
             return
-        until = awake_s() + within_s(request)  # taken before the intent: its deadline is then never the earlier one
         self._commit(intent, *self._made_ours(op, intent))
         self._tell(op, Stage.SENDING)
-        self.flights[pool.submit(self.api.send, request, until=until)] = _Flight(op, request, intent)
+        gauge = _Gauge(request.content.size if request.content else 0)
+        future = pool.submit(self.api.send, request, since=since, sent=gauge.note)
+        self.flights[future] = _Flight(op, request, intent, gauge, self.clock())
 
     def _must_wait_its_turn(self, op: Operation) -> bool:
         """Where marks are not known to be shown, two creations under way at once could be taken for each other."""
@@ -306,7 +330,7 @@ class _Apply:
             attempt=0,
             epoch=self.epoch,
             at=_written(now),
-            deadline=_written(now + timedelta(seconds=within_s(request) + 1)),
+            deadline=_written(now + timedelta(seconds=self.api.lasts_s(request) + 1)),
             account=self.api.account,
             fields={},
         )
@@ -361,7 +385,9 @@ class _Apply:
         elif why := collection.refusal(reply.body):
             self._refused(op, done, Rejected(f"the service refused it: {why}"))
         else:
-            self._refused(op, done, OutcomeUnknown("the service accepted it without naming it"))
+            self._refused(
+                op, done, OutcomeUnknown("the service accepted it without naming it", request_id=done.request_id)
+            )
 
     def _displaced(self, op: Operation) -> list[Event]:
         """Rows that a new object of the same slot makes obsolete: lost ones go, a failed one becomes history."""
@@ -444,8 +470,10 @@ class _Apply:
 
     def _judge(self, pool: ThreadPoolExecutor, op: Operation, one: _Wait, observed: Observed | None) -> bool:
         """What one look says about one waiting operation; whether anything moved."""
-        if observed is not None and op.verb is Verb.CREATE:
-            self._learn(op, observed)
+        if observed is not None:
+            one.seen = True
+            if op.verb is Verb.CREATE:
+                self._learn(op, observed)
         if op.verb is Verb.DELETE:
             if observed is None:
                 self._end_wait(op, Stage.DONE, (Gone(f"{op.collection}/{one.remote_id}"),))
@@ -454,7 +482,7 @@ class _Apply:
         if observed is None:
             if self.clock() - one.since < NOT_YET.total_seconds() / self.terms.hurry:
                 return self._still(op, one, "not visible yet")
-            self._fail(op, f"{one.remote_id} is gone from the service")
+            self._vanished(op, one)
         elif observed.phase is Phase.READY:
             self._arrived(pool, op, observed)
         elif observed.phase is Phase.FAILED:
@@ -463,10 +491,20 @@ class _Apply:
             return self._still(op, one, observed.status, self._figure(op, one, observed))
         return True
 
+    def _vanished(self, op: Operation, one: _Wait) -> None:
+        """Gone, or never there: a new object that nobody saw under the id we were given is looked for by its mark."""
+        row = self.state.owned[f"{op.collection}/{one.remote_id}"]
+        made = self.state.maker(row)
+        if made is None or row.outputs or one.seen or row.role is not Role.NEXT:
+            self._fail(op, f"{one.remote_id} is gone from the service")
+            return
+        gone, lost = reopened(row, made)
+        self._end_wait(op, Stage.UNKNOWN, (gone, lost), detail=lost.reason, code=7)
+
     def _learn(self, op: Operation, observed: Observed) -> None:
         """Whether this account shows our marks decides what absence means once an answer is lost (recover.py)."""
         collection, name = self.collections[op.collection], f"{op.collection}.mark"
-        made = next((i for i in self.state.intents.values() if i.result_id == observed.id and i.verb == op.verb), None)
+        made = self.state.maker(self.state.owned[f"{op.collection}/{observed.id}"])
         if made is None or not collection.marks(made.fields) or self.state.shows(name):
             return
         shown = collection.shows_at_once(made.tag, made.fields, observed)
@@ -606,9 +644,17 @@ class _Apply:
         dues = [self.paces[self.progress[op_id].operation.collection].due for op_id in self.waiting]
         pause = min([REST_S_MAX, *(max(0.0, due - self.clock()) for due in dues)])
         if self.flights:
+            pause = min(pause, GAUGE_S) if any(flight.gauge.size for flight in self.flights.values()) else pause
             wait(self.flights, timeout=pause or 0.01, return_when=FIRST_COMPLETED)
+            self._gauge()
         elif self.waiting and pause:
             self.sleep(pause)
+
+    def _gauge(self) -> None:
+        for flight in self.flights.values():
+            if news := flight.gauge.news():
+                elapsed_s = self.clock() - flight.since
+                self._tell(flight.operation, Stage.SENDING, detail=news, elapsed_s=elapsed_s)
 
     def _commit(self, *events: Event) -> None:
         self.state = self.store.commit(self.epoch, *events)

@@ -12,11 +12,11 @@ from typing import NamedTuple
 from reconciler.api import Api
 from reconciler.errors import NotFound, Unavailable
 from reconciler.plan import World
-from reconciler.resource import Collection, Json, Observed
+from reconciler.resource import Collection, Json, Observed, Request
 from reconciler.state import Owned
 
 PAGES_MAX = 1000
-PASSES_MAX = 3  # over a list that changes while it is read
+READINGS_MAX = 5
 
 
 def observe(api: Api, collections: Mapping[str, Collection], names: Iterable[str], owned: Iterable[Owned]) -> World:
@@ -44,61 +44,85 @@ def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, O
 
 
 def list_all(api: Api, collection: Collection) -> dict[str, Observed]:
-    """Every object of a collection by id; what shifted between two pages is looked for again.
+    """Every object of a collection by id. A list that moves under its reader is read again until two readings agree.
 
-    Where the list names a total that was not reached, it is read anew, at most `PASSES_MAX` times: what one pass missed
-    another shows. An entry without an id is left out.
+    Raises Unavailable for a list that cannot be read: what it might have held must not be taken for absent.
     """
+    before: set[str] | None = None
+    for _ in range(READINGS_MAX):
+        seen, whole = _all_pages(api, collection)
+        if whole or before == seen.keys():
+            return {key: one for key, one in seen.items() if one.status not in collection.gone}
+        before = set(seen)
+    raise Unavailable(f"{collection.name}: the list does not stand still")
+
+
+def _all_pages(api: Api, collection: Collection) -> tuple[dict[str, Observed], bool]:
+    """One reading, and whether it is whole for certain: as many objects as every page said there are."""
     seen: dict[str, Observed] = {}
-    for _ in range(PASSES_MAX):
-        items: list[Observed] = []
-        total = None
-        for page in pages(api, collection):
-            items += map(collection.parse, page.items)
-            total = page.total
-        seen |= {observed.id: observed for observed in items if observed.id}
-        if total is None or len({observed.id for observed in items}) >= total:
-            break
-    return {key: observed for key, observed in seen.items() if observed.status not in collection.gone}
+    totals: set[int | None] = set()
+    listed = 0
+    for page in pages(api, collection):
+        seen |= {one.id: one for one in page.found}
+        totals.add(page.total)
+        listed += len(page.found)
+    return seen, totals <= {len(seen)} or (totals == {None} and listed == len(seen))
 
 
 class Page(NamedTuple):
-    """Entries as the service wrote them, and how many it says there are over all pages."""
+    """Entries as the service wrote them, what they say, and how many it claims there are over all pages."""
 
     items: tuple[Json, ...]
+    found: tuple[Observed, ...]
     total: int | None
 
 
 def pages(api: Api, collection: Collection) -> Iterator[Page]:
-    """One pass over a list, a request for each page; none where the collection keeps no list.
-
-    A page that only repeats the one before is the last: the list goes round in circles.
-    """
-    before: tuple[Json, ...] = ()
+    """A list from its first page to its last; none where the collection keeps no list. Raises Unavailable."""
+    seen: set[str] = set()
     for number in range(1, PAGES_MAX + 1):
         request = collection.list(number)
         if request is None:
             return
-        reply = api.send(request).body
-        page = Page(collection.items(reply), collection.total(reply))
-        if page.items == before:
-            return
+        page = _one_page(api, collection, request)
+        if number == 1 and page.total and not page.found:
+            raise Unavailable(f"{collection.name}: the service says that there are {page.total}, and shows none")
+        full, fresh = len(page.found) >= collection.page_size, {one.id for one in page.found} - seen
+        if full and not fresh:
+            raise Unavailable(f"{collection.name}: the list repeats itself")
+        seen |= fresh
         yield page
-        before = page.items
-        short = len(page.items) < collection.page_size
-        if short or (page.total is not None and number * collection.page_size >= page.total):
+        if not fresh or not (full or (page.total is not None and len(seen) < page.total)):
             return
     raise Unavailable(f"{collection.name}: the list does not end after {PAGES_MAX} pages")
 
 
+def _one_page(api: Api, collection: Collection, request: Request) -> Page:
+    reply = api.send(request).body
+    items = collection.items(reply)
+    found = tuple(map(collection.parse, items or ()))
+    if items is None or not all(one.id for one in found):
+        raise Unavailable(f"{request.operation}: the service answered with a list that cannot be read")
+    return Page(items, found, collection.total(reply))
+
+
 def read_one(api: Api, collection: Collection, remote_id: str, listed: Observed | None = None) -> Observed | None:
-    """One object by its id, or None where the service says that there is none. Notes when it was read."""
+    """One object by its id, or None where the service says that there is none. Notes when it was read.
+
+    Raises Unavailable for an answer that is not about this object.
+    """
+    request = collection.read(remote_id)
     try:
-        reply = api.send(collection.read(remote_id)).body
+        reply = api.send(request).body
     except NotFound:
         return None
-    observed = collection.parse(collection.item(remote_id, reply))
-    if not observed.id or observed.status in collection.gone:
+    item = collection.item(remote_id, reply)
+    if item is None:
+        return None
+    observed = collection.parse(item)
+    if observed.id != remote_id:
+        raise Unavailable(f"{request.operation}: the service was asked about {remote_id} and answered something else")
+    if observed.status in collection.gone:
         return None
     outputs = {**(listed.outputs if listed else {}), **observed.outputs, "read": f"{api.now():%Y-%m-%d %H:%M:%S}"}
     return replace(observed, outputs=outputs)

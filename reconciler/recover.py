@@ -1,22 +1,23 @@
 """Finds out what became of a creation whose answer never came: looks for its effect, adopts it, or proves it absent.
 
-Reads only, then one transaction for each, so that dying here costs nothing. What cannot be decided stays open for a
-person, and an open creation keeps its slot from being created again. docs/journal.md has the rules in words.
+Reads only, then one transaction for each listing, so that dying here costs nothing. What cannot be decided stays open
+for a person, and an open creation keeps its slot from being created again. docs/journal.md has the rules in words.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
 from reconciler.api import BEIJING, Api
-from reconciler.observe import list_all
+from reconciler.observe import list_all, read_one
+from reconciler.plan import NOT_YET
 from reconciler.resource import Collection, Match, Observed
-from reconciler.state import Event, Intent, IntentPhase, Owned, Role, State, canonical
+from reconciler.state import Event, Intent, IntentPhase, Owned, Role, State, canonical, reopened
 from reconciler.store import Store
 
 LISTINGS = 3  # that must agree before absence is believed
@@ -60,14 +61,50 @@ def recover(
 
     With `ask` a person decides whenever nothing is found, though the rules would allow to create again.
     """
-    findings = []
+    _reopen_unseen(store, epoch, api, collections)
+    cases: dict[str, list[_Case]] = {}
     for intent in store.load().open_intents():
-        if intent.verb == "create":
-            search = _Search(store, epoch, api, collections[intent.collection], intent, ask)
-            findings.append(search.run(sleep))
-        else:  # an update or a delete is planned again from what the service shows
+        collection = collections[intent.collection]
+        if intent.verb == "create" and collection.list(1) is not None:
+            cases.setdefault(collection.name, []).append(_Case(collection, intent, api.account, ask))
+        else:  # an update, a delete or a repeatable publication is planned again from what the service shows
             store.commit(epoch, replace(intent, phase=IntentPhase.ABSENT, reason="found open"))
+    findings: list[Finding] = []
+    for name in sorted(cases):
+        findings += _decided(store, epoch, api, cases[name], sleep)
     return tuple(findings)
+
+
+def _decided(
+    store: Store, epoch: int, api: Api, cases: list[_Case], sleep: Callable[[float], None]
+) -> Iterator[Finding]:
+    """Listings of one collection until each case is decided, by what is there or by what cannot come any more."""
+    collection = cases[0].collection
+    before: frozenset[str] = frozenset()
+    while cases:
+        listing = Listing(store.load(), collection, list_all(api, collection))
+        same, now = listing.seen.keys() == before, api.now()
+        for case in cases:
+            case.quiet = case.quiet + 1 if case.settled <= now and (same or not case.quiet) else 0
+        found = {case: verdict for case in cases if (verdict := case.decide(listing, now))}
+        events = [event for verdict in found.values() for event in verdict.events]
+        if events:
+            store.commit(epoch, *events)
+        yield from (Finding(verdict.intent, verdict.what, verdict.candidates) for verdict in found.values())
+        cases, before = [case for case in cases if case not in found], frozenset(listing.seen)
+        if cases:
+            late_s = min((case.settled - now).total_seconds() for case in cases)
+            sleep(min(max(late_s / 4, 0.2), POLL_S_MAX))
+
+
+def _reopen_unseen(store: Store, epoch: int, api: Api, collections: Mapping[str, Collection]) -> None:
+    """A new object that nobody ever saw and that the service does not know: the id in the answer was not its own."""
+    state = store.load()
+    for row in state.owned.values():
+        if row.role is not Role.NEXT or row.outputs or api.now() - parse_time(row.applied_at) < NOT_YET:
+            continue
+        if read_one(api, collections[row.collection], row.id) is None and (made := state.maker(row)):
+            store.commit(epoch, *reopened(row, made))
 
 
 class Suspects(NamedTuple):
@@ -77,77 +114,111 @@ class Suspects(NamedTuple):
     weak: tuple[Observed, ...]
 
 
-@dataclass(frozen=True)
-class _Search:
-    """One open creation and where its effect is looked for."""
+class Listing:
+    """One look at a collection beside what is recorded: what is there and nobody's yet. Remembers what was adopted."""
 
-    store: Store
-    epoch: int
-    api: Api
+    def __init__(self, state: State, collection: Collection, seen: Mapping[str, Observed]) -> None:
+        self.state, self.collection, self.seen = state, collection, seen
+        self._unowned = {
+            key: seen[key]
+            for key in sorted(seen, key=lambda key: str(seen[key].outputs.get("created", "")))
+            if f"{collection.name}/{key}" not in state.owned
+        }
+        makers = {row.id: made.op_id for row in state.owned.values() if (made := state.maker(row))}
+        used = [(key, makers.get(row.id, row.key)) for row in state.owned.values() for key in row.uses]
+        used += [(key, intent.op_id) for intent in state.intents.values() for key in intent.uses]
+        self._users: dict[str, set[str]] = {}
+        for key, user in used:
+            self._users.setdefault(key, set()).add(user)
+
+    def suspects(self, intent: Intent) -> Suspects:
+        """What a creation might have made; never what was there before it."""
+        fresh = [seen for key, seen in self._unowned.items() if key not in intent.known_before]
+        own_inputs = {key.partition("/")[2] for key in intent.uses if self._users.get(key, set()) <= {intent.op_id}}
+        graded = [(_grade(self.collection, intent, seen, own_inputs), seen) for seen in fresh]
+        strong = tuple(seen for match, seen in graded if match is Match.STRONG)
+        weak = tuple(seen for match, seen in graded if match is Match.WEAK and _in_its_time(intent, seen))
+        return Suspects(strong, weak)
+
+    def take(self, found: Iterable[Observed]) -> None:
+        """From here on these are somebody's."""
+        for seen in found:
+            self._unowned.pop(seen.id, None)
+
+
+class _Verdict(NamedTuple):
+    """What one case comes to, and what is to be recorded of it."""
+
+    intent: Intent
+    what: str
+    events: tuple[Event, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(eq=False)
+class _Case:
+    """One open creation. Decides from values alone; `quiet` counts the listings since absence can mean absence."""
+
     collection: Collection
     intent: Intent
+    account: str
     ask: bool
+    quiet: int = 0
 
-    def run(self, sleep: Callable[[float], None]) -> Finding:
-        """Listings until something strong is found, or until what is not there cannot come any more."""
-        settled, quiet, before = self._settled(), 0, frozenset[str]()
-        while True:
-            state, seen = self.store.load(), list_all(self.api, self.collection)
-            found = suspects(state, self.collection, self.intent, seen)
-            if found.strong:
-                return self._by_mark(found.strong)
-            if found.weak and self._free and not self._shown(state):
-                return self._adopt(found.weak[:1])
-            late_s = (settled - self.api.now()).total_seconds()
-            quiet = quiet + 1 if late_s <= 0 and (quiet == 0 or seen.keys() == before) else 0
-            before = frozenset(seen)
-            if quiet >= LISTINGS:
-                return self._by_looks(state, found.weak, seen)
-            sleep(min(max(late_s / 4, 0.2), POLL_S_MAX))
-
-    def _settled(self) -> datetime:
+    @property
+    def settled(self) -> datetime:
         """From here on absent means absent: long after the last moment at which it can have been sent."""
         last = self.intent.deadline or self.intent.at
         return parse_time(last) + timedelta(seconds=self.collection.settle_s)
 
-    # Deciding ---------------------------------------------------------------------------------------------------
+    def decide(self, listing: Listing, now: datetime) -> _Verdict | None:
+        """What this listing says for certain; None where only more of them can."""
+        found = listing.suspects(self.intent)
+        if found.strong:
+            return self._by_mark(listing, found.strong, now)
+        if found.weak and self._free and not self._shown(listing.state):
+            return self._adopt(listing, found.weak[:1], now)
+        return self._by_looks(listing, found.weak, now) if self.quiet >= LISTINGS else None
 
-    def _by_mark(self, strong: tuple[Observed, ...]) -> Finding:
+    def _by_mark(self, listing: Listing, strong: tuple[Observed, ...], now: datetime) -> _Verdict:
         whole = tuple(seen for seen in strong if self._as_sent(seen))
         if not whole and self._free:  # half an upload is waste, and no reason not to upload again
-            waste = (replace(self._row(seen), role=Role.RETIRED) for seen in strong)
-            return self._close(IntentPhase.ABSENT, "came out otherwise than it was sent", events=waste)
+            listing.take(strong)
+            waste = tuple(replace(self._row(seen, now), role=Role.RETIRED) for seen in strong)
+            return self._close(IntentPhase.ABSENT, "came out otherwise than it was sent", waste)
         if len(strong) == 1 or self._free:
-            return self._adopt((*whole, *(seen for seen in strong if seen not in whole)))
+            return self._adopt(listing, (*whole, *(seen for seen in strong if seen not in whole)), now)
         return self._needs_human("more than one object carries its mark", strong)
 
-    def _by_looks(self, state: State, weak: tuple[Observed, ...], seen: Mapping[str, Observed]) -> Finding:
+    def _by_looks(self, listing: Listing, weak: tuple[Observed, ...], now: datetime) -> _Verdict:
         """Nothing carries the mark. What only looks alike counts where marks are not known to be shown."""
         if self.intent.status == CONFLICT and not weak:
-            blocking = [one for one in seen.values() if self._match(one) is not Match.NO]
+            blocking = next((one for one in listing.seen.values() if self._match(one) is not Match.NO), None)
             if blocking:
-                what = f"{blocking[0].id} exists already and this operation did not make it"
-                return self._close(IntentPhase.REJECTED, f"was refused: {what}; take another suffix, or import it")
-        if weak and not self._shown(state):
-            return self._by_weak(state, weak, seen)
-        if why := self._why_absence_is_no_proof(state):
+                what = f"was refused: {blocking.id} exists already and this operation did not make it"
+                return self._close(IntentPhase.REJECTED, f"{what}; take another suffix, or import it")
+        if weak and not self._shown(listing.state):
+            why = self._why_weak_is_no_proof(listing, weak)
+            return self._needs_human(why, weak) if why else self._adopt(listing, weak, now, inferred=True)
+        if why := self._why_absence_is_no_proof(listing.state):
             return self._needs_human(why, ())
         return self._close(IntentPhase.ABSENT, "was not created: nothing on the service carries its mark")
 
-    def _by_weak(self, state: State, weak: tuple[Observed, ...], seen: Mapping[str, Observed]) -> Finding:
+    def _why_weak_is_no_proof(self, listing: Listing, weak: tuple[Observed, ...]) -> str:
         if len(weak) > 1:
-            return self._needs_human("several objects look like what it made", weak)
-        if _strangers(state, self.collection, weak[0], seen):
-            return self._needs_human("what looks like it was made by another account", weak)
-        if any(other.generation == self.intent.generation for other in self._other_open(state)):
-            return self._needs_human("another open operation may have made what looks like it", weak)
-        return self._adopt(weak, inferred=True)
+            return "several objects look like what it made"
+        if _strangers(listing.state, self.collection, weak[0], listing.seen):
+            return "what looks like it was made by another account"
+        others = (one for one in listing.state.open_intents() if one.op_id != self.intent.op_id)
+        if any(one.generation == self.intent.generation for one in others):
+            return "another open operation may have made what looks like it"
+        return ""
 
     def _why_absence_is_no_proof(self, state: State) -> str:
         """Why a person must say that nothing was made, or ""."""
         if self._free:
             return ""
-        if self.intent.account and self.intent.account != self.api.account:
+        if self.intent.account and self.intent.account != self.account:
             return "nothing was found, but it was sent with another key than the one in use now"
         if self.ask:
             return "nothing was found, and the stack wants to be asked (onUnknown: Ask)"
@@ -175,50 +246,35 @@ class _Search:
     def _match(self, seen: Observed) -> Match:
         return self.collection.matches(self.intent.tag, self.intent.fields, seen)
 
-    def _other_open(self, state: State) -> Iterable[Intent]:
-        return (one for one in state.open_intents() if one.verb == "create" and one.op_id != self.intent.op_id)
+    # What it comes to -------------------------------------------------------------------------------------------
 
-    # Recording --------------------------------------------------------------------------------------------------
+    def _row(self, seen: Observed, now: datetime, *, inferred: bool = False) -> Owned:
+        return self.intent.owned(seen.id, f"{now:%Y-%m-%d %H:%M:%S}", inferred=inferred)
 
-    def _row(self, seen: Observed, *, inferred: bool = False) -> Owned:
-        return self.intent.owned(seen.id, f"{self.api.now():%Y-%m-%d %H:%M:%S}", inferred=inferred)
-
-    def _adopt(self, found: tuple[Observed, ...], *, inferred: bool = False) -> Finding:
+    def _adopt(
+        self, listing: Listing, found: tuple[Observed, ...], now: datetime, *, inferred: bool = False
+    ) -> _Verdict:
         """The first is ours and in its place; others, which cost nothing, are ours to let go."""
+        listing.take(found)
         first, *extras = found
-        rows = [self._row(first, inferred=inferred), *(replace(self._row(one), role=Role.RETIRED) for one in extras)]
+        more = (replace(self._row(one, now), role=Role.RETIRED) for one in extras)
         how = "found by what it looks like" if inferred else "found by its mark"
         what = f"was created as {first.id}: adopted, nothing is created twice"
         if inferred:
             what += "; its mark is not shown, so letting it go will want a word of its own"
-        return self._close(IntentPhase.ADOPTED, what, reason=how, result_id=first.id, events=rows)
+        intent = replace(self.intent, phase=IntentPhase.ADOPTED, reason=how, result_id=first.id)
+        return _Verdict(intent, what, (intent, self._row(first, now, inferred=inferred), *more))
 
-    def _close(
-        self, phase: IntentPhase, what: str, *, reason: str = "", result_id: str = "", events: Iterable[Event] = ()
-    ) -> Finding:
-        intent = replace(self.intent, phase=phase, reason=(reason or what)[:300], result_id=result_id)
-        self.store.commit(self.epoch, intent, *events)
-        return Finding(intent, what)
+    def _close(self, phase: IntentPhase, what: str, events: tuple[Event, ...] = ()) -> _Verdict:
+        intent = replace(self.intent, phase=phase, reason=what[:300])
+        return _Verdict(intent, what, (intent, *events))
 
-    def _needs_human(self, why: str, found: tuple[Observed, ...]) -> Finding:
+    def _needs_human(self, why: str, found: tuple[Observed, ...]) -> _Verdict:
         intent = replace(self.intent, phase=IntentPhase.NEEDS_HUMAN, reason=why)
-        if intent != self.intent:
-            self.store.commit(self.epoch, intent)
-        return Finding(intent, why, tuple(candidate(self.collection, one) for one in found))
-
-
-def suspects(state: State, collection: Collection, intent: Intent, seen: Mapping[str, Observed]) -> Suspects:
-    """What a creation might have made; never an object that was there before or that the state already holds."""
-    fresh = [
-        observed
-        for remote_id, observed in sorted(seen.items(), key=lambda item: str(item[1].outputs.get("created", "")))
-        if remote_id not in intent.known_before and f"{collection.name}/{remote_id}" not in state.owned
-    ]
-    own_inputs = _inputs_of_its_own(state, intent)
-    graded = [(_grade(collection, intent, observed, own_inputs), observed) for observed in fresh]
-    strong = tuple(observed for match, observed in graded if match is Match.STRONG)
-    weak = tuple(observed for match, observed in graded if match is Match.WEAK and _in_its_time(intent, observed))
-    return Suspects(strong, weak)
+        known = intent == self.intent
+        return _Verdict(
+            intent, why, () if known else (intent,), tuple(candidate(self.collection, one) for one in found)
+        )
 
 
 def candidate(collection: Collection, seen: Observed) -> Candidate:
@@ -233,18 +289,11 @@ def parse_time(text: str) -> datetime:
     return at if at.tzinfo else at.replace(tzinfo=BEIJING)
 
 
-def _grade(collection: Collection, intent: Intent, seen: Observed, own_inputs: frozenset[str]) -> Match:
+def _grade(collection: Collection, intent: Intent, seen: Observed, own_inputs: set[str]) -> Match:
     match = collection.matches(intent.tag, intent.fields, seen)
     if match is Match.WEAK and own_inputs & set(seen.outputs.get("inputs", ())):
         return Match.STRONG  # nothing else of ours was made from this upload, and nobody else can have it
     return match
-
-
-def _inputs_of_its_own(state: State, intent: Intent) -> frozenset[str]:
-    """Ids of uploads that only this creation used."""
-    others = {key for row in state.owned.values() for key in row.uses}
-    others |= {key for one in state.intents.values() if one.op_id != intent.op_id for key in one.uses}
-    return frozenset(key.partition("/")[2] for key in intent.uses if key not in others)
 
 
 def _in_its_time(intent: Intent, seen: Observed) -> bool:

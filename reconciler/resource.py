@@ -370,7 +370,7 @@ class Request:
 
 def segment(remote_id: str) -> str:
     """An id of the service as one path segment; ids that could climb out of it are refused."""
-    if not re.fullmatch(r"[\w.:-]{1,200}", remote_id) or remote_id.strip(".") == "":
+    if not identifier(remote_id):
         raise UnusableId(f"not an id that can stand in a path: {remote_id!r}")
     return quote(remote_id, safe="")
 
@@ -463,7 +463,8 @@ class Collection:
         """One page, counted from 1; None where the service keeps no list of them all."""
         raise NotImplementedError
 
-    def items(self, reply: Json) -> tuple[Json, ...]:
+    def items(self, reply: Json) -> tuple[Json, ...] | None:
+        """The objects of one page; None where the answer holds no list that can be read: that is not an empty one."""
         raise NotImplementedError
 
     def total(self, reply: Json) -> int | None:
@@ -473,8 +474,8 @@ class Collection:
     def read(self, remote_id: str) -> Request:
         raise NotImplementedError
 
-    def item(self, remote_id: str, reply: Json) -> Json:
-        """The object inside the answer to `read`."""
+    def item(self, remote_id: str, reply: Json) -> Json | None:
+        """The object inside the answer to `read`: empty where it cannot be read, None where it is said not to exist."""
         raise NotImplementedError
 
     def parse(self, item: Json) -> Observed:
@@ -575,8 +576,9 @@ class Paged(Collection):
         query = {"page_no": page, "page_size": self.page_size}
         return Request(f"{self.name}.list", "GET", self.path, query=query)
 
-    def items(self, reply: Json) -> tuple[Json, ...]:
-        return rows(dig(reply, self.envelope, self.members))
+    def items(self, reply: Json) -> tuple[Json, ...] | None:
+        found = dig(reply, self.envelope, self.members)
+        return () if found is None and self.total(reply) == 0 else entries(found)
 
     def total(self, reply: Json) -> int | None:
         return whole(dig(reply, self.envelope, "total"))
@@ -584,11 +586,11 @@ class Paged(Collection):
     def read(self, remote_id: str) -> Request:
         return Request(f"{self.name}.get", "GET", f"{self.path}/{segment(remote_id)}")
 
-    def item(self, remote_id: str, reply: Json) -> Json:
-        return {**mapping(dig(reply, self.envelope)), self.id_field: remote_id}
+    def item(self, remote_id: str, reply: Json) -> Json | None:
+        return named(dig(reply, self.envelope), self.id_field, remote_id)
 
     def created_id(self, reply: Json, request: Request | None) -> str | None:
-        return text(dig(reply, self.envelope, self.id_field)) or None
+        return identifier(dig(reply, self.envelope, self.id_field)) or None
 
     def delete(self, remote_id: str) -> Request:
         path = f"{self.path}/{segment(remote_id)}"
@@ -615,6 +617,28 @@ def mapping(value: Any) -> Json:
 def rows(value: Any) -> tuple[Json, ...]:
     """The mappings of a list; anything else in it, or instead of it, is left out."""
     return tuple(item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else ()
+
+
+def entries(value: Any) -> tuple[Json, ...] | None:
+    """A list of objects; None where it is none, or holds anything else: then nobody knows what is missing from it."""
+    return tuple(value) if isinstance(value, list) and all(isinstance(item, Mapping) for item in value) else None
+
+
+def named(value: Any, id_field: str, remote_id: str) -> Json:
+    """An object that was asked for by its id. An answer may leave the id out, and may not name another."""
+    found = mapping(value)
+    return {**found, id_field: remote_id} if found and found.get(id_field) is None else found
+
+
+def identifier(value: Any) -> str:
+    """A name that the service gave and that can stand in a path, or "": never a number, never half a guess."""
+    fits = isinstance(value, str) and re.fullmatch(r"[\w.:-]{1,200}", value) and value.strip(".")
+    return value if fits else ""
+
+
+def string(value: Any) -> str:
+    """A string, or "" for whatever is none."""
+    return value if isinstance(value, str) else ""
 
 
 def text(value: Any) -> str:

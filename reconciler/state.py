@@ -135,6 +135,12 @@ class Gone:
     key: str
 
 
+def reopened(row: Owned, made: Intent) -> tuple[Gone, Intent]:
+    """What undoes the record of an object under an id that leads nowhere: what it was is to be looked for."""
+    why = f"the service does not know {row.id}, which it named in its answer"
+    return Gone(row.key), replace(made, phase=IntentPhase.UNKNOWN, result_id="", reason=why)
+
+
 @dataclass(frozen=True)
 class Fact:
     """Something seen to hold, or not, on this account: `jobs.mark` is whether jobs show the mark we give them."""
@@ -147,11 +153,15 @@ class Fact:
 
 @dataclass(frozen=True)
 class Ticket:
-    """A saved plan that was begun, by its digest. It can be begun once and resumed until it `ended`."""
+    """A saved plan that was begun, by its digest. It can be begun once and resumed until it `ended`.
+
+    `epoch` is that of its first run: what was asked for from then on, it need not ask for again.
+    """
 
     digest: str
     begun: str
     ended: str = ""
+    epoch: int = 0
 
 
 Event = Owned | Intent | Gone | Fact | Ticket
@@ -201,6 +211,11 @@ class State:
     def users(self, key: str) -> tuple[Owned, ...]:
         """The live rows made from this object."""
         return tuple(row for row in self.owned.values() if row.role is not Role.RETIRED and key in row.uses)
+
+    def maker(self, row: Owned) -> Intent | None:
+        """The creation that an object came from, where the journal has it."""
+        made = (i for i in self.intents.values() if i.verb == "create" and i.result_id == row.id)
+        return next((intent for intent in made if intent.collection == row.collection), None)
 
     def attempts(self, slot: Slot, generation: str) -> int:
         """How often this generation was truly made; part of the tag, so that a deliberate repeat has its own."""

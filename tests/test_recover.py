@@ -237,6 +237,18 @@ def test_what_only_looks_like_it_is_adopted_where_marks_are_not_shown(tmp_path: 
         assert bought(old, "jobs") == 1
 
 
+@pytest.mark.parametrize("collection", ["jobs", "deployments"])
+def test_an_id_that_leads_nowhere_is_no_reason_to_buy_again(known: Desk, collection: str) -> None:
+    """The answer named another object than the one it made: that one is found by its mark."""
+    member = {"jobs": "job_id", "deployments": "deployed_model"}[collection]
+    edit = {"set": {f"output.{member}": "other-1"}}
+    play(known, {"operation": f"{collection}.create", "nth": 1, "edit": edit})
+    known.apply()
+    assert converges(known)
+    assert bought(known, collection) == 1
+    assert "other-1" not in {row.id for row in known.state().owned.values()}
+
+
 def test_an_own_suffix_that_somebody_else_has_is_told_and_not_taken_over(known: Desk) -> None:
     """The conflict is no earlier attempt of ours: the object was there before, and is not ours to adopt."""
     known.declare(deployment(suffix="mine"))

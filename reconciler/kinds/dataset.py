@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -29,8 +30,10 @@ from reconciler.resource import (
     Source,
     Spec,
     dig,
+    identifier,
     rows,
     said,
+    string,
     text,
     whole,
 )
@@ -53,19 +56,22 @@ class Files(Paged):
 
     def parse(self, item: Json) -> Observed:
         """`url` is a signed download link, so a secret: it is not read at all (contract §1.2)."""
-        md5, size = text(item.get("md5")), whole(item.get("size"))
-        return Observed(
-            id=text(item.get("file_id")),
-            phase=Phase.READY,
-            status="uploaded",
-            fields=said(source=f"{md5}-{size}" if md5 and size is not None else None),
-            outputs=said(
-                id=text(item.get("file_id")),
-                name=text(item.get("name")),
-                created=text(item.get("gmt_create")),
-                mark=text(item.get("description")),
-            ),
+        md5, size = string(item.get("md5")).lower(), whole(item.get("size"))
+        fields = said(source=f"{md5}-{size}" if re.fullmatch("[0-9a-f]{32}", md5) and size is not None else None)
+        facts = said(
+            name=text(item.get("name")), created=text(item.get("gmt_create")), mark=text(item.get("description"))
         )
+        return Observed(
+            id=string(item.get("file_id")),
+            phase=Phase.READY if fields or facts else Phase.UNKNOWN,  # it has no status: to be shown is to be there
+            status="uploaded" if fields or facts else "",
+            fields=fields,
+            outputs={**said(id=string(item.get("file_id"))), **facts},
+        )
+
+    def stale(self, seen: Observed, recorded: Mapping[str, Any]) -> bool:
+        """Without what it hashes to, nobody knows whether all of it arrived."""
+        return "source" not in seen.fields
 
     def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
         """A purpose on a file that is not ours says nothing: it may have come by the OpenAI-shaped endpoint (§1.5)."""
@@ -96,7 +102,7 @@ class Files(Paged):
 
     def created_id(self, reply: Json, request: Request | None) -> str | None:
         uploaded = rows(dig(reply, "data", "uploaded_files"))
-        return text(uploaded[0].get("file_id")) or None if uploaded else None
+        return identifier(uploaded[0].get("file_id")) or None if uploaded else None
 
     def refusal(self, reply: Json) -> str:
         """A 200 may say that the one file was refused (contract §1.1)."""

@@ -35,9 +35,13 @@ from reconciler.resource import (
     Spec,
     authored,
     dig,
+    entries,
+    identifier,
+    named,
     rows,
     said,
     segment,
+    string,
     text,
     whole,
 )
@@ -71,7 +75,8 @@ class Deployments(Paged):
         """`deploy_spec` comes back as `model_unit_spec`; name and suffix not at all; plan only sometimes (§9.3)."""
         limits = said(rpm=whole(item.get("rpm_limit")), tpm=whole(item.get("tpm_limit")))
         capacity, ready = whole(item.get("capacity")), whole(item.get("ready_capacity"))
-        remote_id, status = text(item.get("deployed_model")), text(item.get("status"))
+        remote_id, status = string(item.get("deployed_model")), text(item.get("status"))
+        thinking = item.get("enable_thinking")
         return Observed(
             id=remote_id,
             phase=_phase(status, text(item.get("plan")), capacity, ready),
@@ -81,7 +86,7 @@ class Deployments(Paged):
                 plan=text(item.get("plan")),
                 deploySpec=text(item.get("model_unit_spec")),
                 capacity=capacity if item.get("plan") != "lora" else None,
-                enableThinking=item.get("enable_thinking"),
+                enableThinking=thinking if isinstance(thinking, bool) else None,
                 maxContextLength=whole(item.get("max_context_length")),
                 limits=limits or None,
                 ptuCapacity=_tokens_per_minute(item.get("ptu_capacity")),
@@ -233,12 +238,17 @@ class Checkpoints(Collection):
         job = remote_id.partition(":")[0]
         return Request("checkpoints.list", "GET", f"/fine-tunes/{segment(job)}/checkpoints")
 
-    def item(self, remote_id: str, reply: Json) -> Json:
-        name = remote_id.partition(":")[2]
-        return next((item for item in rows(dig(reply, "output")) if item.get("checkpoint") == name), {})
+    def item(self, remote_id: str, reply: Json) -> Json | None:
+        """One of a list; missing only from a list that can be read."""
+        job, _, name = remote_id.partition(":")
+        listed = entries(dig(reply, "output"))
+        found = next((item for item in listed or () if item.get("checkpoint") == name), None)
+        if found is None and listed is not None and all(string(item.get("checkpoint")) for item in listed):
+            return None
+        return named(found, "job_id", job)
 
     def parse(self, item: Json) -> Observed:
-        job, name, status = text(item.get("job_id")), text(item.get("checkpoint")), text(item.get("status"))
+        job, name, status = string(item.get("job_id")), string(item.get("checkpoint")), text(item.get("status"))
         phases = {
             "PENDING": Phase.PENDING,
             "PROCESSING": Phase.PENDING,
@@ -250,7 +260,9 @@ class Checkpoints(Collection):
             phase=phases.get(status, Phase.UNKNOWN),
             status=status,
             fields=said(checkpoint=name, job=job),
-            outputs=said(id=f"{job}:{name}", model=text(item.get("model_name")), created=text(item.get("create_time"))),
+            outputs=said(
+                id=f"{job}:{name}", model=identifier(item.get("model_name")), created=text(item.get("create_time"))
+            ),
         )
 
     def create(self, part: Part, tag: str) -> Request:

@@ -36,10 +36,12 @@ from reconciler.resource import (
     Spec,
     authored,
     dig,
+    identifier,
     mapping,
     rows,
     said,
     segment,
+    string,
     text,
     whole,
 )
@@ -88,13 +90,13 @@ class Jobs(Paged):
     }
 
     def parse(self, item: Json) -> Observed:
-        status, model = text(item.get("status")), text(item.get("finetuned_output"))
+        status, model = text(item.get("status")), identifier(item.get("finetuned_output"))
         phase = PHASES.get(status, Phase.UNKNOWN)
         detail = " ".join(filter(None, (text(item.get("code")), text(item.get("message")))))
         if phase is Phase.READY and not model:
             phase, detail = Phase.FAILED, "succeeded without naming a model"
         return Observed(
-            id=text(item.get("job_id")),
+            id=string(item.get("job_id")),
             phase=phase,
             status=status,
             fields=said(
@@ -103,7 +105,7 @@ class Jobs(Paged):
                 hyperParameters=_numbers(mapping(item.get("hyper_parameters"))),
             ),
             outputs=said(
-                id=text(item.get("job_id")),
+                id=string(item.get("job_id")),
                 name=text(item.get("job_name")),
                 model=model if phase is Phase.READY else "",
                 created=text(item.get("create_time")),
@@ -115,6 +117,10 @@ class Jobs(Paged):
             ),
             detail=detail if phase is Phase.FAILED else "",
         )
+
+    def stale(self, seen: Observed, recorded: Mapping[str, Any]) -> bool:
+        """A success that names no model is a failure that was paid for: not concluded from a list alone."""
+        return seen.status == "SUCCEEDED" and "model" not in seen.outputs
 
     def create(self, part: Part, tag: str) -> Request:
         fields = part.fields

@@ -80,7 +80,11 @@ def live_texts(progress: Progress) -> tuple[str, str, str]:
 def heartbeat_text(progress: Iterable[Progress], elapsed_s: float) -> str:
     """What an apply waits for, said now and then so that nobody thinks it is dead."""
     waiting = [p for p in progress if p.stage in (Stage.SENDING, Stage.WAITING)]
-    told = [f"{clean(p.operation.slot)} {stage_text(p)} for {duration(p.elapsed_s)}" for p in waiting[:3]]
+    told = [
+        f"{clean(p.operation.slot)} {stage_text(p)} for {duration(p.elapsed_s)}"
+        + (f" ({clean(p.detail)})" if p.detail else "")
+        for p in waiting[:3]
+    ]
     more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
     return f"{int(elapsed_s) // 60:3d}:{int(elapsed_s) % 60:02d}  waiting for {', '.join(told) or 'an answer'}{more}"
 
