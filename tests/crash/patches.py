@@ -91,7 +91,7 @@ def absence_in_a_list_is_deletion() -> None:
 
 @mistake("a list that is late is waited for", "I2")
 def absence_is_believed_at_once() -> None:
-    put(recover._Search, "_settled", lambda self: self.api.now() - timedelta(1))
+    put(recover._Case, "settled", property(lambda self: recover.parse_time(self.intent.at) - timedelta(1)))
     put(recover, "LISTINGS", 1)
 
 
@@ -107,12 +107,12 @@ def an_open_operation_counts_as_absent() -> None:
 
 @mistake("what was there before is not ours", "adopted")
 def what_was_there_before_is_adopted() -> None:
-    suspects = recover.suspects
+    suspects = recover.Listing.suspects
 
-    def blind(state: Any, collection: Any, intent: Any, seen: Any) -> Any:
-        return suspects(state, collection, replace(intent, known_before=()), seen)
+    def blind(self: Any, intent: Any) -> Any:
+        return suspects(self, replace(intent, known_before=()))
 
-    put(recover, "suspects", blind)
+    put(recover.Listing, "suspects", blind)
 
 
 @mistake("an odd answer costs no id", "the id")

@@ -12,7 +12,7 @@ from tests.crash.lab import Aim, World
 from tests.crash.scenes import Scene
 from tests.crash.trials import Together, critical, report, some, trial
 
-SAMPLE = 10
+SAMPLE = 5
 DISK = ("full", "full on", "broken")
 ENDS: Mapping[str, frozenset[int]] = {
     "full": frozenset({0, 1, 4, 6, 7}),

@@ -13,7 +13,7 @@ from tests.crash.lab import Aim, World, Zygote
 from tests.crash.scenes import SCENES, Scene
 from tests.crash.trials import Together, Trial, after_a_kill, chosen, critical, hash_of, killed, report, some, trial
 
-SAMPLE, FIRSTS = 8, 12
+SAMPLE, FIRSTS = 4, 8
 
 
 @pytest.mark.timeout(7200)

@@ -9,10 +9,11 @@ import pytest
 
 from tests.crash.conftest import Tally
 from tests.crash.lab import TERM_S, Aim, World
+from tests.crash.points import READ
 from tests.crash.scenes import Scene
 from tests.crash.trials import Together, critical, report, some, trial
 
-SAMPLE = 20
+SAMPLE = 10
 
 
 def passed_by(scene: Scene, point: str) -> Callable[[World], list[str]]:
@@ -30,7 +31,7 @@ def passed_by(scene: Scene, point: str) -> Callable[[World], list[str]]:
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("name", ["create", "swap", "destroy"])
+@pytest.mark.parametrize("name", ["create", "swap"])
 def test_stopped_and_passed_by(
     name: str, scene: Callable[[str], Scene], yard: Path, together: Together, tally: Tally
 ) -> None:
@@ -56,3 +57,14 @@ def test_stopped_with_the_request_on_its_way(
     work = [trial(made, yard, passed_by(made, point), looked_at=False, only=("I1", "I10")) for point in points]
     tally["paused while sending", name] += len(points)
     report(together(work), len(points))
+
+
+@pytest.mark.xfail(strict=True, reason="the time of a change or a deletion outlives the lease it was begun under")
+def test_a_deletion_that_was_passed_by_is_not_sent(
+    scene: Callable[[str], Scene], together: Together, yard: Path
+) -> None:
+    """Stopped between intent and request; the lease ran out after 60 s, and another did the same in less than 120 s."""
+    made = scene("destroy")
+    leaves = next(n for n, p in enumerate(made.points) if "write 2 of POST" in p and not p.endswith(READ))
+    point = next(p for p in reversed(made.points[:leaves]) if p.endswith("after commit"))
+    report(together([trial(made, yard, passed_by(made, point), looked_at=False)]), 1)
