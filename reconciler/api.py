@@ -158,25 +158,32 @@ class Api:
         self._fresh.client.close()
 
     def send(
-        self, request: Request, *, since: float | None = None, sent: Callable[[int], None] = lambda size: None
+        self,
+        request: Request,
+        *,
+        since: float | None = None,
+        by: float = math.inf,
+        sent: Callable[[int], None] = lambda size: None,
     ) -> Reply:
         """The answer to one request, repeated only where that is safe.
 
         `since` is when the request was decided upon, by `clock`: a creation and all its repeats are over `lasts_s`
-        later, and whoever was stopped for so long in between sends nothing. `sent` is told how many bytes of the upload
-        have left, and cannot disturb it.
+        later, and whoever was stopped for so long in between sends nothing; nor does anything leave after `by`. `sent`
+        is told how many bytes of the upload have left, and cannot disturb it.
 
         Raises ApiError: NotFound, Conflict, Rejected, NotAuthorised, Throttled for what the service refused;
         Unavailable for a read without a usable answer; NeverSent or OutcomeUnknown for a write without one.
         """
-        ends_at = (self.clock() if since is None else since) + self.lasts_s(request)
+        began = self.clock() if since is None else since
+        ends_at = min(began + self.lasts_s(request), by)
+        too_late = ends_at - min(_within_s(request), ends_at - began) / 2  # to begin once more
         for attempt in range(1, self._patience.tries + 1):
             self._bucket.take()
             try:
                 return self._send_once(request, ends_at, sent)
             except ApiError as error:
                 pause_s = self._pause(attempt, error.after_s)
-                in_time = self.clock() + pause_s < ends_at - _within_s(request) / 2
+                in_time = self.clock() + pause_s < too_late
                 if attempt == self._patience.tries or not _repeatable(request, error) or not in_time:
                     raise
                 if isinstance(error, Throttled):

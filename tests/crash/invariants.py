@@ -234,9 +234,8 @@ def _as_recorded(world: World, disk: Kept) -> Iterator[str]:
             if row.role is not Role.RETIRED:
                 yield f"I6: {row.key} is recorded and not on the service"
             continue
-        changed = any(row.id in i.known_before and i.verb == "update" for i in disk.intents)
         for name, value in world.fields(row.collection, row.id, shown).items():
-            if not changed and name in row.last_applied and row.last_applied[name] != value:
+            if name in row.last_applied and row.last_applied[name] != value:
                 yield f"I6: {row.key} has {name} {value!r}, recorded is {row.last_applied[name]!r}"
 
 

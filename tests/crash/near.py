@@ -77,7 +77,7 @@ def _hurry(seen: points.Points) -> None:
     init.__kwdefaults__["rate_per_s"] = None
 
     @contextmanager
-    def beating(self: store.Store, epoch: int) -> Iterator[None]:
+    def beating(self: store.Store, epoch: int, lock: store.Lock) -> Iterator[None]:
         last = seam.slept_s()
 
         def beat() -> None:
@@ -85,6 +85,7 @@ def _hurry(seen: points.Points) -> None:
             if seam.slept_s() - last >= store.BEAT_S:
                 last = seam.slept_s()
                 with seen.quiet():
+                    lock.keep()
                     partial(store.Store._beat, self)(epoch)
 
         seam.woken.append(beat)

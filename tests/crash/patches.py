@@ -142,7 +142,7 @@ def a_commit_does_not_ask_whose_lease_it_is() -> None:
     commit = store.Store.commit
 
     def unfenced(self: Any, epoch: int, *events: Any) -> Any:
-        self._state = None
+        self._kept = None
         return commit(self, self.header().epoch, *events)
 
     put(store.Store, "commit", unfenced)
@@ -184,7 +184,7 @@ def a_plan_takes_the_lease() -> None:
     plan = engine.plan
 
     def greedy(session: Any, choices: Any) -> Any:
-        if session.store._state is None:
+        if session.store._kept is None:
             with session.store.lease():
                 return plan(session, choices)
         return plan(session, choices)

@@ -59,7 +59,6 @@ def test_stopped_with_the_request_on_its_way(
     report(together(work), len(points))
 
 
-@pytest.mark.xfail(strict=True, reason="the time of a change or a deletion outlives the lease it was begun under")
 def test_a_deletion_that_was_passed_by_is_not_sent(
     scene: Callable[[str], Scene], together: Together, yard: Path
 ) -> None:
