@@ -7,9 +7,10 @@ stays green under one of them proves nothing.
 from __future__ import annotations
 
 import random
+import sqlite3
 import string
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -22,7 +23,7 @@ from reconciler.kinds.fine_tune_job import Jobs
 from reconciler.plan import Verb
 from reconciler.resource import Json, dig
 from reconciler.state import IntentPhase
-from reconciler.store.sqlite import SqliteStore
+from reconciler.store import sqlite
 
 
 @dataclass(frozen=True)
@@ -150,15 +151,17 @@ def a_commit_does_not_ask_whose_lease_it_is() -> None:
 
 @mistake("a new state is there as a whole or not at all", "I5")
 def the_state_file_is_made_in_place() -> None:
-    make = SqliteStore._create
+    secure = sqlite.SqliteStore._secure
 
     def in_place(self: Any) -> None:
-        self.path.touch()
-        make(self)
-        self.path.unlink()
-        make(self)
+        if self._is_new():
+            with closing(sqlite3.connect(self.path)) as db:
+                for table in store.TABLES:
+                    db.execute(table)
+            self.path.unlink()
+        secure(self)
 
-    put(SqliteStore, "_create", in_place)
+    put(sqlite.SqliteStore, "_secure", in_place)
 
 
 @mistake("what is not finished is said", "I8")
