@@ -16,6 +16,7 @@ from reconciler import apply as execution
 from reconciler import data, files, kinds
 from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
+from reconciler.clock import boottime
 from reconciler.errors import ReconcilerError
 from reconciler.observe import observe, read_one
 from reconciler.plan import Choices, Desired, Plan, World, make_plan
@@ -110,7 +111,7 @@ def apply(
     noticed: Callable[[Finding], None] = lambda finding: None,
     stopped: Callable[[], bool] = lambda: False,
     lock_timeout_s: float = 0,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = boottime,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Applied:
     """Recover what an earlier run left open, plan, ask, and do it: once.
@@ -143,7 +144,7 @@ def apply(
             sleep=sleep,
         )
         if any(one.stage is Stage.UNKNOWN for one in progress):
-            late = _quietly(seek)
+            late = _quietly(partial(seek, stopped=stopped))
             for finding in late:
                 noticed(finding)
             found += late

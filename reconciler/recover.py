@@ -55,21 +55,23 @@ def recover(
     collections: Mapping[str, Collection],
     *,
     ask: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Finding, ...]:
     """Decide every open operation that can be decided; one finding for each creation.
 
-    With `ask` a person decides whenever nothing is found, though the rules would allow to create again.
+    With `ask` a person decides whenever nothing is found, though the rules would allow to create again. Once `stopped`,
+    what would have to be waited for stays open for the next run.
     """
     _reopen_unseen(store, epoch, api, collections)
     findings = []
     for intent in store.load().open_intents():
         collection = collections[intent.collection]
         if intent.verb == "create" and collection.list(1) is not None:
-            findings.append(_Search(store, epoch, api, collection, intent, ask).run(sleep))
+            findings.append(_Search(store, epoch, api, collection, intent, ask).run(stopped, sleep))
         else:  # an update, a delete or a repeatable publication is planned again from what the service shows
             store.commit(epoch, replace(intent, phase=IntentPhase.ABSENT, reason="found open"))
-    return tuple(findings)
+    return tuple(finding for finding in findings if finding is not None)
 
 
 def _reopen_unseen(store: Store, epoch: int, api: Api, collections: Mapping[str, Collection]) -> None:
@@ -100,8 +102,8 @@ class _Search:
     intent: Intent
     ask: bool
 
-    def run(self, sleep: Callable[[float], None]) -> Finding:
-        """Listings until something strong is found, or until what is not there cannot come any more."""
+    def run(self, stopped: Callable[[], bool], sleep: Callable[[float], None]) -> Finding | None:
+        """Listings until something strong is found, or what is not there cannot come any more; None once stopped."""
         settled, quiet, before = self._settled(), 0, frozenset[str]()
         while True:
             state, seen = self.store.load(), list_all(self.api, self.collection)
@@ -115,12 +117,17 @@ class _Search:
             before = frozenset(seen)
             if quiet >= LISTINGS:
                 return self._by_looks(state, found.weak, seen)
-            sleep(min(max(late_s / 4, 0.2), POLL_S_MAX))
+            if stopped():
+                return None
+            sleep(max(min(late_s / 4, POLL_S_MAX) / self.api.hurry, 0.2))
 
     def _settled(self) -> datetime:
-        """From here on absent means absent: long after the last moment at which it can have been sent."""
-        last = self.intent.deadline or self.intent.at
-        return parse_time(last) + timedelta(seconds=self.collection.settle_s)
+        """From here on absent means absent: long after the last moment at which it can have been sent.
+
+        That is never further off than it was when it was written: then a clock went back in between.
+        """
+        began, last = parse_time(self.intent.at), parse_time(self.intent.deadline or self.intent.at)
+        return min(last, self.api.now() + (last - began)) + timedelta(seconds=self.collection.settle_s)
 
     # Deciding ---------------------------------------------------------------------------------------------------
 
