@@ -53,6 +53,7 @@ BEIJING = timezone(timedelta(hours=8))  # the zone of every timestamp without on
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SKEW_MAX = timedelta(days=100 * 366)  # an emulator may be years ahead; beyond that a date would leave the calendar
 _REACH = "is the endpoint right?"
+_STANDING = "check DASHSCOPE_API_KEY, its workspace and the account's standing; what runs is billed all the same"
 _PAGE = "does a proxy or a login page stand in between?"
 _SIGNED = re.compile(
     r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]+"
@@ -140,6 +141,7 @@ class Api:
         self._fresh = _Line(Transport(verify, keep_alive=0, clock=clock))
         self._bucket = Bucket(rate_per_s, clock, sleep)
         self.skew: timedelta | None = None  # how far ahead of ours the service's clock was at its last answer
+        self._shown: tuple[datetime, float] | None = None  # what it showed then, and when that was by `clock`
         self.emulator = ""
         self.hurry = 1.0  # how much faster than ours the service's time runs; only an emulator's does
 
@@ -197,8 +199,11 @@ class Api:
         return within_s if request.effect is Effect.ONCE else max(within_s, self._patience.total_s)
 
     def now(self) -> datetime:
-        """The service's clock, by the `Date` of its last answer, in Beijing time."""
-        return (datetime.now(UTC) + (self.skew or timedelta(0))).astimezone(BEIJING)
+        """The service's clock, by the `Date` of its last answer, in Beijing time. Ours may be set in between."""
+        if self._shown is None:
+            return datetime.now(UTC).astimezone(BEIJING)
+        date, seen_at = self._shown
+        return (date + timedelta(seconds=self.clock() - seen_at)).astimezone(BEIJING)
 
     def identify(self) -> str:
         """Whose service this is, for the stamp of the state: the host, or `emulator:<install id>` whatever the port."""
@@ -266,7 +271,7 @@ class Api:
         status, parsed = response.status_code, _json(body)
         if 300 <= status < 400:
             target = self._quoted(_host(response.headers.get("location", "")))
-            why = f"{self.origin} answered with a redirect to {target}; redirects are never followed"
+            why = f"{self.origin} answered {request.operation} with a redirect to {target}; none is ever followed"
             raise _lost(request, why, status=status, hint=_PAGE)
         if 200 <= status < 300 and parsed is not None and not _refuses(parsed):
             return Reply(parsed, self._request_id(parsed, response.headers))
@@ -298,9 +303,7 @@ class Api:
         if status >= 500 or status < 300 or status == 408:  # whatever it calls itself, the write may have happened
             return Unavailable(message, **facts) if request.effect is Effect.READ else OutcomeUnknown(message, **facts)
         if status in (401, 403) or code in _FORBIDDEN or code.startswith("AccessDenied"):
-            return NotAuthorised(
-                message, hint="check DASHSCOPE_API_KEY, its workspace and the account's standing", **facts
-            )
+            return NotAuthorised(message, hint=_STANDING, **facts)
         if status == 429 or code.startswith("Throttling"):
             quota = any(words in said.lower() for words in _QUOTA_TEXTS) or status == 400
             return Throttled(message, quota=quota, **facts)
@@ -319,8 +322,9 @@ class Api:
     def _note(self, headers: Mapping[str, str]) -> None:
         self.emulator = headers.get("x-bailian-emulator", "").split(";")[0].strip()
         date = _date(headers.get("date", ""))
-        skew = date - datetime.now(UTC) if date else self.skew
-        self.skew = skew if skew is not None and abs(skew) < _SKEW_MAX else self.skew
+        skew = date - datetime.now(UTC) if date else None
+        if date is not None and skew is not None and abs(skew) < _SKEW_MAX:
+            self.skew, self._shown = skew, (date, self.clock())
 
     def _after_s(self, asked: str) -> float:
         """A pause in seconds, or a date by the service's clock (RFC 9110 §10.2.3); what is neither asks for none."""

@@ -19,6 +19,7 @@ from reconciler import data, files, kinds
 from reconciler import saved as saved_plan
 from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
+from reconciler.clock import boottime
 from reconciler.errors import ReconcilerError, StalePlan, StateError
 from reconciler.observe import observe, read_one
 from reconciler.plan import Choices, Desired, Plan, Verb, World, caught_up, make_plan
@@ -138,7 +139,7 @@ def apply(
     noticed: Callable[[Finding], None] = lambda finding: None,
     stopped: Callable[[], bool] = lambda: False,
     lock_timeout_s: float = 0,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = boottime,
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], datetime] = today,
     saved: Saved | None = None,
@@ -182,7 +183,7 @@ def apply(
             sleep=sleep,
         )
         if any(one.stage is Stage.UNKNOWN for one in progress):
-            late = _quietly(seek)
+            late = _quietly(partial(seek, stopped=stopped))
             for finding in late:
                 noticed(finding)
             found += late

@@ -35,6 +35,7 @@ from reconciler.state import Intent, IntentPhase, Owned, Role, State, canonical
 
 NO_PRICE = Price()
 NOT_YET = timedelta(seconds=120)  # so long after a creation a read by id may say 404: not yet, rather than gone
+_UNHEARD = ", a status this program does not know: nothing is done about it"
 _VANISHED = "is gone from the service, and so is most of what is ours: is this the right account and workspace?"
 _VANISHED_HINT = "--allow vanished=all where it truly was deleted"
 
@@ -278,6 +279,8 @@ class _Draft:
             self._wait(document, part, row, observed)
         elif changed or again:
             self._replace(document, part, changed, action)
+        elif collection.verified:  # an upload: what did not arrive whole is sent again, and costs nothing
+            self._replace(document, part, (), action, why=f"{row.id} is not what was sent")
         else:
             self._block_failed(document, part, row, row.failure or _failure(observed))
 
@@ -357,7 +360,14 @@ class _Draft:
         self._add(operation, renews=True)
 
     def _replace(
-        self, document: Document, part: Part, changed: tuple[Change, ...], action: Action, *, lost: Owned | None = None
+        self,
+        document: Document,
+        part: Part,
+        changed: tuple[Change, ...],
+        action: Action,
+        *,
+        lost: Owned | None = None,
+        why: str = "",
     ) -> None:
         """Create the next object beside the one in use, unless consent or the id stands in the way."""
         collection = self._collection_of(document, part)
@@ -379,7 +389,7 @@ class _Draft:
         if clash:
             self._block(document, part, clash, "", changed)
             return
-        why = f"{lost.id} is gone from the service" if lost else "" if changed else "asked for by --replace"
+        why = why or (f"{lost.id} is gone from the service" if lost else "" if changed else "asked for by --replace")
         drops = (lost.key,) if lost else ()
         asks = consent == "Manual"
         self._create(document, part, action, reasons=changed, why=why, drops=drops, needs_consent=asks)
@@ -426,7 +436,7 @@ class _Draft:
             fields=row.last_applied,
             target_id=row.id,
             reasons=changed,
-            why=f"{row.id} is {observed.status or 'not ready'}",
+            why=f"{row.id} is {observed.status or 'not ready'}{_UNHEARD if _unheard(observed) else ''}",
             hint="what changed since is planned when it is done" if changed else "",
             was=self._costing(row),
             price=self._running(row),
@@ -792,6 +802,10 @@ def _cost_in_words(bought: Price, running: Price) -> str:
     once = "" if bought.once == 0 else f"{bought.once or 'an unknown sum of'} CNY once"
     hour = "" if running.hour == 0 else f"{running.hour or 'an unknown sum of'} CNY/h"
     return f" and costs {' and '.join(filter(None, (once, hour)))}" if once or hour else ""
+
+
+def _unheard(observed: Observed) -> bool:
+    return observed.phase is Phase.UNKNOWN and bool(observed.status)
 
 
 def _failure(observed: Observed) -> str:

@@ -576,7 +576,7 @@ def test_a_page_is_said_to_be_one_and_by_whom_it_may_be() -> None:
 
 def test_a_redirect_is_told_by_its_host_alone() -> None:
     shown = str(said(reply(302, {}, Location="https://u:p@evil.example:8443/a?token=canary")))
-    assert "redirect to https://evil.example:8443; redirects are never followed" in shown
+    assert "redirect to https://evil.example:8443; none is ever followed" in shown
     assert "an address that cannot be read" in str(said(reply(300, {}, Location="https://[::1")))
 
 
