@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
+from reconciler.clock import boottime
 from reconciler.errors import StateCorrupt, StateError, StateLocked, StateLost, StateMismatch
 from reconciler.state import Event, Intent, Record, Stamp, State, event_of, record_of
 from reconciler.store import disk
@@ -80,11 +81,6 @@ class _Kept(NamedTuple):
     digests: Mapping[tuple[str, str], str]
 
 
-def awake_s() -> float:
-    """Seconds on a clock that goes on while the machine is suspended, where the platform has one."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 class Store(ABC):
     """The state of one stack and environment on one account.
 
@@ -97,7 +93,7 @@ class Store(ABC):
     rescue: Path
     """How the names of the files begin that take answers of the service which the store itself would not."""
 
-    def __init__(self, stamp: Stamp, *, clock: Callable[[], float] = awake_s) -> None:
+    def __init__(self, stamp: Stamp, *, clock: Callable[[], float] = boottime) -> None:
         self.stamp, self._clock = stamp, clock
         self.name = f"{stamp.stack}/{stamp.environment}"
         self._kept: _Kept | None = None
@@ -188,6 +184,10 @@ class Store(ABC):
         """Whose state it is and who held it last; None where there is none yet."""
         with self._usable(), self._reading() as db:
             return self._header(db) if db else None
+
+    def copied_at(self) -> datetime | None:
+        """When the copy of the state from before the last lease was made; None where there is none."""
+        return None
 
     # What a backend supplies --------------------------------------------------------------------------------------
 

@@ -17,9 +17,10 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from reconciler.clock import boottime
 from reconciler.errors import StateError
 from reconciler.state import Stamp
-from reconciler.store import SCHEMA, TABLES, Database, Lock, Store, awake_s
+from reconciler.store import SCHEMA, TABLES, Database, Lock, Store
 from reconciler.wording import shown
 
 DSN = "RECONCILER_STATE_DSN"
@@ -48,7 +49,7 @@ _GONE = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.
 class PostgresStore(Store):
     """Rows of one state among those of others. `dsn` may be empty: libpq then takes its own variables."""
 
-    def __init__(self, dsn: str, stamp: Stamp, *, folder: Path, clock: Callable[[], float] = awake_s) -> None:
+    def __init__(self, dsn: str, stamp: Stamp, *, folder: Path, clock: Callable[[], float] = boottime) -> None:
         super().__init__(stamp, clock=clock)
         try:
             given = conninfo_to_dict(dsn)

@@ -12,12 +12,14 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from reconciler.clock import boottime
 from reconciler.errors import StateCorrupt, StateError, StateMismatch
 from reconciler.state import Stamp
-from reconciler.store import HEADER, SCHEMA, TABLES, Database, Header, Lock, Store, awake_s
+from reconciler.store import HEADER, SCHEMA, TABLES, Database, Header, Lock, Store
 from reconciler.store.disk import beside, place
 
 BALLAST_BYTES = 256 * 1024
@@ -49,7 +51,7 @@ class SqliteStore(Store):
     """A state file. Its folder also holds the lock of the newest lease, a copy of the state before it, and ballast."""
 
     def __init__(
-        self, path: Path, stamp: Stamp, *, clock: Callable[[], float] = awake_s, mounts: Path = Path("/proc/mounts")
+        self, path: Path, stamp: Stamp, *, clock: Callable[[], float] = boottime, mounts: Path = Path("/proc/mounts")
     ) -> None:
         super().__init__(stamp, clock=clock)
         self.path, self.where, self._mounts = path, str(path), mounts
@@ -183,6 +185,12 @@ class SqliteStore(Store):
                 db.execute(statement)
         self._reseal(_statements(db))
         db.execute(f"pragma user_version={SCHEMA}")
+
+    def copied_at(self) -> datetime | None:
+        try:
+            return datetime.fromtimestamp(self.backup.stat().st_mtime, UTC)
+        except OSError:
+            return None
 
     def _keep_ballast(self) -> None:
         if not self.ballast.exists():

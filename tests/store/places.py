@@ -22,9 +22,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from reconciler.clock import boottime
 from reconciler.resource import Slot
 from reconciler.state import Intent, Owned, Role, Stamp
-from reconciler.store import awake_s
 from reconciler.store.postgres import PostgresStore
 from reconciler.store.sqlite import SqliteStore
 
@@ -70,7 +70,7 @@ class File:
     def folder(self) -> Path:
         return self.path.parent
 
-    def store(self, clock: Callable[[], float] = awake_s, **stamp: str) -> SqliteStore:
+    def store(self, clock: Callable[[], float] = boottime, **stamp: str) -> SqliteStore:
         """As another process would open it."""
         return SqliteStore(self.path, replace(STAMP, **stamp), clock=clock)
 
@@ -107,7 +107,7 @@ class Base:
     def folder(self) -> Path:
         return Path(self.word.split("|")[1])
 
-    def store(self, clock: Callable[[], float] = awake_s, **stamp: str) -> PostgresStore:
+    def store(self, clock: Callable[[], float] = boottime, **stamp: str) -> PostgresStore:
         return PostgresStore(self.dsn, replace(STAMP, **stamp), folder=self.folder, clock=clock)
 
     def contents(self) -> object:
