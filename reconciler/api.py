@@ -131,7 +131,7 @@ class Api:
         self._headers = {"User-Agent": "bailian-reconciler"}
         if self._key:
             self._headers["Authorization"] = f"Bearer {self._key}"
-        self.account = hashlib.sha256(f"{self.origin}\n{workspace}\n{self._key}".encode()).hexdigest()[:16]
+        self._workspace, self._service = workspace, self.origin
         if workspace:
             self._headers["X-DashScope-WorkSpace"] = workspace
         verify = ssl.create_default_context() if origin.startswith("https:") else None
@@ -143,6 +143,11 @@ class Api:
         self.emulator = ""
         self.hurry = 1.0  # how much faster than ours the service's time runs; only an emulator's does
 
+    @property
+    def account(self) -> str:
+        """Whose service is asked with which key and workspace, as a hash. An emulator has another port each time."""
+        return hashlib.sha256(f"{self._service}\n{self._workspace}\n{self._key}".encode()).hexdigest()[:16]
+
     def __enter__(self) -> Api:
         return self
 
@@ -153,25 +158,32 @@ class Api:
         self._fresh.client.close()
 
     def send(
-        self, request: Request, *, since: float | None = None, sent: Callable[[int], None] = lambda size: None
+        self,
+        request: Request,
+        *,
+        since: float | None = None,
+        by: float = math.inf,
+        sent: Callable[[int], None] = lambda size: None,
     ) -> Reply:
         """The answer to one request, repeated only where that is safe.
 
         `since` is when the request was decided upon, by `clock`: a creation and all its repeats are over `lasts_s`
-        later, and whoever was stopped for so long in between sends nothing. `sent` is told how many bytes of the upload
-        have left, and cannot disturb it.
+        later, and whoever was stopped for so long in between sends nothing; nor does anything leave after `by`. `sent`
+        is told how many bytes of the upload have left, and cannot disturb it.
 
         Raises ApiError: NotFound, Conflict, Rejected, NotAuthorised, Throttled for what the service refused;
         Unavailable for a read without a usable answer; NeverSent or OutcomeUnknown for a write without one.
         """
-        ends_at = (self.clock() if since is None else since) + self.lasts_s(request)
+        began = self.clock() if since is None else since
+        ends_at = min(began + self.lasts_s(request), by)
+        too_late = ends_at - min(_within_s(request), ends_at - began) / 2  # to begin once more
         for attempt in range(1, self._patience.tries + 1):
             self._bucket.take()
             try:
                 return self._send_once(request, ends_at, sent)
             except ApiError as error:
                 pause_s = self._pause(attempt, error.after_s)
-                in_time = self.clock() + pause_s < ends_at - _within_s(request) / 2
+                in_time = self.clock() + pause_s < too_late
                 if attempt == self._patience.tries or not _repeatable(request, error) or not in_time:
                     raise
                 if isinstance(error, Throttled):
@@ -200,7 +212,8 @@ class Api:
         self._bucket.quicken(EMULATOR_RATE_PER_S)
         speed = dig(_json(body), "speed")
         self.hurry = max(1.0, float(speed)) if isinstance(speed, int | float) else 1.0
-        return f"emulator:{self.emulator}"
+        self._service = f"emulator:{self.emulator}"
+        return self._service
 
     # One exchange -----------------------------------------------------------------------------------------------
 

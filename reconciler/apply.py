@@ -6,6 +6,7 @@ list pass for each collection and tick, however many objects are waited for. Not
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -267,8 +268,15 @@ class _Apply:
         self._commit(intent, *self._made_ours(op, intent))
         self._tell(op, Stage.SENDING)
         gauge = _Gauge(request.content.size if request.content else 0)
-        future = pool.submit(self.api.send, request, since=since, sent=gauge.note)
+        future = pool.submit(self.api.send, request, since=since, by=self._last_moment(op), sent=gauge.note)
         self.flights[future] = _Flight(op, request, intent, gauge, self.clock())
+
+    def _last_moment(self, op: Operation) -> float:
+        """A change or a deletion of a run that was passed by would meet what its successor made of the object.
+
+        A creation is not bound so: the successor waits for its deadline, and creates nothing over it.
+        """
+        return math.inf if op.verb is Verb.CREATE else self.store.fresh_until()
 
     def _must_wait_its_turn(self, op: Operation) -> bool:
         """Where marks are not known to be shown, two creations under way at once could be taken for each other."""

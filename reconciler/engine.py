@@ -21,7 +21,7 @@ from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
 from reconciler.errors import ReconcilerError, StalePlan, StateError
 from reconciler.observe import observe, read_one
-from reconciler.plan import Choices, Desired, Plan, Verb, World, make_plan
+from reconciler.plan import Choices, Desired, Plan, Verb, World, caught_up, make_plan
 from reconciler.project import Project
 from reconciler.recover import Finding, recover
 from reconciler.resource import Collection, Observed, Resource
@@ -167,7 +167,7 @@ def apply(
             return Applied(snapshot, recovered=found, declined=True)
         if ticket:
             session.store.commit(epoch, ticket)
-        _remember_policies(session, snapshot.state, epoch)
+        _remember(session, snapshot, epoch)
         progress = execution.run(
             snapshot.plan,
             snapshot.world,
@@ -260,14 +260,13 @@ def _quietly(seek: Callable[[], tuple[Finding, ...]]) -> tuple[Finding, ...]:
         return ()
 
 
-def _remember_policies(session: Session, state: State, epoch: int) -> None:
-    """A deletion policy outlives its manifest, so it is recorded with the objects even where nothing else changes."""
+def _remember(session: Session, snapshot: Snapshot, epoch: int) -> None:
+    """What is true of our objects without any work: fields that are as declared already, policies that outlive them."""
+    state = snapshot.state
+    rows = {**state.owned, **{row.key: row for row in caught_up(session.desired, state, snapshot.world)}}
     policies = {d.address: d.lifecycle.deletion_policy or "" for d in session.project.documents}
-    events: list[Event] = [
-        replace(row, deletion=policies[row.slot.address])
-        for row in state.owned.values()
-        if policies.get(row.slot.address, row.deletion) != row.deletion
-    ]
+    rows = {key: replace(row, deletion=policies.get(row.slot.address, row.deletion)) for key, row in rows.items()}
+    events: list[Event] = [row for key, row in rows.items() if row != state.owned[key]]
     if events:
         session.store.commit(epoch, *events)
 

@@ -735,6 +735,36 @@ class _Draft:
         return self.state.row(slot, Role.NEXT) or self.state.row(slot, Role.CURRENT)
 
 
+def caught_up(desired: Desired, state: State, world: World) -> tuple[Owned, ...]:
+    """Rows whose fields the service already shows as they are declared, though nobody recorded that it took them over.
+
+    So an update that was cut off, or that somebody made by hand, is applied from here on. What no call can change is
+    never taken from what the service shows.
+    """
+    found = []
+    for document in desired.documents:
+        for part in desired.parts.get(document.address, ()):
+            row = state.row(part.slot, Role.CURRENT)
+            seen = world.get(row) if row else None
+            if row is None or seen is None:
+                continue
+            shown = _shown_as_declared(document, part, seen)
+            late = {n: v for n, v in shown.items() if canonical(row.last_applied.get(n)) != canonical(v)}
+            if late:
+                found.append(replace(row, last_applied={**row.last_applied, **late}))
+    return tuple(found)
+
+
+def _shown_as_declared(document: Document, part: Part, seen: Observed) -> dict[str, Any]:
+    """The authored fields that can be changed in place and that the service shows as they are declared."""
+    marked, left_out = marks(type(document.spec)), frozenset(document.lifecycle.ignore)
+    left_out |= {name for name, of in marked.items() if Mark.IMMUTABLE in of}
+    left_out |= {name for name, value in part.fields.items() if any(_known((value,)))}
+    fields = {name: value for name, value in part.fields.items() if name in seen.fields and name not in left_out}
+    differing = {change.path[0] for change in differences(part, fields, {}, seen, Compared(marked))}
+    return {name: value for name, value in fields.items() if name not in differing}
+
+
 def references_of(part: Part) -> tuple[Known, ...]:
     """Every reference inside a part's fields."""
     return tuple(_known(part.fields.values()))

@@ -166,9 +166,9 @@ class Store(ABC):
             f"{refusal}; what the service answered is in {path}", hint="the next run takes it from there"
         ) from refusal
 
-    def fresh(self) -> bool:
-        """Whether the lease was renewed so lately that nobody can have taken it over."""
-        return self._clock() - self._beaten_at < TERM_S
+    def fresh_until(self) -> float:
+        """Until when, by the store's clock, nobody can have taken the lease over; it moves on while we live."""
+        return self._beaten_at + TERM_S
 
     def unlock(self, epoch: int) -> None:
         """Take the lease from a holder that a person knows to be gone; refused once another one holds it.

@@ -277,11 +277,11 @@ def test_a_lease_is_fresh_until_somebody_may_have_taken_it(place: Place) -> None
     ticks = Ticks()
     store = place.store(ticks)
     with store.lease() as epoch:
-        assert store.fresh()
+        assert store.fresh_until() == ticks.now_s + TERM_S
         ticks.now_s += TERM_S
-        assert not store.fresh()
+        assert store.fresh_until() == ticks.now_s
         store.commit(epoch)
-        assert store.fresh()
+        assert store.fresh_until() == ticks.now_s + TERM_S
 
 
 def test_a_person_can_end_the_lease_of_a_holder_that_will_not(kept: Place) -> None:
