@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -47,11 +48,15 @@ class Server:
     def dsn(self, database: str = "postgres") -> str:
         return f"host={self.folder} user=postgres dbname={database}"
 
-    def new_database(self) -> str:
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """An empty database for as long as the block runs; the way to it."""
         name = f"t{next(_NUMBERS)}"
         with psycopg.connect(self.dsn(), autocommit=True) as db:
             db.execute(f"create database {name}".encode())
-        return name
+        yield self.dsn(name)
+        with psycopg.connect(self.dsn(), autocommit=True) as db:
+            db.execute(f"drop database {name} with (force)".encode())
 
 
 @pytest.fixture(scope="session")
@@ -84,25 +89,13 @@ def file(tmp_path: Path) -> File:
 
 
 @pytest.fixture
-def new_base(server: Server, tmp_path: Path) -> Callable[[], Base]:
-    """Makes empty databases."""
-    return lambda: Base(f"{server.dsn(server.new_database())}|{tmp_path / 'project'}")
-
-
-@pytest.fixture
-def base(new_base: Callable[[], Base]) -> Base:
+def base(server: Server, tmp_path: Path) -> Iterator[Base]:
     """An empty database."""
-    return new_base()
+    with server.database() as dsn:
+        yield Base(f"{dsn}|{tmp_path / 'project'}")
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Place]:
-    """Makes places of one backend that hold nothing yet."""
-    if request.param == "postgres":
-        return request.getfixturevalue("new_base")
-    return lambda: File(str(tmp_path / f"project{next(_NUMBERS)}" / "state.db"))
-
-
-@pytest.fixture
-def place(new_place: Callable[[], Place]) -> Place:
-    return new_place()
+@pytest.fixture(params=["file", "base"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """A place of either backend that holds nothing yet."""
+    return request.getfixturevalue(request.param)

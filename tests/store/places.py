@@ -6,6 +6,7 @@ A place is described by a word that another process can be given.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -78,6 +79,10 @@ class File:
         around = sorted(path for path in self.folder.parent.rglob("*") if path.is_file())
         return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in around}
 
+    def clear(self) -> None:
+        """As if nothing had ever been here."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def edit(self, *statements: str) -> None:
         with closing(sqlite3.connect(self.path)) as db:
             for statement in statements:
@@ -111,6 +116,10 @@ class Base:
         tables = self.ask("select schemaname, tablename from pg_tables where schemaname !~ '^(pg_|info)' order by 1, 2")
         rows = [self.ask(f'select xmin::text, * from "{schema}"."{table}" order by 1, 2') for schema, table in tables]
         return schemas, tables, rows, sorted(self.folder.rglob("*"))
+
+    def clear(self) -> None:
+        self.edit("drop schema if exists reconciler cascade")
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def ask(self, statement: str) -> list[Any]:
         with psycopg.connect(self.dsn, autocommit=True) as db:

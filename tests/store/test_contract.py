@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -496,11 +495,11 @@ def a_first_run(place: Place) -> None:
         store.commit(epoch, Gone("files/0"), Gone("files/1"))
 
 
-def test_killed_at_any_statement_it_leaves_all_or_nothing(new_place: Callable[[], Place]) -> None:
+def test_killed_at_any_statement_it_leaves_all_or_nothing(place: Place) -> None:
     """From the first lease on a fresh machine to its second commit: the next command opens, reads and writes."""
     for number in range(1, 200):
-        place = new_place()
-        ended = dying_at(number, lambda place=place: a_first_run(place))
+        place.clear()
+        ended = dying_at(number, lambda: a_first_run(place))
         assert len(place.store().load().owned) in (0, 2)
         store = place.store()
         with store.lease(**PATIENT) as epoch:

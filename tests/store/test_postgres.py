@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,17 @@ def test_tables_of_another_program_are_left_alone(base: Base) -> None:
     assert base.ask("select * from public.states") == [("x",)]
 
 
-def test_a_schema_that_was_made_for_us_is_enough(server: Server, base: Base) -> None:
+def test_a_schema_that_was_made_for_us_is_enough(base: Base) -> None:
     """An administrator need not let us make one."""
-    role = f"team_{base.dsn.split('=')[-1]}"
+    role = "team"
     base.edit(f"create role {role} login", f"create schema reconciler authorization {role}")
     store = PostgresStore(base.dsn.replace("user=postgres", f"user={role}"), STAMP, folder=base.folder)
     with store.lease() as epoch:
         assert store.commit(epoch, row()).owned
 
 
-def test_without_permission_it_is_an_error_of_the_state(server: Server, base: Base) -> None:
-    role = f"guest_{base.dsn.split('=')[-1]}"
+def test_without_permission_it_is_an_error_of_the_state(base: Base) -> None:
+    role = "guest"
     base.edit(f"create role {role} login")
     store = PostgresStore(base.dsn.replace("user=postgres", f"user={role}"), STAMP, folder=base.folder)
     assert store.load() == State(STAMP)
@@ -313,14 +314,13 @@ def test_a_pooler_that_gives_sessions_away_is_refused(server: Server, base: Base
     assert base.store().header() is None
 
 
-def test_two_servers_behind_one_name_are_refused(base: Base, new_base: Callable[[], Base]) -> None:
+def test_two_servers_behind_one_name_are_refused(base: Base) -> None:
     """Or databases whose locks are for show: what one session locked, another must not get."""
-    store, other, turns = base.store(), new_base(), iter(range(100))
+    store, turns = base.store(), count()
     connect = psycopg.connect
 
     def alternating(**parameters: Any) -> psycopg.Connection:
-        database = (base, other)[next(turns) % 2].dsn.split("=")[-1]
-        return connect(**{**parameters, "dbname": database})
+        return connect(**parameters) if next(turns) % 2 else connect(**{**parameters, "dbname": "postgres"})
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(psycopg, "connect", alternating)
