@@ -25,6 +25,7 @@ from reconciler.apply import UNHEARD, Progress, Stage, Terms
 from reconciler.errors import ManifestError, NotAuthorised, Unavailable
 from reconciler.plan import Choices, Verb
 from reconciler.recover import parse_time
+from reconciler.render import changes
 from reconciler.resource import Request
 from reconciler.state import IntentPhase, Role
 from tests.desk import WIRE, Desk, document, lines, texts
@@ -840,6 +841,7 @@ def test_the_old_side_of_a_swap_serves_until_the_new_one_runs(serving: Desk, end
     plan = serving.plan()
     assert lines(plan) == ["± create Deployment/p", "± delete Deployment/p"]
     assert plan.operations[1].after == (plan.operations[0].id,)
+    assert "both sides are billed until the old one (216.00 CNY/h) is gone" in changes.cost(plan.operations)
     half = {"ready_capacity": [[0, 0], [60, 2]]} if end == "half" else {}
     play(serving, fate("deployments.create", (0, "PENDING"), (60, "RUNNING" if half else end), **half))
     serving.apply(Terms(timeout_s=3600))
