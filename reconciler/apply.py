@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from reconciler.api import Api, Reply
 from reconciler.errors import (
+    Ambiguous,
     ApiError,
     Conflict,
     NotAuthorised,
@@ -236,12 +237,18 @@ class _Apply:
         assert op.part is not None
         collection, slot = self.collections[op.collection], op.slot
         fields = _filled(op.part, self.state, by_content=True)
-        version = generation(collection.name, fields)
+        version = generation(collection.name, collection.lasting(fields))
         attempt = self.state.attempts(slot, version)
         assert self.store.stamp is not None
         name = tag(self.store.stamp, slot, version, attempt)
         part = replace(op.part, fields=_filled(op.part, self.state, by_content=False))
         seen = self.world.objects.get(collection.name, {})
+        if twin := self._twin(collection, name, part, seen):
+            raise Ambiguous(
+                f"{twin} is on the service under the mark of this very creation, and the state does not know it",
+                candidates=(twin,),
+                hint="reconciler state rebuild takes it in",
+            )
         intent = Intent(
             op_id=f"{time.time_ns():x}-{uuid4().hex[:6]}",
             slot=slot,
@@ -261,6 +268,11 @@ class _Apply:
             ),
         )
         return collection.create(part, name), intent
+
+    def _twin(self, collection: Collection, name: str, part: Part, seen: Mapping[str, Observed]) -> str:
+        """The id of what this creation made before, if the record of it is lost; "" where there is none."""
+        unowned = (key for key in sorted(seen) if f"{collection.name}/{key}" not in self.state.owned)
+        return next((k for k in unowned if collection.matches(name, part.fields, seen[k]) is Match.STRONG), "")
 
     def _changed(self, op: Operation) -> tuple[Request, Intent]:
         assert op.request is not None

@@ -11,20 +11,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 from reconciler import apply as execution
-from reconciler import data, files, kinds
+from reconciler import data, files, kinds, surgery
 from reconciler.api import Api, Key
 from reconciler.apply import Progress, Stage, Terms
-from reconciler.errors import ReconcilerError
-from reconciler.observe import observe, read_one
+from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateMismatch
+from reconciler.observe import list_all, observe, read_one
 from reconciler.plan import Choices, Desired, Plan, World, make_plan
 from reconciler.project import Project
+from reconciler.rebuild import Rebuilt, rebuild
 from reconciler.recover import Finding, recover
-from reconciler.resource import Collection, Observed, Resource
-from reconciler.state import Event, Owned, Role, Stamp, State
-from reconciler.store import Store
-from reconciler.store.sqlite import SqliteStore
+from reconciler.resource import Collection, Observed, Resource, Slot
+from reconciler.state import Event, Intent, Owned, Role, Stamp, State
+from reconciler.store import Header, Store
+from reconciler.store.sqlite import SqliteStore, stamped
+from reconciler.surgery import UNLOCK, Candidate, Deed
+from reconciler.wording import shown
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,16 @@ def state_path(project: Project) -> Path:
 def plan(session: Session, choices: Choices) -> Snapshot:
     """What an apply would do now. Sends only reads and writes nothing, not even state."""
     state = session.store.load()
-    names = {row.collection for row in state.owned.values()} | {i.collection for i in state.open_intents()}
-    names |= {d.spec.collection for d in session.project.documents if isinstance(d.spec, Resource)}
-    world = observe(session.api, session.collections, names, state.owned.values())
+    world = _world(session, state)
     made = make_plan(session.desired, state, world, session.collections, choices)
     return Snapshot(made, state, world)
+
+
+def _world(session: Session, state: State) -> World:
+    """Everything that matters to the project, recorded or declared."""
+    names = {row.collection for row in state.owned.values()} | {i.collection for i in state.open_intents()}
+    names |= {d.spec.collection for d in session.project.documents if isinstance(d.spec, Resource)}
+    return observe(session.api, session.collections, names, state.owned.values())
 
 
 def apply(
@@ -137,6 +146,114 @@ def apply(
                 noticed(finding)
             found += late
     return Applied(snapshot, progress, found)
+
+
+# Surgery ------------------------------------------------------------------------------------------------------------
+
+Change = Callable[[State, Deed], tuple[Event, ...]]
+
+
+def recorded(project: Project) -> Store | None:
+    """The state of a project for looking at it, without a key or a service; None where there is none yet."""
+    store = stamped(state_path(project))
+    if store and store.stamp.stack != project.name:
+        raise StateMismatch(
+            f"the state in {store.where} belongs to stack {store.stamp.stack}, not to {project.name}",
+            hint="point at that one again, or give the stack another state",
+        )
+    return store
+
+
+def operate(session: Session, change: Change, *, reason: str = "", lock_timeout_s: float = 0) -> tuple[Event, ...]:
+    """Change the record as a person decided, under the lease and with its row in the journal.
+
+    What is refused is refused before anything is written.
+    """
+    change(session.store.load(), _deed(session, 0, reason))
+    with session.store.lease(wait_s=lock_timeout_s) as epoch:
+        events = change(session.store.load(), _deed(session, epoch, reason))
+        session.store.commit(epoch, *events)
+    return events
+
+
+def unlock(session: Session, held: Header) -> None:
+    """Take the lease from its holder: whatever that one still tries to record is refused."""
+    session.store.unlock(held.epoch)
+    with session.store.lease() as epoch:
+        deed = _deed(session, epoch, f"taken from {held.holder}, who had it since {held.since}")
+        session.store.commit(epoch, deed.entry(UNLOCK, Slot(""), fields={"epoch": held.epoch}))
+
+
+def candidates(session: Session, state: State, intent: Intent) -> tuple[Candidate, ...]:
+    """What the service has now that an open creation may have made."""
+    collection = session.collections[intent.collection]
+    seen = list_all(session.api, collection)
+    if named := collection.named(intent.fields):
+        one = read_one(session.api, collection, named)
+        seen |= {named: one} if one else {}
+    return surgery.candidates(state, intent, collection, seen)
+
+
+def adopt(session: Session, op_id: str, remote_id: str, *, reason: str = "") -> tuple[Event, ...]:
+    """Record that an open creation made this object, which must exist."""
+    intent = surgery.operation(session.store.load(), op_id)
+    collection = session.collections.get(intent.collection)
+    seen = read_one(session.api, collection, remote_id) if collection else None
+    if collection is None or seen is None:
+        raise Refused(
+            f"the service has nothing of the id {shown(remote_id)} in {intent.collection or 'any collection'}",
+            hint=f"reconciler ops show {op_id} lists what may be meant",
+        )
+    return operate(
+        session,
+        lambda state, deed: surgery.adopt(state, surgery.operation(state, op_id), collection, seen, deed),
+        reason=reason,
+    )
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a rebuild came to. `damaged` is why the old state was put away, `aside` where; `done` only when approved."""
+
+    rebuilt: Rebuilt
+    damaged: str = ""
+    aside: tuple[str, ...] = ()
+    done: bool = False
+
+
+def restore(session: Session, *, approve: Callable[[Restored], bool], lock_timeout_s: float = 0) -> Restored:
+    """Find what we own by its marks, ask, and record it. A state that cannot be read is put away first, never deleted.
+
+    Raises StalePlan where what is found is no longer what was approved.
+    """
+    damaged = ""
+    try:
+        state = session.store.load()
+    except StateCorrupt as error:
+        state, damaged = State(session.store.stamp), f"{error}; {error.hint}"
+    proposed = Restored(_rebuilt(session, state, _deed(session, 0)), damaged)
+    if not (proposed.rebuilt.events or damaged) or not approve(proposed):
+        return proposed
+    aside = session.store.set_aside() if damaged else ()
+    with session.store.lease(wait_s=lock_timeout_s) as epoch:
+        found = _rebuilt(session, session.store.load(), _deed(session, epoch))
+        if found.summary != proposed.rebuilt.summary:
+            raise StalePlan("the service, or the state, changed since this was shown", hint="run it again")
+        session.store.commit(epoch, *found.events)
+    return Restored(found, damaged, aside, done=True)
+
+
+def _rebuilt(session: Session, state: State, deed: Deed) -> Rebuilt:
+    world = _world(session, state)
+    read = partial(read_one, session.api)
+    return rebuild(session.desired, state, world, session.collections, read, deed)
+
+
+def _deed(session: Session, epoch: int, reason: str = "") -> Deed:
+    return Deed(f"{time.time_ns():x}-{uuid4().hex[:6]}", epoch, f"{session.api.now():%Y-%m-%d %H:%M:%S}", reason)
+
+
+# Looking at one object ----------------------------------------------------------------------------------------------
 
 
 def read(session: Session, row: Owned) -> Observed | None:

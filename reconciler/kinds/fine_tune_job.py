@@ -126,6 +126,20 @@ class Jobs(Paged):
         alike = all(seen.fields.get(name) == part_fields.get(name) for name in ("model", "trainingType"))
         return Match.WEAK if alike else Match.NO
 
+    def signed(self, seen: Observed) -> bool:
+        """By its name, or where names are not kept by the suffix of its model."""
+        return re.search(r"-[0-9a-z]{8}(-ft-.*)?( |$)", str(seen.outputs.get("mark", ""))) is not None
+
+    def resembles(self, slot: Slot, fields: Mapping[str, Any], seen: Observed) -> bool:
+        """A run under the name of this slot; where names are not kept, one alike, with a suffix that may be ours."""
+        mark = str(seen.outputs.get("mark", ""))
+        if self.profile.profile != "dec-2024":
+            name = re.escape(slot.address.partition("/")[2])
+            return re.match(rf"{name}-[0-9a-z]{{8}}( |$)", mark) is not None
+        suffix = fields.get("outputSuffix", "[0-9a-z]{8}")
+        unsaid = "model" not in seen.outputs
+        return super().resembles(slot, fields, seen) and (unsaid or re.search(rf"-{suffix}-ft-", mark) is not None)
+
     def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
         """(tokens + mixed-in tokens) x epochs x unit price (contract §2.13); mixed-in tokens are not foreseen here."""
         epochs = dict(fields.get("hyperParameters", {})).get("n_epochs", 1)

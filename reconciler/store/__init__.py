@@ -166,6 +166,19 @@ class Store(ABC):
         with self._usable(), self._reading() as db:
             return self._header(db) if db else None
 
+    def holder(self) -> Header | None:
+        """Who holds the lease and lives, as far as can be seen from here; None where it is free."""
+        header = self.header()
+        with ExitStack() as tried:
+            return header if header and header.holder and not self._locked(tried, header.epoch) else None
+
+    def set_aside(self) -> tuple[str, ...]:
+        """Put away a state that cannot be read, so that a new one can take its place; where it went. Deletes nothing.
+
+        Raises StateLocked while somebody works with it.
+        """
+        raise StateError(f"{self.where} cannot be put away", hint="restore a backup of it")
+
     # What a backend supplies --------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -363,6 +376,11 @@ class Store(ABC):
 
 def _seal(record: Record) -> str:
     return hashlib.sha256("\n".join((record.kind, record.key, record.body or "")).encode()).hexdigest()[:16]
+
+
+def is_here(header: Header) -> bool:
+    """Whether a holder runs, or ran, on this computer: only then does a free lock say that it is gone."""
+    return header.holder.endswith(f" on {socket.gethostname()}")
 
 
 def _myself() -> str:

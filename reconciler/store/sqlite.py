@@ -7,14 +7,16 @@ cannot pass for an empty state. What a killed process left half done is undone b
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reconciler.errors import StateCorrupt, StateError, StateMismatch
+from reconciler.errors import StateCorrupt, StateError, StateLocked, StateMismatch
 from reconciler.state import Stamp
 from reconciler.store import SCHEMA, TABLES, Database, Header, Lock, Store, awake_s
 
@@ -179,6 +181,23 @@ class SqliteStore(Store):
                 hint=f"keep it on a local disk or in PostgreSQL; {OVERRIDE}=1 uses it all the same",
             )
 
+    def set_aside(self) -> tuple[str, ...]:
+        """The file with what SQLite keeps beside it: a journal left behind would be played into the next file."""
+        for lock in self.path.parent.glob(f"{self.path.stem}.lock-*"):
+            epoch = lock.suffix.removeprefix(".lock-")
+            with self._usable(), ExitStack() as tried:
+                if epoch.isdecimal() and not self._locked(tried, int(epoch)):
+                    raise StateLocked("a process that still runs", "before the state was damaged")
+        label = f".damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        moved = []
+        with self._usable():
+            for path in (self.path, Path(f"{self.path}-journal"), self.rescue):
+                with suppress(FileNotFoundError):
+                    path.rename(aside := Path(f"{path}{label}"))
+                    moved.append(str(aside))
+            _sync(self.path.parent)
+        return tuple(moved)
+
     def _corrupt(self) -> StateCorrupt:
         good = f"{self.backup} is a good one, from before the last run: " if _good(self.backup) else ""
         return StateCorrupt(
@@ -247,6 +266,19 @@ def _good(path: Path) -> bool:
             return 0 < int(version) <= SCHEMA and bool(db.execute("pragma integrity_check").fetchone() == ("ok",))
     except (sqlite3.Error, OSError):
         return False
+
+
+def stamped(path: Path) -> SqliteStore | None:
+    """A state file as the one that it says it is, for looking at it; None where there is none."""
+    anybodys = SqliteStore(path, Stamp("", "", ""))
+    with anybodys._usable(), anybodys._reading() as db:
+        if db is None:
+            return None
+        rows = db("select stamp from states")
+    try:
+        return SqliteStore(path, Stamp(**json.loads(rows[0][0])))
+    except (IndexError, ValueError, TypeError):
+        raise anybodys._corrupt() from None
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
