@@ -211,6 +211,11 @@ def adopt(session: Session, op_id: str, remote_id: str, *, reason: str = "") -> 
     )
 
 
+def absent(session: Session, op_id: str, *, reason: str) -> tuple[Event, ...]:
+    """Record that an open operation came to nothing."""
+    return operate(session, lambda state, deed: surgery.absent(surgery.operation(state, op_id), deed), reason=reason)
+
+
 @dataclass(frozen=True)
 class Restored:
     """What a rebuild came to. `damaged` is why the old state was put away, `aside` where; `done` only when approved."""

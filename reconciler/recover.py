@@ -40,6 +40,8 @@ def recover(
     """Decide every open operation that can be decided; one finding for each."""
     findings = []
     for intent in store.load().open_intents():
+        if intent.phase is IntentPhase.NEEDS_HUMAN:
+            continue
         if intent.verb == "create":
             findings.append(_resolve(store, epoch, api, collections[intent.collection], intent, sleep))
         else:  # an update or a delete is planned again from what the service shows

@@ -76,6 +76,7 @@ class Jobs(Paged):
     poll_s = (5.0, 300.0)
 
     def parse(self, item: Json) -> Observed:
+        """The name of a model begins with that of the model it was made from, which has a mark of its own."""
         status, model = text(item.get("status")), text(item.get("finetuned_output"))
         phase = PHASES.get(status, Phase.UNKNOWN)
         detail = " ".join(filter(None, (text(item.get("code")), text(item.get("message")))))
@@ -96,7 +97,7 @@ class Jobs(Paged):
                 created=text(item.get("create_time")),
                 ended=text(item.get("end_time")),
                 tokens=whole(item.get("usage")),
-                mark=f"{text(item.get('job_name'))} {model}".strip(),
+                mark=f"{text(item.get('job_name'))} {model.removeprefix(text(item.get('model')))}".strip(),
             ),
             detail=detail if phase is Phase.FAILED else "",
         )
