@@ -245,7 +245,7 @@ class _Apply:
         seen = self.world.objects.get(collection.name, {})
         if twin := self._twin(collection, name, part, seen):
             raise Ambiguous(
-                f"{twin} is on the service under the mark of this very creation, and the state does not know it",
+                f"{twin} has the mark that it would get, and the state does not know it",
                 candidates=(twin,),
                 hint="reconciler state rebuild takes it in",
             )

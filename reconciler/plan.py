@@ -267,7 +267,7 @@ class _Draft:
         collection = self._collection_of(document, part)
         fields = self._resolved(part)
         if twin := self._twin(part, collection, fields):
-            why = f"{twin.id} is on the service under the mark of this very creation, and the state does not know it"
+            why = f"{twin.id} has the mark that it would get, and the state does not know it"
             self._block(document, part, why, "reconciler state rebuild takes it in", reasons, code=7)
             return False
         operation = Operation(
