@@ -19,7 +19,7 @@ from reconciler.api import Api, Key
 from reconciler.apply import Progress, Stage, Terms
 from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateMismatch
 from reconciler.observe import list_all, observe, read_one
-from reconciler.plan import Choices, Desired, Plan, World, make_plan
+from reconciler.plan import Choices, Desired, Note, Plan, World, make_plan
 from reconciler.project import Project
 from reconciler.rebuild import Rebuilt, rebuild
 from reconciler.recover import Finding, recover
@@ -27,7 +27,7 @@ from reconciler.resource import Collection, Observed, Resource, Slot
 from reconciler.state import Event, Intent, Owned, Role, Stamp, State
 from reconciler.store import Header, Store
 from reconciler.store.sqlite import SqliteStore, stamped
-from reconciler.surgery import UNLOCK, Candidate, Deed
+from reconciler.surgery import MOVE, UNLOCK, Candidate, Deed
 from reconciler.wording import shown
 
 
@@ -87,10 +87,12 @@ def state_path(project: Project) -> Path:
 
 def plan(session: Session, choices: Choices) -> Snapshot:
     """What an apply would do now. Sends only reads and writes nothing, not even state."""
-    state = session.store.load()
+    before, documents = session.store.load(), session.project.documents
+    state, names = surgery.renamed(before, documents), surgery.renames(before, documents)
     world = _world(session, state)
     made = make_plan(session.desired, state, world, session.collections, choices)
-    return Snapshot(made, state, world)
+    notes = [Note(str(new), f"keeps what was made as {old}", "movedFrom") for old, new in sorted(names.items())]
+    return Snapshot(replace(made, notes=(*made.notes, *notes)), state, world)
 
 
 def _world(session: Session, state: State) -> World:
@@ -126,7 +128,7 @@ def apply(
         snapshot = plan(session, choices)
         if snapshot.plan.work and not approve(snapshot):
             return Applied(snapshot, recovered=found, declined=True)
-        _remember_policies(session, snapshot.state, epoch)
+        _remember(session, snapshot.state, epoch)
         progress = execution.run(
             snapshot.plan,
             snapshot.world,
@@ -235,7 +237,7 @@ def restore(session: Session, *, approve: Callable[[Restored], bool], lock_timeo
     try:
         state = session.store.load()
     except StateCorrupt as error:
-        state, damaged = State(session.store.stamp), f"{error}; {error.hint}"
+        state, damaged = State(session.store.stamp), "; ".join(filter(None, (str(error), error.hint)))
     proposed = Restored(_rebuilt(session, state, _deed(session, 0)), damaged)
     if not (proposed.rebuilt.events or damaged) or not approve(proposed):
         return proposed
@@ -288,14 +290,16 @@ def _quietly(seek: Callable[[], tuple[Finding, ...]]) -> tuple[Finding, ...]:
         return ()
 
 
-def _remember_policies(session: Session, state: State, epoch: int) -> None:
-    """A deletion policy outlives its manifest, so it is recorded with the objects even where nothing else changes."""
-    policies = {d.address: d.lifecycle.deletion_policy or "" for d in session.project.documents}
-    events: list[Event] = [
-        replace(row, deletion=policies[row.slot.address])
-        for row in state.owned.values()
-        if policies.get(row.slot.address, row.deletion) != row.deletion
-    ]
+def _remember(session: Session, state: State, epoch: int) -> None:
+    """What the manifests say of objects that stay: new names, and policies, which must outlive their manifest."""
+    before, documents = session.store.load(), session.project.documents
+    policies = {d.address: d.lifecycle.deletion_policy or "" for d in documents}
+    rows = [replace(row, deletion=policies.get(row.slot.address, row.deletion)) for row in state.owned.values()]
+    names, deed = surgery.renames(before, documents), _deed(session, epoch, "movedFrom in its manifest")
+    events: list[Event] = [row for row in rows if row != before.owned[row.key]]
+    for number, (old, new) in enumerate(sorted(names.items())):
+        ids = tuple(row.id for row in before.rows(old))
+        events.append(deed.entry(MOVE, new, number, fields={"from": [*old]}, by="", known_before=ids))
     if events:
         session.store.commit(epoch, *events)
 

@@ -191,6 +191,11 @@ class _Draft:
         self.superseded: dict[str, Owned] = {}  # rows a replacement lets go
         self.signed: dict[str, tuple[Observed, ...]] = {}
         self.unresolved = {intent.slot: intent for intent in state.open_intents() if intent.verb == Verb.CREATE}
+        for document in desired.documents:
+            former = f"{document.kind}/{document.metadata.moved_from}"
+            for slot, intent in list(self.unresolved.items()):
+                if slot.address == former:
+                    self.unresolved.setdefault(Slot(document.address, slot.part), intent)
 
     # One slot ---------------------------------------------------------------------------------------------------
 

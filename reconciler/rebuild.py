@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from reconciler.plan import ATTEMPTS, Desired, World, references_of
 from reconciler.resource import Collection, Document, Known, Match, Observed, Part, Phase, Resource, Slot
-from reconciler.state import PERSON, Event, Gone, Intent, IntentPhase, Owned, Role, State, generation, tag
+from reconciler.state import PERSON, Event, Gone, Intent, IntentPhase, Owned, Role, State, canonical, generation, tag
 from reconciler.surgery import Deed, overlaid
 
 Read = Callable[[Collection, str], Observed | None]
@@ -148,13 +148,17 @@ class _Search:
         """The slot has a record already, of before: what is declared now stands beside it, once."""
         waiting = [row for row in rows if row.role is Role.NEXT]
         gone = [row for row in waiting if self.world.get(row) is None]
-        if not exact:
-            return []
+        if not exact or any(self.world.get(row) and self._same(row, exact[0]) for row in rows):
+            return []  # what else has its mark is a run of before
         if len(exact) > 1 or len(gone) < len(waiting):
             return None
         self.lost += gone
         self.state = self.state.fold([Gone(row.key) for row in gone])
         return [(exact[0], Role.NEXT)]
+
+    def _same(self, row: Owned, one: _Marked) -> bool:
+        lasting = self.collections[row.collection].lasting
+        return canonical(lasting(row.last_applied)) == canonical(lasting(one.fields))
 
     def _identified(self, document: Document, part: Part, collection: Collection, seen: Observed) -> _Marked | None:
         stamp, former = self.state.stamp, document.metadata.moved_from

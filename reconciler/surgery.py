@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from reconciler.errors import Refused, UsageError
-from reconciler.resource import Collection, Match, Observed, Slot
+from reconciler.resource import Collection, Document, Match, Observed, Slot
 from reconciler.state import (
     PERSON,
     Event,
@@ -47,8 +47,7 @@ class Deed:
             at=self.at,
             reason=self.reason,
             phase=IntentPhase.DONE,
-            by=PERSON,
-            **{"collection": "", "generation": "", "tag": "", "attempt": 0, "fields": {}, **facts},
+            **{"by": PERSON, "collection": "", "generation": "", "tag": "", "attempt": 0, "fields": {}, **facts},
         )
 
 
@@ -87,6 +86,30 @@ def move(state: State, source: Slot, target: Slot, deed: Deed) -> tuple[Event, .
         for number, (old, goal) in enumerate(sorted(goals.items()))
     ]
     return (*(replace(row, slot=goals[row.slot]) for row in rows), *entries)
+
+
+def renames(state: State, documents: Iterable[Document]) -> dict[Slot, Slot]:
+    """What `movedFrom` comes to: slots of the former names that the state holds, and what they are called now.
+
+    A name that is still declared, or already has an object of its own, is left as it is; so is one whose last creation
+    is not decided.
+    """
+    declared = {document.address: document for document in documents}
+    held_by = {row.slot.address for row in state.owned.values()}
+    creating = {intent.slot.address for intent in state.open_intents() if intent.verb == "create"}
+    found: dict[Slot, Slot] = {}
+    for address, document in declared.items():
+        former = f"{document.kind}/{document.metadata.moved_from}" if document.metadata.moved_from else address
+        if former not in declared and address not in held_by and not creating & {former, address}:
+            slots = {row.slot for row in state.owned.values() if row.slot.address == former}
+            found |= {slot: Slot(address, slot.part) for slot in slots}
+    return found
+
+
+def renamed(state: State, documents: Iterable[Document]) -> State:
+    """The state with every object under the name that the manifests give it now."""
+    names = renames(state, documents)
+    return state.fold(replace(row, slot=names[row.slot]) for row in state.owned.values() if row.slot in names)
 
 
 def remove(state: State, slot: Slot, deed: Deed) -> tuple[Event, ...]:

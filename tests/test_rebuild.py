@@ -14,7 +14,7 @@ from reconciler.apply import Terms
 from reconciler.engine import Restored
 from reconciler.errors import StalePlan, StateCorrupt, StateLocked
 from reconciler.plan import Choices
-from reconciler.resource import Action
+from reconciler.resource import Action, Slot
 from reconciler.state import Role, Stamp
 from reconciler.store.sqlite import SqliteStore
 from tests.desk import Desk, document, emulator, lines, texts
@@ -162,6 +162,27 @@ def test_of_several_with_its_mark_none_is_guessed_and_none_is_made(desk: Desk) -
     assert lines(desk.plan()) == []
 
 
+def test_what_is_made_from_what_was_just_decided_is_looked_for_when_its_turn_comes(desk: Desk) -> None:
+    """The plan cannot know its mark, which holds the model that comes first: the apply looks before it sends."""
+    desk.declare(dataset(), dataset("e"), job(), job("again", model={"fineTuneJob": "j"}, training=["e"]))
+    desk.apply()
+    desk.apply(replace=frozenset({"FineTuneJob/j"}))
+    desk.apply(allow=frozenset({("retrain", "FineTuneJob/again")}))
+    bought, state = desk.emulator.ledger(), desk.state()
+    used = state.row(Slot("FineTuneJob/j"), Role.CURRENT)
+    assert used is not None
+    lose(desk)
+    first = next(one for one in restore(desk).rebuilt.undecided if one.slot == used.slot)
+    assert first.intent is not None
+    with desk.session() as opened:
+        engine.adopt(opened, first.intent.op_id, used.id)
+    applied = desk.apply()
+    assert [(p.operation.slot.address, p.code) for p in applied.progress if p.code] == [("FineTuneJob/again", 7)]
+    assert desk.emulator.ledger() == bought
+    restore(desk)
+    assert lines(desk.plan()) == []
+
+
 def test_what_shows_no_mark_is_asked_about(desk: Desk) -> None:
     """A phrase list shows nothing of ours, an own suffix may be anybody's: a person says that they are."""
     desk.declare(phrases(), deployment(model="qwen3-8b", suffix="mine"))
@@ -212,11 +233,11 @@ def test_what_no_manifest_declares_is_named_and_not_taken(desk: Desk) -> None:
     desk.declare(dataset(), hotwords())
     desk.apply()
     lose(desk)
-    desk.declare(dataset())
-    desk.declare(dataset(), phrases())
+    desk.declare(dataset("e"), hotwords("other"))
     rebuilt = restore(desk).rebuilt
-    assert [found.row.collection for found in rebuilt.found] == ["files"]
-    assert rebuilt.strays == (), "a collection of which nothing is declared is not read"
+    assert rebuilt.found == ()
+    assert [name for name, _ in rebuilt.strays] == ["files", "vocabularies"]
+    assert [slot.address for slot in rebuilt.missing] == ["Dataset/e", "HotwordTable/other"]
 
 
 def test_a_lost_state_refuses_to_make_anything_again(desk: Desk) -> None:

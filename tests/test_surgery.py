@@ -27,6 +27,8 @@ from reconciler.surgery import (
     remove,
     slot_named,
 )
+from tests.desk import Desk, lines
+from tests.test_kinds import hotwords
 
 STAMP = Stamp("emulator:1", "", "desk")
 DEED = Deed("op-9", 3, "2026-11-02 15:00:00", "because")
@@ -129,6 +131,59 @@ def test_one_part_is_forgotten_and_no_other() -> None:
 def test_a_word_that_names_no_object_is_refused(word: str) -> None:
     with pytest.raises(UsageError, match="names no object"):
         slot_named(word)
+
+
+# Renaming by manifest -----------------------------------------------------------------------------------------------
+
+
+def renaming(desk: Desk, *others: dict[str, Any]) -> None:
+    desk.declare(hotwords("new") | {"metadata": {"name": "new", "movedFrom": "w"}}, *others)
+
+
+def test_a_renamed_document_keeps_its_object_without_a_request(desk: Desk) -> None:
+    """The plan says so, the apply records it, and the journal tells the whole story under the new name."""
+    desk.declare(hotwords())
+    desk.apply()
+    renaming(desk)
+    plan = desk.plan()
+    assert lines(plan) == []
+    assert [(note.about, note.what) for note in plan.notes] == [
+        ("HotwordTable/new", "keeps what was made as HotwordTable/w")
+    ]
+    desk.apply()
+    after = desk.state()
+    assert [one.slot.address for one in after.owned.values()] == ["HotwordTable/new"]
+    assert [one.verb for one in history(after, Slot("HotwordTable/new"))] == ["create", "move"]
+    assert desk.emulator.operations() == ["vocabularies.create"]
+    assert desk.plan().notes == ()
+
+
+def test_a_name_that_is_still_declared_keeps_what_it_has(desk: Desk) -> None:
+    """Two documents and one object: the second is a copy, not a new name."""
+    desk.declare(hotwords())
+    desk.apply()
+    renaming(desk, hotwords())
+    assert lines(desk.plan()) == ["+ create HotwordTable/new"]
+
+
+def test_a_name_with_an_object_of_its_own_takes_no_other(desk: Desk) -> None:
+    """movedFrom may stay in a manifest for good, also when the old name is used again."""
+    desk.declare(hotwords(), hotwords("new"))
+    desk.apply()
+    renaming(desk)
+    plan = desk.plan()
+    assert lines(plan) == []
+    assert [note.about for note in plan.notes] == ["HotwordTable/w"], "still ours, and declared nowhere"
+
+
+def test_while_a_creation_of_the_former_name_is_open_none_is_made_under_the_new(desk: Desk) -> None:
+    """It may have happened, and would be bought again."""
+    desk.declare(hotwords())
+    opened = intent(Slot("HotwordTable/w"), collection="vocabularies", phase=IntentPhase.NEEDS_HUMAN)
+    with desk.session() as session, session.store.lease() as epoch:
+        session.store.commit(epoch, opened)
+    renaming(desk)
+    assert [(op.slot.address, op.code) for op in desk.plan().blocked] == [("HotwordTable/new", 7)]
 
 
 # Open operations ----------------------------------------------------------------------------------------------------
