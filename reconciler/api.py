@@ -6,22 +6,29 @@ is never repeated unless the service said a well-formed "not now", or not one by
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import random
 import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
 
+from reconciler.clock import boottime
 from reconciler.errors import (
     ApiError,
     Conflict,
@@ -34,15 +41,22 @@ from reconciler.errors import (
     Unavailable,
 )
 from reconciler.resource import Content, Effect, Json, Request, dig, text
-from reconciler.transport import Transport
+from reconciler.transport import Exchange, Transport
 
 REPLY_BYTES_MAX = 16 * 2**20
+DEPTH_MAX = 64  # of a JSON answer: what is deeper would exhaust the stack of whoever walks through it
 READ_WITHIN_S, WRITE_WITHIN_S = 60.0, 120.0  # a whole exchange, connect to last byte
 UPLOAD_BYTES_PER_S = 64 * 1024  # the slowest line on which an upload is still given the time it needs
 RATE_PER_S = 10.0  # no page states a limit for these endpoints (contract §8.2), so we keep one that no service minds
+EMULATOR_RATE_PER_S = 1000.0  # it is there to be asked
 BEIJING = timezone(timedelta(hours=8))  # the zone of every timestamp without one (contract §1.2)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_SKEW_MAX = timedelta(days=100 * 366)  # an emulator may be years ahead; beyond that a date would leave the calendar
 _REACH = "is the endpoint right?"
+_PAGE = "does a proxy or a login page stand in between?"
+_SIGNED = re.compile(
+    r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]+"
+)  # what follows the ? of a link may be all it takes to open it
 _FORBIDDEN = frozenset(
     "AccessDenied Arrearage CommodityNotPurchased InvalidApiKey PostpaidBillOverdue PrepaidBillOverdue"
     " WorkSpaceNotFound".split()
@@ -79,17 +93,22 @@ class Key:
 
 @dataclass(frozen=True)
 class Patience:
-    """How often and how long a request that may be repeated is repeated; pauses double, with jitter."""
+    """How often and how long a request that may be repeated is repeated; pauses double, with jitter.
+
+    A pause the service asks for is made in full up to `obeyed_s`. After `total_s` nothing is repeated any more.
+    """
 
     tries: int = 5
     first_s: float = 0.5
     longest_s: float = 20.0
+    obeyed_s: float = 60.0
+    total_s: float = 180.0
 
 
 class Api:
     """One account of one service. `origin` is scheme and host, `base` the path all requests share.
 
-    `contents` yields the bytes of an upload. `sleep` and `jitter` are arguments so that a test need not wait.
+    `contents` yields the bytes of an upload. `clock`, `sleep` and `jitter` are arguments so that a test need not wait.
     """
 
     def __init__(
@@ -102,19 +121,25 @@ class Api:
         contents: Callable[[Content], Iterator[bytes]] = lambda content: iter(()),
         patience: Patience | None = None,
         rate_per_s: float | None = RATE_PER_S,
+        clock: Callable[[], float] = boottime,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.origin, self._base, self._contents = origin.rstrip("/"), base, contents
-        self._patience, self._sleep, self._jitter = patience or Patience(), sleep, jitter
-        self._headers = {"Authorization": f"Bearer {key.reveal()}", "User-Agent": "bailian-reconciler"}
+        self.clock, self._sleep, self._jitter = clock, sleep, jitter
+        self._patience, self._key = patience or Patience(), key.reveal()
+        self._headers = {"User-Agent": "bailian-reconciler"}
+        if self._key:
+            self._headers["Authorization"] = f"Bearer {self._key}"
+        self.account = hashlib.sha256(f"{self.origin}\n{workspace}\n{self._key}".encode()).hexdigest()[:16]
         if workspace:
             self._headers["X-DashScope-WorkSpace"] = workspace
         verify = ssl.create_default_context() if origin.startswith("https:") else None
-        self._shared = _Line(Transport(verify, keep_alive=10))
-        self._fresh = _Line(Transport(verify, keep_alive=0))  # on a used connection "did it arrive?" is undecidable
-        self._bucket = Bucket(rate_per_s, sleep)
-        self._skew = timedelta(0)
+        self._shared = _Line(Transport(verify, keep_alive=10, clock=clock))
+        # On a used connection nobody can tell whether a request arrived: what may happen once only gets a fresh one.
+        self._fresh = _Line(Transport(verify, keep_alive=0, clock=clock))
+        self._bucket = Bucket(rate_per_s, clock, sleep)
+        self.skew: timedelta | None = None  # how far ahead of ours the service's clock was at its last answer
         self.emulator = ""
         self.hurry = 1.0  # how much faster than ours the service's time runs; only an emulator's does
 
@@ -127,106 +152,137 @@ class Api:
         self._shared.client.close()
         self._fresh.client.close()
 
-    def send(self, request: Request) -> Reply:
+    def send(
+        self, request: Request, *, since: float | None = None, sent: Callable[[int], None] = lambda size: None
+    ) -> Reply:
         """The answer to one request, repeated only where that is safe.
+
+        `since` is when the request was decided upon, by `clock`: a creation and all its repeats are over `lasts_s`
+        later, and whoever was stopped for so long in between sends nothing. `sent` is told how many bytes of the upload
+        have left, and cannot disturb it.
 
         Raises ApiError: NotFound, Conflict, Rejected, NotAuthorised, Throttled for what the service refused;
         Unavailable for a read without a usable answer; NeverSent or OutcomeUnknown for a write without one.
         """
+        ends_at = (self.clock() if since is None else since) + self.lasts_s(request)
         for attempt in range(1, self._patience.tries + 1):
             self._bucket.take()
             try:
-                return self._send_once(request)
+                return self._send_once(request, ends_at, sent)
             except ApiError as error:
-                if attempt == self._patience.tries or not _repeatable(request, error):
-                    raise
                 pause_s = self._pause(attempt, error.after_s)
+                in_time = self.clock() + pause_s < ends_at - _within_s(request) / 2
+                if attempt == self._patience.tries or not _repeatable(request, error) or not in_time:
+                    raise
                 if isinstance(error, Throttled):
                     self._bucket.hold(pause_s)  # for every thread: the account is throttled, not the request
                 self._sleep(pause_s)
         raise AssertionError("unreachable")
 
+    def lasts_s(self, request: Request) -> float:
+        """How long after it was decided upon a request may still be under way, repeats included."""
+        within_s = _within_s(request)
+        return within_s if request.effect is Effect.ONCE else max(within_s, self._patience.total_s)
+
     def now(self) -> datetime:
         """The service's clock, by the `Date` of its last answer, in Beijing time."""
-        return (datetime.now(UTC) + self._skew).astimezone(BEIJING)
+        return (datetime.now(UTC) + (self.skew or timedelta(0))).astimezone(BEIJING)
 
     def identify(self) -> str:
         """Whose service this is, for the stamp of the state: the host, or `emulator:<install id>` whatever the port."""
         host = httpx.URL(self.origin).host
         if host not in LOOPBACK:
             return host
-        try:
-            with self._shared.transport.exchange(READ_WITHIN_S):
-                response = self._shared.client.get(f"{self.origin}/_emulator/info")
-        except httpx.HTTPError as error:
-            raise NeverSent(f"{self.origin} cannot be reached: {_reason(error)}", hint=_REACH) from error
-        self._note(response.headers)
+        asked = Request("identify", "GET", "/_emulator/info")
+        _, body = self._exchange(self._shared, asked, f"{self.origin}{asked.path}", {}, self.clock() + READ_WITHIN_S)
         if not self.emulator:
             return host
-        speed = dig(_json(response.content), "speed")
+        self._bucket.quicken(EMULATOR_RATE_PER_S)
+        speed = dig(_json(body), "speed")
         self.hurry = max(1.0, float(speed)) if isinstance(speed, int | float) else 1.0
         return f"emulator:{self.emulator}"
 
     # One exchange -----------------------------------------------------------------------------------------------
 
-    def _send_once(self, request: Request) -> Reply:
+    def _send_once(self, request: Request, ends_at: float, sent: Callable[[int], None]) -> Reply:
         line = self._fresh if request.effect is Effect.ONCE else self._shared
-        with line.transport.exchange(_within_s(request)) as exchange:
-            try:
-                with line.client.stream(
-                    request.method,
-                    f"{self.origin}{self._base}{request.path}",
-                    params=dict(request.query),
-                    **self._payload(request),
-                ) as response:
-                    self._note(response.headers)
-                    body = _read(response)
-            except httpx.HTTPError as error:
-                if exchange.sent_bytes == 0:
-                    raise NeverSent(f"{self.origin} cannot be reached: {_reason(error)}", hint=_REACH) from error
-                _lost(request, f"{self.origin} gave no complete answer to {request.operation}: {_reason(error)}", error)
+        payload = {"params": dict(request.query), **self._payload(request, sent)}
+        url, ends_at = f"{self.origin}{self._base}{request.path}", min(ends_at, self.clock() + _within_s(request))
+        response, body = self._exchange(line, request, url, payload, ends_at)
         return self._answer(request, response, body)
 
-    def _payload(self, request: Request) -> dict[str, Any]:
+    def _exchange(
+        self, line: _Line, request: Request, url: str, payload: Mapping[str, Any], ends_at: float
+    ) -> tuple[httpx.Response, bytes]:
+        with line.transport.exchange(ends_at) as exchange:
+            try:
+                with line.client.stream(request.method, url, **payload) as response:
+                    self._note(response.headers)
+                    return response, _read(response)
+            except httpx.HTTPError as error:
+                if exchange.sent_bytes == 0:
+                    raise self._unsent(request, exchange, error) from error
+                why = f"{self.origin} gave no complete answer to {request.operation}: {_reason(error)}"
+                raise _lost(request, why) from error
+
+    def _unsent(self, request: Request, exchange: Exchange, error: httpx.HTTPError) -> NeverSent:
+        distrust = next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
+        if distrust:
+            why = f"{self.origin} cannot be trusted: {distrust.verify_message or _reason(distrust)}"
+            return NeverSent(
+                why, untrusted=True, hint="a certificate is never ignored; SSL_CERT_FILE names authorities"
+            )
+        if self.clock() >= exchange.ends_at:
+            return NeverSent(f"{request.operation} was not sent: its time was over before it could leave")
+        return NeverSent(f"{self.origin} cannot be reached: {_reason(error)}", hint=_REACH)
+
+    def _payload(self, request: Request, sent: Callable[[int], None]) -> dict[str, Any]:
         headers = dict(self._headers)
         if request.content is not None:
             boundary = uuid4().hex
             head, tail = _multipart(boundary, request.form, request.content.filename)
             headers["Content-Type"] = f"multipart/form-data; boundary={boundary}"
             headers["Content-Length"] = str(len(head) + request.content.size + len(tail))
-            return {"headers": headers, "content": _chain(head, self._contents(request.content), tail)}
+            return {"headers": headers, "content": _chain(head, self._contents(request.content), tail, sent)}
         if request.body is not None:
             headers["Content-Type"] = "application/json"
             return {"headers": headers, "content": json.dumps(request.body, ensure_ascii=False).encode()}
         return {"headers": headers}
 
     def _answer(self, request: Request, response: httpx.Response, body: bytes) -> Reply:
-        status = response.status_code
+        status, parsed = response.status_code, _json(body)
         if 300 <= status < 400:
-            target = response.headers.get("location", "elsewhere")
-            _lost(request, f"{self.origin} answered with a redirect to {target}; redirects are never followed", None)
-        parsed = _json(body)
-        if 200 <= status < 300 and parsed is not None:
-            return Reply(parsed, text(parsed.get("request_id")))
+            target = self._quoted(_host(response.headers.get("location", "")))
+            why = f"{self.origin} answered with a redirect to {target}; redirects are never followed"
+            raise _lost(request, why, status=status, hint=_PAGE)
+        if 200 <= status < 300 and parsed is not None and not _refuses(parsed):
+            return Reply(parsed, self._request_id(parsed, response.headers))
         if parsed is None or not (text(parsed.get("code")) or status in (401, 403)):
-            kind = response.headers.get("content-type", "no content type").split(";")[0]
-            _lost(
-                request,
-                f"{self.origin} answered {request.operation} with status {status} and {kind}, no API answer",
-                None,
-            )
+            what, hint = self._described(response, body)
+            why = f"{self.origin} answered {request.operation} with status {status} and {what}"
+            raise _lost(request, why, status=status, hint=hint)
         raise self._refusal(request, status, parsed, response.headers)
 
+    def _described(self, response: httpx.Response, body: bytes) -> tuple[str, str]:
+        """What came instead of an answer, with its first words, and what may have sent it."""
+        first = " ".join(body[:2000].decode("utf-8", "replace").split())
+        kind = response.headers.get("content-type", "").split(";")[0].strip()[:50]
+        if not first:
+            return "nothing", ""
+        if "html" in kind or first.startswith("<"):
+            return f"an HTML page: {self._quoted(first, 200)}", _PAGE
+        return f"{kind or 'no content type'}, no API answer: {self._quoted(first, 200)}", ""
+
     def _refusal(self, request: Request, status: int, body: Json, headers: Mapping[str, str]) -> ApiError:
-        code, said = text(body.get("code")), text(body.get("message"))
+        code, said = self._quoted(text(body.get("code")), 100), self._quoted(text(body.get("message")))
         facts: dict[str, Any] = {
             "status": status,
             "code": code,
-            "request_id": text(body.get("request_id")),
+            "request_id": self._request_id(body, headers),
             "after_s": self._after_s(headers.get("retry-after", "")),
         }
         message = f"{request.operation}: {code or status}: {said}"
-        if status >= 500 or status == 408:  # first of all: whatever it calls itself, the write may have happened
+        if status >= 500 or status < 300 or status == 408:  # whatever it calls itself, the write may have happened
             return Unavailable(message, **facts) if request.effect is Effect.READ else OutcomeUnknown(message, **facts)
         if status in (401, 403) or code in _FORBIDDEN or code.startswith("AccessDenied"):
             return NotAuthorised(
@@ -239,28 +295,30 @@ class Api:
             return NotFound(message, **facts)
         return Conflict(message, **facts) if status == 409 else Rejected(message, **facts)
 
+    def _request_id(self, body: Json, headers: Mapping[str, str]) -> str:
+        return self._quoted(text(body.get("request_id")) or headers.get("x-request-id", ""), 100)
+
+    def _quoted(self, said: str, limit: int = 300) -> str:
+        """Words of the far side, fit to be kept: short, without our key, without the secret half of a link."""
+        said = _SIGNED.sub(r"\1?…", said.replace(self._key, "***") if self._key else said)
+        return said if len(said) <= limit else f"{said[: limit - 1]}…"
+
     def _note(self, headers: Mapping[str, str]) -> None:
         self.emulator = headers.get("x-bailian-emulator", "").split(";")[0].strip()
-        try:
-            self._skew = parsedate_to_datetime(headers.get("date", "")) - datetime.now(UTC)
-        except (ValueError, TypeError):
-            return  # no Date: keep the skew known so far
+        date = _date(headers.get("date", ""))
+        skew = date - datetime.now(UTC) if date else self.skew
+        self.skew = skew if skew is not None and abs(skew) < _SKEW_MAX else self.skew
 
     def _after_s(self, asked: str) -> float:
         """A pause in seconds, or a date by the service's clock (RFC 9110 §10.2.3); what is neither asks for none."""
-        try:
+        with suppress(ValueError):
             return max(0.0, float(asked))
-        except ValueError:
-            pass
-        try:
-            return max(0.0, (parsedate_to_datetime(asked) - self.now()).total_seconds())
-        except (ValueError, TypeError):
-            return 0.0
+        until = _date(asked)
+        return max(0.0, (until - self.now()).total_seconds()) if until else 0.0
 
     def _pause(self, attempt: int, asked_s: float) -> float:
-        longest = self._patience.longest_s
-        doubled: float = min(self._patience.first_s * 2 ** (attempt - 1), longest)
-        return max(min(asked_s, longest), doubled * (0.5 + self._jitter() / 2))
+        doubled: float = min(self._patience.first_s * 2 ** (attempt - 1), self._patience.longest_s)
+        return max(min(asked_s, self._patience.obeyed_s), doubled * (0.5 + self._jitter() / 2))
 
 
 class _Line:
@@ -268,22 +326,29 @@ class _Line:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
-        self.client = httpx.Client(transport=transport, follow_redirects=False, trust_env=False)
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # each request stands for itself
+        self.client = httpx.Client(
+            transport=transport,
+            cookies=no_cookies,
+            headers={"Accept-Encoding": "identity"},  # what is not packed cannot unpack to more than was read
+            follow_redirects=False,
+            trust_env=False,
+        )
 
 
 class Bucket:
     """At most `rate_per_s` requests a second for one account, in bursts of as many; None is no limit. Thread-safe."""
 
-    def __init__(self, rate_per_s: float | None, sleep: Callable[[float], None]) -> None:
-        self._rate, self._sleep, self._lock = rate_per_s, sleep, threading.Lock()
-        self._tokens, self._at = rate_per_s or 0.0, time.monotonic()
+    def __init__(self, rate_per_s: float | None, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self._rate, self._clock, self._sleep, self._lock = rate_per_s, clock, sleep, threading.Lock()
+        self._tokens, self._at = rate_per_s or 0.0, clock()
 
     def take(self) -> None:
         """Wait for the right to send one request."""
         if self._rate is None:
             return
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             self._tokens = min(self._rate, self._tokens + max(0.0, now - self._at) * self._rate)
             self._at = max(self._at, now)
             self._tokens -= 1
@@ -291,13 +356,19 @@ class Bucket:
         if wait_s:
             self._sleep(wait_s)
 
+    def quicken(self, rate_per_s: float) -> None:
+        """From now on at this rate, where there is a limit at all."""
+        with self._lock:
+            self._rate = rate_per_s if self._rate is not None else None
+
     def hold(self, seconds: float) -> None:
         """Nobody sends for so long: the service said so."""
         with self._lock:
-            self._at, self._tokens = max(self._at, time.monotonic() + seconds), min(self._tokens, 1.0)
+            self._at, self._tokens = max(self._at, self._clock() + seconds), min(self._tokens, 1.0)
 
 
 def _within_s(request: Request) -> float:
+    """Seconds that one exchange may take, from its connection to the last byte of its answer."""
     if request.content is not None:
         return WRITE_WITHIN_S + request.content.size / UPLOAD_BYTES_PER_S
     return READ_WITHIN_S if request.effect is Effect.READ else WRITE_WITHIN_S
@@ -309,31 +380,115 @@ def _repeatable(request: Request, error: ApiError) -> bool:
     return error.retryable
 
 
-def _lost(request: Request, message: str, cause: Exception | None) -> NoReturn:
+def _lost(request: Request, message: str, **facts: Any) -> ApiError:
     """No trustworthy answer: harmless for a read, undecided for a write."""
-    error = Unavailable(message) if request.effect is Effect.READ else OutcomeUnknown(message)
-    raise error from cause
+    return (Unavailable if request.effect is Effect.READ else OutcomeUnknown)(message, **facts)
+
+
+def _refuses(parsed: Json) -> bool:
+    """Whether a success status carries the body of a refusal (contract §8.1): a code, and nothing that was asked."""
+    return bool(text(parsed.get("code"))) and "output" not in parsed and "data" not in parsed
 
 
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _host(location: str) -> str:
+    """Where a redirect points to; its path and its query may hold what nobody should see."""
+    try:
+        parts = urlsplit(location)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "an address that cannot be read"
+    return f"{parts.scheme or 'https'}://{parts.hostname}{port}" if parts.hostname else "another path"
+
+
+def _date(value: str) -> datetime | None:
+    """A date as HTTP writes it, or None for whatever is none."""
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return date if date.tzinfo else None
+
+
 def _read(response: httpx.Response) -> bytes:
+    """The whole body. Raises ReadError where it is too long, packed or not, before memory notices."""
     body = bytearray()
-    for chunk in response.iter_bytes():
+    for chunk in response.iter_raw():
         body += chunk
         if len(body) > REPLY_BYTES_MAX:
             raise httpx.ReadError(f"the answer is longer than {REPLY_BYTES_MAX} bytes")
-    return bytes(body)
+    if response.headers.get("content-encoding", "identity").strip().lower() == "identity":
+        return bytes(body)
+    try:  # nobody asked for it, but a gateway may pack all the same
+        unpacked = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, REPLY_BYTES_MAX + 1)
+    except zlib.error as error:
+        raise httpx.DecodingError(f"the answer cannot be unpacked: {error}") from error
+    if len(unpacked) > REPLY_BYTES_MAX:
+        raise httpx.ReadError(f"the answer is longer than {REPLY_BYTES_MAX} bytes")
+    return unpacked
+
+
+# Reading JSON ---------------------------------------------------------------------------------------------------------
 
 
 def _json(body: bytes) -> Json | None:
+    """The object that an answer is. None where it is none, or could be read in more than one way."""
     try:
-        value = json.loads(body)
+        value = json.loads(
+            body.decode("utf-8-sig"), object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite
+        )
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not _shallow(value):
+        return None
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a character, written as an escape: no file and no terminal takes it
+        return dict(json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")))
+    return value
+
+
+def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) != len(members):
+        raise ValueError("a member is there twice")
+    return found
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError("not a number that anything could have")
+    return value
+
+
+def _shallow(value: Any) -> bool:
+    """Whether nothing lies deeper than `DEPTH_MAX`, found out without descending."""
+    level = [value]
+    for _ in range(DEPTH_MAX):
+        level = [child for item in level for child in _children(item)]
+        if not level:
+            return True
+    return False
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+# Uploads --------------------------------------------------------------------------------------------------------------
 
 
 def _multipart(boundary: str, form: Mapping[str, str], filename: str) -> tuple[bytes, bytes]:
@@ -345,7 +500,13 @@ def _multipart(boundary: str, form: Mapping[str, str], filename: str) -> tuple[b
     return head.encode(), f"\r\n--{boundary}--\r\n".encode()
 
 
-def _chain(head: bytes, chunks: Iterator[bytes], tail: bytes) -> Iterator[bytes]:
+def _chain(head: bytes, chunks: Iterator[bytes], tail: bytes, sent: Callable[[int], None]) -> Iterator[bytes]:
+    """One piece after the other, each asked for when the one before it was written."""
     yield head
-    yield from chunks
+    done = 0
+    for chunk in chunks:
+        yield chunk
+        done += len(chunk)
+        with suppress(Exception):
+            sent(done)
     yield tail

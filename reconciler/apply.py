@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
 from uuid import uuid4
@@ -26,15 +27,16 @@ from reconciler.errors import (
     Rejected,
     StateError,
 )
-from reconciler.observe import look
-from reconciler.plan import Operation, Plan, Verb, World, references_of
+from reconciler.observe import list_all, look
+from reconciler.plan import NOT_YET, Operation, Plan, Verb, World, references_of
 from reconciler.resource import Collection, Known, Match, Observed, Part, Phase, Probe, Request
-from reconciler.state import Event, Gone, Intent, IntentPhase, Role, State, canonical, generation, tag
+from reconciler.state import Event, Fact, Gone, Intent, IntentPhase, Role, State, canonical, generation, reopened, tag
 from reconciler.store import Store
 
 PROBE_GRACE_S = 90.0  # for about a minute after RUNNING a call may still answer "no such model" (contract §3.4)
+LOG_LINES, LOG_CHARACTERS = 3, 300  # of a failed run's log, kept with its failure
+GAUGE_S = 1.0  # how often an upload says how far it is
 REST_S_MAX = 10.0  # how long a heartbeat, or a request to stop, may go unnoticed by a `sleep` that nothing wakes
-NOT_YET_S = 120.0  # a read by id just after a creation may say 404: not yet, rather than gone
 
 
 class Stage(StrEnum):
@@ -52,7 +54,7 @@ class Stage(StrEnum):
 
 
 ENDED = frozenset({Stage.DONE, Stage.FAILED, Stage.SKIPPED, Stage.DETACHED, Stage.UNKNOWN, Stage.BLOCKED})
-_MAKING = frozenset({Verb.CREATE, Verb.UPDATE})
+_MAKING = frozenset({Verb.CREATE, Verb.UPDATE, Verb.ADOPT})
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,24 @@ def run(
     return apply.ended()
 
 
+@dataclass
+class _Gauge:
+    """How far one upload is: the pool only writes the number, the loop only reads it."""
+
+    size: int
+    sent: int = 0
+    told: str = ""
+
+    def note(self, sent: int) -> None:
+        self.sent = sent
+
+    def news(self) -> str:
+        """Where it is now, or "" if that was told already."""
+        text = f"{self.sent // 10**6} of {self.size // 10**6} MB"
+        news, self.told = text if text != self.told else "", text
+        return news if self.size >= 10**6 else ""
+
+
 @dataclass(frozen=True)
 class _Flight:
     """What is being sent: a request with its intent, or, without either, smoke prompts."""
@@ -124,6 +144,8 @@ class _Flight:
     operation: Operation
     request: Request | None = None
     intent: Intent | None = None
+    gauge: _Gauge = field(default_factory=lambda: _Gauge(0))
+    since: float = 0.0
 
 
 @dataclass
@@ -134,6 +156,7 @@ class _Wait:
     since: float
     status: str = ""
     status_since: float = 0.0
+    seen: bool = False
     log_lines: int = 0
     figure: str = ""
 
@@ -211,8 +234,17 @@ class _Apply:
                     self._tell(op, Stage.DONE)
                 case Verb.WAIT:
                     self._begin_waiting(op, op.target_id)
+                case Verb.ADOPT:
+                    self._take_in(op)
                 case _:
                     self._send(pool, op)
+
+    def _take_in(self, op: Operation) -> None:
+        """What came late is what was asked for: its creation is closed the other way, and it is waited for."""
+        cause = self.state.intents[op.intent]
+        adopted = replace(cause, phase=IntentPhase.ADOPTED, result_id=op.target_id, reason="came late")
+        self._commit(adopted, cause.owned(op.target_id, _written(self.api.now())))
+        self._begin_waiting(op, op.target_id)
 
     def _skip_unreachable(self) -> None:
         bad = {Stage.FAILED, Stage.SKIPPED, Stage.UNKNOWN, Stage.BLOCKED}
@@ -224,14 +256,24 @@ class _Apply:
 
     def _send(self, pool: ThreadPoolExecutor, op: Operation) -> None:
         """Record the intent, then let the pool send. If the intent cannot be recorded, nothing is sent."""
+        if op.verb is Verb.CREATE and self._must_wait_its_turn(op):
+            return
+        since = self.api.clock()  # whoever is stopped from here on for as long as a request may last sends nothing
         try:
             request, intent = self._created(op) if op.verb is Verb.CREATE else self._changed(op)
         except ReconcilerError as error:
             self._tell(op, Stage.FAILED, detail=str(error), code=error.exit_code)
             return
-        self._commit(intent)
+        self._commit(intent, *self._made_ours(op, intent))
         self._tell(op, Stage.SENDING)
-        self.flights[pool.submit(self.api.send, request)] = _Flight(op, request, intent)
+        gauge = _Gauge(request.content.size if request.content else 0)
+        future = pool.submit(self.api.send, request, since=since, sent=gauge.note)
+        self.flights[future] = _Flight(op, request, intent, gauge, self.clock())
+
+    def _must_wait_its_turn(self, op: Operation) -> bool:
+        """Where marks are not known to be shown, two creations under way at once could be taken for each other."""
+        under_way = {flight.operation.collection for flight in self.flights.values() if flight.intent}
+        return op.collection in under_way and not self.state.shows(f"{op.collection}.mark")
 
     def _created(self, op: Operation) -> tuple[Request, Intent]:
         assert op.part is not None
@@ -242,41 +284,43 @@ class _Apply:
         assert self.store.stamp is not None
         name = tag(self.store.stamp, slot, version, attempt)
         part = replace(op.part, fields=_filled(op.part, self.state, by_content=False))
-        seen = self.world.objects.get(collection.name, {})
-        if twin := self._twin(collection, name, part, seen):
-            raise Ambiguous(
-                f"{twin} has the mark that it would get, and the state does not know it",
-                candidates=(twin,),
-                hint="reconciler state rebuild takes it in",
-            )
-        intent = Intent(
-            op_id=f"{time.time_ns():x}-{uuid4().hex[:6]}",
-            slot=slot,
-            collection=collection.name,
-            verb=op.verb,
+        request, before = collection.create(part, name), self._already_there(collection, name, part.fields)
+        intent = replace(
+            self._intent(op, request),
             generation=version,
             tag=name,
             attempt=attempt,
-            epoch=self.epoch,
-            at=f"{self.api.now():%Y-%m-%d %H:%M:%S}",
             fields=fields,
             uses=_uses(op.part, self.state),
             deletion=op.deletion,
             base=op.part.base,
-            known_before=tuple(
-                key for key, one in sorted(seen.items()) if collection.matches(name, part.fields, one) is not Match.NO
-            ),
+            known_before=before,
         )
-        return collection.create(part, name), intent
+        return request, intent
 
-    def _twin(self, collection: Collection, name: str, part: Part, seen: Mapping[str, Observed]) -> str:
-        """The id of what this creation made before, if the record of it is lost; "" where there is none."""
-        unowned = (key for key in sorted(seen) if f"{collection.name}/{key}" not in self.state.owned)
-        return next((k for k in unowned if collection.matches(name, part.fields, seen[k]) is Match.STRONG), "")
+    def _already_there(self, collection: Collection, name: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
+        """Objects that could be taken for what is about to be made. Ambiguous where one carries its very mark."""
+        seen = self.world.objects.get(collection.name, {})
+        if not self.state.shows(f"{collection.name}.mark"):
+            seen = list_all(self.api, collection)  # hours may have passed since the plan looked
+        alike = {key: collection.matches(name, fields, one) for key, one in sorted(seen.items())}
+        for key, match in alike.items():
+            if match is Match.STRONG and f"{collection.name}/{key}" not in self.state.owned:
+                raise Ambiguous(
+                    f"{key} is on the service already, under the mark of what was to be created",
+                    candidates=(key,),
+                    hint="reconciler state rebuild takes over what carries our marks",
+                )
+        return tuple(key for key, match in alike.items() if match is not Match.NO)
 
     def _changed(self, op: Operation) -> tuple[Request, Intent]:
         assert op.request is not None
-        intent = Intent(
+        return op.request, replace(self._intent(op, op.request), known_before=(op.target_id,))
+
+    def _intent(self, op: Operation, request: Request) -> Intent:
+        """What is recorded of any request; times are the service's."""
+        now = self.api.now()
+        return Intent(
             op_id=f"{time.time_ns():x}-{uuid4().hex[:6]}",
             slot=op.slot,
             collection=op.collection,
@@ -285,11 +329,18 @@ class _Apply:
             tag="",
             attempt=0,
             epoch=self.epoch,
-            at=f"{self.api.now():%Y-%m-%d %H:%M:%S}",
+            at=_written(now),
+            deadline=_written(now + timedelta(seconds=self.api.lasts_s(request) + 1)),
+            account=self.api.account,
             fields={},
-            known_before=(op.target_id,),
         )
-        return op.request, intent
+
+    def _made_ours(self, op: Operation, intent: Intent) -> tuple[Event, ...]:
+        """Nothing is touched that is not ours: what came late of a creation of ours is recorded before it is let go."""
+        if op.verb is not Verb.DISCARD:
+            return ()
+        cause = self.state.intents[op.intent]
+        return (replace(cause.owned(op.target_id, intent.at), role=Role.RETIRED),)
 
     # Concluding what was sent -----------------------------------------------------------------------------------
 
@@ -314,10 +365,13 @@ class _Apply:
                 self._made(flight, done, reply)
             case Verb.UPDATE:
                 row = self.state.owned[f"{op.collection}/{op.target_id}"]
-                self._commit(done, replace(row, last_applied={**row.last_applied, **_settled(op.fields)}))
+                self._record(done, replace(row, last_applied={**row.last_applied, **_settled(op.fields)}))
                 self._begin_waiting(op, op.target_id)
+            case Verb.DISCARD:
+                self._record(done, Gone(f"{op.collection}/{op.target_id}"))
+                self._tell(op, Stage.DONE)
             case _:
-                self._commit(done)
+                self._record(done)
                 self._begin_waiting(op, op.target_id)
 
     def _made(self, flight: _Flight, done: Intent, reply: Reply) -> None:
@@ -326,12 +380,14 @@ class _Apply:
         remote_id = collection.created_id(reply.body, flight.request)
         if remote_id:
             row = done.owned(remote_id, at=done.at)
-            self._commit(replace(done, result_id=remote_id), *self._displaced(op), row)
+            self._record(replace(done, result_id=remote_id), *self._displaced(op), row)
             self._begin_waiting(op, remote_id)
         elif why := collection.refusal(reply.body):
             self._refused(op, done, Rejected(f"the service refused it: {why}"))
         else:
-            self._refused(op, done, OutcomeUnknown("the service accepted it without naming it"))
+            self._refused(
+                op, done, OutcomeUnknown("the service accepted it without naming it", request_id=done.request_id)
+            )
 
     def _displaced(self, op: Operation) -> list[Event]:
         """Rows that a new object of the same slot makes obsolete: lost ones go, a failed one becomes history."""
@@ -340,23 +396,36 @@ class _Apply:
         return events + [replace(row, role=Role.RETIRED) for row in rows if row.key not in op.drops]
 
     def _refused(self, op: Operation, intent: Intent, error: Exception) -> None:
-        collection = self.collections[op.collection]
+        """No success. Whether nothing was made then is the error's to say, and matters for creations only."""
         self.barred |= isinstance(error, NotAuthorised)
         unknown = isinstance(error, OutcomeUnknown | Conflict) and op.verb is Verb.CREATE
-        phase = IntentPhase.UNKNOWN if unknown else IntentPhase.REJECTED
-        self._commit(replace(intent, phase=phase, reason=str(error)[:300], request_id=getattr(error, "request_id", "")))
-        if op.verb is Verb.DELETE and isinstance(error, NotFound):
-            self._commit(Gone(f"{op.collection}/{op.target_id}"))
-            self._tell(op, Stage.DONE, detail="was already gone")
-        elif (
-            op.verb is Verb.DELETE and collection.keeps_records and getattr(error, "code", "") == "UnsupportedOperation"
-        ):
-            self._commit(Gone(f"{op.collection}/{op.target_id}"))
-            self._tell(op, Stage.DONE, detail="the service keeps the record; it is no longer ours")
-        elif phase is IntentPhase.UNKNOWN:
+        ended = replace(
+            intent,
+            phase=IntentPhase.UNKNOWN if unknown else IntentPhase.REJECTED,
+            reason=str(error)[:300],
+            request_id=getattr(error, "request_id", ""),
+            status=getattr(error, "status", 0),
+            deadline=min(intent.deadline, _written(self.api.now() + timedelta(seconds=1))),  # nothing is sent any more
+        )
+        gone = self._nothing_left(op, error)
+        self._record(ended, *((Gone(f"{op.collection}/{op.target_id}"),) if gone else ()))
+        if gone:
+            self._tell(op, Stage.DONE, detail=gone)
+        elif unknown:
             self._tell(op, Stage.UNKNOWN, detail=str(error), code=7)
         else:
             self._tell(op, Stage.FAILED, detail=str(error), code=_code(error))
+
+    def _nothing_left(self, op: Operation, error: Exception) -> str:
+        """Why a deletion that was refused is done all the same, or ""."""
+        if op.verb not in (Verb.DELETE, Verb.DISCARD):
+            return ""
+        if isinstance(error, NotFound):
+            return "was already gone"
+        keeps = self.collections[op.collection].keeps_records
+        if keeps and getattr(error, "code", "") == "UnsupportedOperation":
+            return "the service keeps the record; it is no longer ours"
+        return ""
 
     # Waiting ----------------------------------------------------------------------------------------------------
 
@@ -401,22 +470,46 @@ class _Apply:
 
     def _judge(self, pool: ThreadPoolExecutor, op: Operation, one: _Wait, observed: Observed | None) -> bool:
         """What one look says about one waiting operation; whether anything moved."""
+        if observed is not None:
+            one.seen = True
+            if op.verb is Verb.CREATE:
+                self._learn(op, observed)
         if op.verb is Verb.DELETE:
             if observed is None:
                 self._end_wait(op, Stage.DONE, (Gone(f"{op.collection}/{one.remote_id}"),))
                 return True
             return self._still(op, one, observed.status)
         if observed is None:
-            if self.clock() - one.since < NOT_YET_S / self.terms.hurry:
+            if self.clock() - one.since < NOT_YET.total_seconds() / self.terms.hurry:
                 return self._still(op, one, "not visible yet")
-            self._fail(op, f"{one.remote_id} is gone from the service")
+            self._vanished(op, one)
         elif observed.phase is Phase.READY:
             self._arrived(pool, op, observed)
         elif observed.phase is Phase.FAILED:
-            self._fail(op, " ".join(filter(None, (observed.status, observed.detail))))
+            self._fail(op, " ".join(filter(None, (observed.status, observed.detail, self._last_words(op, observed)))))
         else:
             return self._still(op, one, observed.status, self._figure(op, one, observed))
         return True
+
+    def _vanished(self, op: Operation, one: _Wait) -> None:
+        """Gone, or never there: a new object that nobody saw under the id we were given is looked for by its mark."""
+        row = self.state.owned[f"{op.collection}/{one.remote_id}"]
+        made = self.state.maker(row)
+        if made is None or row.outputs or one.seen or row.role is not Role.NEXT:
+            self._fail(op, f"{one.remote_id} is gone from the service")
+            return
+        gone, lost = reopened(row, made)
+        self._end_wait(op, Stage.UNKNOWN, (gone, lost), detail=lost.reason, code=7)
+
+    def _learn(self, op: Operation, observed: Observed) -> None:
+        """Whether this account shows our marks decides what absence means once an answer is lost (recover.py)."""
+        collection, name = self.collections[op.collection], f"{op.collection}.mark"
+        made = self.state.maker(self.state.owned[f"{op.collection}/{observed.id}"])
+        if made is None or not collection.marks(made.fields) or self.state.shows(name):
+            return
+        shown = collection.shows_at_once(made.tag, made.fields, observed)
+        if shown or (shown is False and observed.phase is Phase.READY and name not in self.state.facts):
+            self._commit(Fact(name, bool(shown), f"{observed.id} was created with the mark {made.tag}", made.at))
 
     def _arrived(self, pool: ThreadPoolExecutor, op: Operation, observed: Observed) -> None:
         """The object is ready: check that it is what was sent, ask it what the author wants asked, put it in use."""
@@ -457,6 +550,18 @@ class _Apply:
             self._commit(*events)
         self.waiting.pop(op.id, None)
         self._tell(op, stage, detail=detail, code=code)
+
+    def _last_words(self, op: Operation, observed: Observed) -> str:
+        """The end of its log, where it keeps one: what failed is often said nowhere else."""
+        collection = self.collections[op.collection]
+        request = collection.logs(observed.id, 0)
+        if request is None:
+            return ""
+        try:
+            said = [line for line in collection.log_lines(self.api.send(request).body) if line.strip()]
+        except ApiError:
+            return ""
+        return f"(log: {' / '.join(line.strip() for line in said[-LOG_LINES:])[:LOG_CHARACTERS]})" if said else ""
 
     def _still(self, op: Operation, one: _Wait, status: str, detail: str = "") -> bool:
         moved = status != one.status
@@ -539,15 +644,24 @@ class _Apply:
         dues = [self.paces[self.progress[op_id].operation.collection].due for op_id in self.waiting]
         pause = min([REST_S_MAX, *(max(0.0, due - self.clock()) for due in dues)])
         if self.flights:
+            pause = min(pause, GAUGE_S) if any(flight.gauge.size for flight in self.flights.values()) else pause
             wait(self.flights, timeout=pause or 0.01, return_when=FIRST_COMPLETED)
+            self._gauge()
         elif self.waiting and pause:
             self.sleep(pause)
 
+    def _gauge(self) -> None:
+        for flight in self.flights.values():
+            if news := flight.gauge.news():
+                elapsed_s = self.clock() - flight.since
+                self._tell(flight.operation, Stage.SENDING, detail=news, elapsed_s=elapsed_s)
+
     def _commit(self, *events: Event) -> None:
-        try:
-            self.state = self.store.commit(self.epoch, *events)
-        except OSError as error:
-            raise StateError(f"the state cannot be written: {error.strerror}") from error
+        self.state = self.store.commit(self.epoch, *events)
+
+    def _record(self, *events: Event) -> None:
+        """What the service has already done is kept, whatever the disk says."""
+        self.state = self.store.record(self.epoch, *events)
 
     def _tell(
         self, op: Operation, stage: Stage, status: str = "", detail: str = "", elapsed_s: float = 0.0, code: int = 0
@@ -582,6 +696,10 @@ def _code(error: Exception) -> int:
     if isinstance(error, ReconcilerError) and not isinstance(error, OutcomeUnknown):
         return error.exit_code
     return 1
+
+
+def _written(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def _settled(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -195,10 +195,15 @@ class ProfileCatalogue:
 
     def retirement(self, code: str) -> str:
         """A warning where a model is retired, or will be within half a year of the catalogue's date; else ""."""
-        offer = self._model_or_base(code) or self.speech_model(code)
+        offer = self._offer(code)
         if offer is None or offer.retired is None or (offer.retired.date - self.as_of).days > RETIRES_SOON_DAYS:
             return ""
         return f"{offer.code} retires on {offer.retired.date}: no new tuning or deployment from then on"
+
+    def retires(self, code: str) -> dt.date | None:
+        """The day from which a model, or the base of a tuned one, takes nothing new; None where none is announced."""
+        offer = self._offer(code)
+        return offer.retired.date if offer and offer.retired else None
 
     def suggest(self, code: str) -> str | None:
         """The offered model or speech model that was probably meant by `code`."""
@@ -244,6 +249,9 @@ class ProfileCatalogue:
             return 1  # instances are bought one by one; under lora any capacity will do
         unit = self.model_units.get(deploy_spec or "") if plan == "mu" else None
         return unit.base_capacity if unit else None
+
+    def _offer(self, code: str) -> Model | SpeechModel | None:
+        return self._model_or_base(code) or self.speech_model(code)
 
     def _model_or_base(self, code: str) -> Model | None:
         return self.model(code) or self.model(self.base_of(code) or "")

@@ -9,26 +9,31 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 from reconciler import apply as execution
 from reconciler import data, files, kinds, surgery
-from reconciler.api import Api, Key
+from reconciler import saved as saved_plan
+from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
 from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateMismatch
 from reconciler.observe import list_all, observe, read_one
-from reconciler.plan import Choices, Desired, Note, Plan, World, make_plan
+from reconciler.plan import Choices, Desired, Note, Plan, Verb, World, make_plan
 from reconciler.project import Project
 from reconciler.rebuild import Rebuilt, rebuild
-from reconciler.recover import Finding, recover
-from reconciler.resource import Collection, Observed, Resource, Slot
-from reconciler.state import Event, Intent, Owned, Role, Stamp, State
+from reconciler.recover import Finding, Listing, recover
+from reconciler.resource import Collection, Match, Observed, Resource, Slot
+from reconciler.saved import Bound, Saved
+from reconciler.state import Event, Intent, Owned, Role, Stamp, State, Ticket
 from reconciler.store import Header, Store
 from reconciler.store.sqlite import SqliteStore, stamped
 from reconciler.surgery import MOVE, UNLOCK, Candidate, Deed
 from reconciler.wording import shown
+
+AGAIN = "plan again: reconciler plan --out FILE"
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,11 @@ class Session:
     store: Store
     collections: Mapping[str, Collection]
     hurry: float = 1.0
+
+    @property
+    def asks_on_unknown(self) -> bool:
+        """Whether a person wants to be asked before a creation that left no trace is repeated."""
+        return bool(self.project.stack and getattr(self.project.stack.spec, "on_unknown", "") == "Ask")
 
     @property
     def desired(self) -> Desired:
@@ -66,13 +76,15 @@ class Applied:
 
 
 @contextmanager
-def session(project: Project, origin: str, key: Key, *, workspace: str = "") -> Iterator[Session]:
+def session(
+    project: Project, origin: str, key: Key, *, workspace: str = "", patience: Patience | None = None
+) -> Iterator[Session]:
     """Connect a project to a service; on an emulator, waiting keeps the pace of its time.
 
     Raises StateMismatch before anything is read when the recorded state belongs to another endpoint or workspace.
     """
     contents = partial(data.stream, files.Tree(project.root))
-    with Api(origin, key, workspace=workspace, contents=contents) as api:
+    with Api(origin, key, workspace=workspace, contents=contents, patience=patience) as api:
         stamp = Stamp(api.identify(), workspace, project.name)
         store = SqliteStore(state_path(project), stamp)
         yield Session(project, api, store, kinds.collections(project.profile), api.hurry)
@@ -97,9 +109,25 @@ def plan(session: Session, choices: Choices) -> Snapshot:
 
 def _world(session: Session, state: State) -> World:
     """Everything that matters to the project, recorded or declared."""
-    names = {row.collection for row in state.owned.values()} | {i.collection for i in state.open_intents()}
+    watched = (*state.open_intents(), *state.given_up(f"{session.api.now():%Y-%m-%d %H:%M:%S}"))
+    names = {row.collection for row in state.owned.values()} | {intent.collection for intent in watched}
     names |= {d.spec.collection for d in session.project.documents if isinstance(d.spec, Resource)}
-    return observe(session.api, session.collections, names, state.owned.values())
+    world = observe(session.api, session.collections, names, state.owned.values())
+    return replace(world, at=f"{session.api.now():%Y-%m-%d %H:%M:%S}")
+
+
+def save(
+    session: Session, snapshot: Snapshot, choices: Choices, *, made_from: tuple[str, ...], at: datetime | None = None
+) -> Saved:
+    """A plan to be applied later, once, and only while all that it rests on is as it is now."""
+    made_at = (at or today()).replace(microsecond=0)
+    expires_at = made_at + saved_plan.GOOD_FOR
+    return Saved(uuid4().hex, made_at, expires_at, made_from, choices, _bound(session, snapshot))
+
+
+def today() -> datetime:
+    """The time of this computer, for people and for what expires."""
+    return datetime.now(UTC)
 
 
 def apply(
@@ -114,20 +142,33 @@ def apply(
     lock_timeout_s: float = 0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], datetime] = today,
+    saved: Saved | None = None,
+    if_equal: bool = False,
 ) -> Applied:
     """Recover what an earlier run left open, plan, ask, and do it: once.
+
+    With a `saved` plan, StalePlan unless the plan is that one again; `if_equal` lets other inputs come to the same
+    work. Its own choices count then.
 
     A creation whose answer was lost is looked for before this returns. Raises ReconcilerError for what stops
     everything; the failure of one operation is an outcome, not an error.
     """
     with session.store.lease(wait_s=lock_timeout_s, sleep=sleep) as epoch:
-        seek = partial(recover, session.store, epoch, session.api, session.collections, sleep)
+        seek = partial(
+            recover, session.store, epoch, session.api, session.collections, ask=session.asks_on_unknown, sleep=sleep
+        )
         found = seek()
         for finding in found:
             noticed(finding)
+        ticket, choices = _claim(saved, session.store.load(), epoch, now()) if saved else (None, choices)
         snapshot = plan(session, choices)
+        if saved:
+            _hold_to(saved, session, snapshot, at=now(), if_equal=if_equal)
         if snapshot.plan.work and not approve(snapshot):
             return Applied(snapshot, recovered=found, declined=True)
+        if ticket:
+            session.store.commit(epoch, ticket)
         _remember(session, snapshot.state, epoch)
         progress = execution.run(
             snapshot.plan,
@@ -147,7 +188,48 @@ def apply(
             for finding in late:
                 noticed(finding)
             found += late
+        if ticket and all(one.stage is Stage.DONE for one in progress if one.operation.verb is not Verb.NOTHING):
+            session.store.commit(epoch, replace(ticket, ended=_written(now())))
     return Applied(snapshot, progress, found)
+
+
+# Saved plans --------------------------------------------------------------------------------------------------------
+
+
+def _claim(saved: Saved, state: State, epoch: int, at: datetime) -> tuple[Ticket, Choices]:
+    """What lets a saved plan run, and what it may still choose: one that was interrupted goes on with its own."""
+    ticket = state.tickets.get(saved.digest) or Ticket(saved.digest, begun=_written(at), epoch=epoch)
+    if ticket.ended:
+        why = f"it was applied already, at {ticket.ended}"
+        raise StalePlan("a saved plan is applied once", reasons=[why], hint=AGAIN)
+    return ticket, replace(saved.choices, settled=saved_plan.settled(saved, state))
+
+
+def _hold_to(saved: Saved, session: Session, snapshot: Snapshot, *, at: datetime, if_equal: bool) -> None:
+    """StalePlan where the plan of now is not the saved one."""
+    found = saved_plan.stale(saved, _bound(session, snapshot), snapshot.state, at=at)
+    reasons = [reason.what for reason in found if reason.firm or not if_equal]
+    if reasons:
+        soft = not any(reason.firm for reason in found)
+        hint = f"{AGAIN}; or apply it with --replan=if-equal, as its work is still the same" if soft else AGAIN
+        raise StalePlan("the saved plan no longer holds", reasons=reasons, hint=hint)
+
+
+def _bound(session: Session, snapshot: Snapshot) -> Bound:
+    return saved_plan.bind(
+        snapshot.plan,
+        snapshot.state,
+        snapshot.world,
+        desired=session.desired,
+        collections=session.collections,
+        profile=session.project.profile,
+        manifests=session.project.manifests,
+        declared=session.project.stack is not None,
+    )
+
+
+def _written(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 # Surgery ------------------------------------------------------------------------------------------------------------
@@ -193,7 +275,11 @@ def candidates(session: Session, state: State, intent: Intent) -> tuple[Candidat
     if named := collection.named(intent.fields):
         one = read_one(session.api, collection, named)
         seen |= {named: one} if one else {}
-    return surgery.candidates(state, intent, collection, seen)
+    if not intent.tag:  # nothing was sent: a rebuild asks
+        return surgery.candidates(state, intent, collection, seen)
+    suspects = Listing(state, collection, seen).suspects(intent)
+    marked = tuple(Candidate(one, Match.STRONG) for one in suspects.strong)
+    return (*marked, *(Candidate(one, Match.WEAK) for one in suspects.weak))
 
 
 def adopt(session: Session, op_id: str, remote_id: str, *, reason: str = "") -> tuple[Event, ...]:
@@ -260,7 +346,7 @@ def _deed(session: Session, epoch: int, reason: str = "") -> Deed:
     return Deed(f"{time.time_ns():x}-{uuid4().hex[:6]}", epoch, f"{session.api.now():%Y-%m-%d %H:%M:%S}", reason)
 
 
-# Looking at one object ----------------------------------------------------------------------------------------------
+# One object ---------------------------------------------------------------------------------------------------------
 
 
 def read(session: Session, row: Owned) -> Observed | None:

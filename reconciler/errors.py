@@ -7,7 +7,8 @@ command line's answer to it (docs/exit-codes.md). This module words nothing else
     ├─ UsageError                64   the command line itself is wrong
     ├─ ManifestError             1    .problems: all of the author's mistakes, each with its place
     ├─ Refused                   3    a guard, a missing consent, a protected object
-    ├─ StalePlan                 4    the world moved since the plan was made
+    ├─ StalePlan                 4    .reasons: what moved since the plan was saved
+    ├─ BrokenPlan                1    the file is no saved plan, or no longer the one that was saved
     ├─ StateError                1
     │  ├─ StateLocked            4    somebody else is applying
     │  ├─ StateLost              4    somebody else took the lease over while we were away
@@ -87,7 +88,17 @@ class Refused(ReconcilerError):
 
 
 class StalePlan(ReconcilerError):
+    """The world moved since the plan was made. `reasons` are what speaks against a saved one, each in a sentence."""
+
     exit_code = 4
+
+    def __init__(self, message: str, *, reasons: Iterable[str] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reasons = tuple(reasons)
+
+
+class BrokenPlan(ReconcilerError):
+    """What was given as a saved plan cannot be trusted to be one."""
 
 
 class StateError(ReconcilerError):
@@ -123,6 +134,7 @@ class ApiError(ReconcilerError):
     """The service, or the way to it, did not do what was asked.
 
     `status` is 0 where there was no answer; `code` and `request_id` are the service's own words, cleaned when printed.
+    `str()` ends with the request id, the one thing its support asks for.
     """
 
     retryable = False
@@ -132,6 +144,9 @@ class ApiError(ReconcilerError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.status, self.code, self.request_id, self.after_s = status, code, request_id, after_s
+
+    def __str__(self) -> str:
+        return super().__str__() + (f" (request id {self.request_id})" if self.request_id else "")
 
 
 class NotAuthorised(ApiError):
@@ -166,9 +181,15 @@ class Unavailable(ApiError):
 
 
 class NeverSent(ApiError):
-    """DNS, connect or TLS failed: no byte of the request left, so nothing can have happened."""
+    """DNS, connect or TLS failed: no byte of the request left, so nothing can have happened.
 
-    retryable = True
+    `untrusted` is true where the far side could not prove who it is; then nothing is tried again.
+    """
+
+    def __init__(self, message: str, *, untrusted: bool = False, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.untrusted = untrusted
+        self.retryable = not untrusted
 
 
 class OutcomeUnknown(ApiError):

@@ -5,16 +5,18 @@ Absence in a list is never proof: an object that should be there and is not list
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from reconciler.api import Api
 from reconciler.errors import NotFound, Unavailable
 from reconciler.plan import World
-from reconciler.resource import Collection, Observed
+from reconciler.resource import Collection, Json, Observed, Request
 from reconciler.state import Owned
 
 PAGES_MAX = 1000
+READINGS_MAX = 5
 
 
 def observe(api: Api, collections: Mapping[str, Collection], names: Iterable[str], owned: Iterable[Owned]) -> World:
@@ -32,6 +34,8 @@ def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, O
         listed = seen.get(row.id)
         if listed is None or collection.stale(listed, row.outputs):
             read = read_one(api, collection, row.id, listed)
+            if read is None and listed is None:
+                read = read_one(api, collection, row.id)  # one 404 is said too easily to believe that it is gone
             if read is not None:
                 seen[row.id] = read
             else:
@@ -40,30 +44,85 @@ def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, O
 
 
 def list_all(api: Api, collection: Collection) -> dict[str, Observed]:
-    """Every object of a collection by id, page by page. An entry without an id is left out."""
+    """Every object of a collection by id. A list that moves under its reader is read again until two readings agree.
+
+    Raises Unavailable for a list that cannot be read: what it might have held must not be taken for absent.
+    """
+    before: set[str] | None = None
+    for _ in range(READINGS_MAX):
+        seen, whole = _all_pages(api, collection)
+        if whole or before == seen.keys():
+            return {key: one for key, one in seen.items() if one.status not in collection.gone}
+        before = set(seen)
+    raise Unavailable(f"{collection.name}: the list does not stand still")
+
+
+def _all_pages(api: Api, collection: Collection) -> tuple[dict[str, Observed], bool]:
+    """One reading, and whether it is whole for certain: as many objects as every page said there are."""
     seen: dict[str, Observed] = {}
-    for page in range(1, PAGES_MAX + 1):
-        request = collection.list(page)
+    totals: set[int | None] = set()
+    listed = 0
+    for page in pages(api, collection):
+        seen |= {one.id: one for one in page.found}
+        totals.add(page.total)
+        listed += len(page.found)
+    return seen, totals <= {len(seen)} or (totals == {None} and listed == len(seen))
+
+
+class Page(NamedTuple):
+    """Entries as the service wrote them, what they say, and how many it claims there are over all pages."""
+
+    items: tuple[Json, ...]
+    found: tuple[Observed, ...]
+    total: int | None
+
+
+def pages(api: Api, collection: Collection) -> Iterator[Page]:
+    """A list from its first page to its last; none where the collection keeps no list. Raises Unavailable."""
+    seen: set[str] = set()
+    for number in range(1, PAGES_MAX + 1):
+        request = collection.list(number)
         if request is None:
-            return seen
-        reply = api.send(request).body
-        items, total = collection.items(reply), collection.total(reply)
-        for observed in map(collection.parse, items):
-            if observed.id and observed.status not in collection.gone:
-                seen[observed.id] = observed
-        if len(items) < collection.page_size or (total is not None and page * collection.page_size >= total):
-            return seen
+            return
+        page = _one_page(api, collection, request)
+        if number == 1 and page.total and not page.found:
+            raise Unavailable(f"{collection.name}: the service says that there are {page.total}, and shows none")
+        full, fresh = len(page.found) >= collection.page_size, {one.id for one in page.found} - seen
+        if full and not fresh:
+            raise Unavailable(f"{collection.name}: the list repeats itself")
+        seen |= fresh
+        yield page
+        if not fresh or not (full or (page.total is not None and len(seen) < page.total)):
+            return
     raise Unavailable(f"{collection.name}: the list does not end after {PAGES_MAX} pages")
 
 
+def _one_page(api: Api, collection: Collection, request: Request) -> Page:
+    reply = api.send(request).body
+    items = collection.items(reply)
+    found = tuple(map(collection.parse, items or ()))
+    if items is None or not all(one.id for one in found):
+        raise Unavailable(f"{request.operation}: the service answered with a list that cannot be read")
+    return Page(items, found, collection.total(reply))
+
+
 def read_one(api: Api, collection: Collection, remote_id: str, listed: Observed | None = None) -> Observed | None:
-    """One object by its id, or None where the service says that there is none. Notes when it was read."""
+    """One object by its id, or None where the service says that there is none. Notes when it was read.
+
+    Raises Unavailable for an answer that is not about this object.
+    """
+    request = collection.read(remote_id)
     try:
-        reply = api.send(collection.read(remote_id)).body
+        reply = api.send(request).body
     except NotFound:
         return None
-    observed = collection.parse(collection.item(remote_id, reply))
-    if not observed.id or observed.status in collection.gone:
+    item = collection.item(remote_id, reply)
+    if item is None:
+        return None
+    observed = collection.parse(item)
+    if observed.id != remote_id:
+        raise Unavailable(f"{request.operation}: the service was asked about {remote_id} and answered something else")
+    if observed.status in collection.gone:
         return None
     outputs = {**(listed.outputs if listed else {}), **observed.outputs, "read": f"{api.now():%Y-%m-%d %H:%M:%S}"}
     return replace(observed, outputs=outputs)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -30,10 +31,13 @@ from reconciler.resource import (
     Slot,
     marks,
 )
-from reconciler.state import Owned, Role, State, canonical, generation, tag
+from reconciler.state import Intent, IntentPhase, Owned, Role, State, canonical, generation, tag
 
 NO_PRICE = Price()
 ATTEMPTS = 10  # marks of one generation that are looked for where the state may have lost count
+NOT_YET = timedelta(seconds=120)  # so long after a creation a read by id may say 404: not yet, rather than gone
+_VANISHED = "is gone from the service, and so is most of what is ours: is this the right account and workspace?"
+_VANISHED_HINT = "--allow vanished=all where it truly was deleted"
 
 
 class Verb(StrEnum):
@@ -42,7 +46,9 @@ class Verb(StrEnum):
     CREATE = "create"
     UPDATE = "update"
     DELETE = "delete"
+    DISCARD = "discard"  # stop what came late of a creation that was given up; accepted is enough
     FORGET = "forget"  # the record goes, the object stays
+    ADOPT = "adopt"  # what came late of a creation that was given up takes its place after all
     WAIT = "wait"
     NOTHING = "nothing"  # blocked: shown, never done
 
@@ -52,8 +58,8 @@ class Operation:
     """One planned step. `after` names the operations it waits for; `why` is a reason that is no field.
 
     `part` with its `fields` (references resolved as far as they are known) is what a create sends; `request` is the one
-    request of an update or a delete of `target_id`. `drops` are keys of rows that a create makes obsolete. `code` is
-    the exit code a blocked operation stands for.
+    request of an update or a delete of `target_id`. `drops` are keys of rows that a create makes obsolete; `intent` is
+    the creation that a discard undoes. `code` is the exit code a blocked operation stands for.
     """
 
     id: str
@@ -75,6 +81,7 @@ class Operation:
     was: Price = NO_PRICE
     price: Price = NO_PRICE
     code: int = 0
+    intent: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,9 +126,41 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """A name for exactly these operations."""
-        facts = [[op.id, op.action, op.fields, op.target_id, op.after] for op in self.operations]
-        return hashlib.sha256(canonical(facts).encode()).hexdigest()
+        """A name for exactly these operations: what they send, in which order, and what they cost."""
+        told = [[op.id, facts(op), op.after] for op in self.operations]
+        return hashlib.sha256(canonical(told).encode()).hexdigest()
+
+
+def facts(op: Operation) -> dict[str, Any]:
+    """All that decides what an operation does and costs, as plain data; neither its name nor its place in the plan."""
+    part, request = op.part, op.request
+    return {
+        "action": op.action,
+        "verb": op.verb,
+        "slot": op.slot,
+        "collection": op.collection,
+        "target": op.target_id,
+        "fields": op.fields,
+        "content": asdict(part.content) if part and part.content else None,
+        "probes": part.probes if part else (),
+        "base": part.base if part else "",
+        "request": [request.method, request.path, request.query, request.form, request.body] if request else None,
+        "changes": [[change.path, change.before, change.after] for change in op.reasons],
+        "drops": op.drops,
+        "deletion": op.deletion,
+        "needs consent": op.needs_consent,
+        "of": op.intent,
+        "price": {"once": op.price.once, "hour": op.price.hour},
+        "code": op.code,
+    }
+
+
+def sums(operations: Iterable[Operation], hour_before: Decimal | None) -> Totals:
+    """What these operations cost together, where this much was paid per hour before them."""
+    ops = tuple(operations)
+    once = [op.price.once for op in ops if op.verb is Verb.CREATE]
+    deltas = [_minus(op.price.hour, op.was.hour) for op in ops if op.verb is not Verb.NOTHING]
+    return Totals(_total(once), hour_before, _total([hour_before, *deltas]))
 
 
 @dataclass(frozen=True)
@@ -134,9 +173,13 @@ class Desired:
 
 @dataclass(frozen=True)
 class World:
-    """What the service showed: by collection, by id. An id that is absent was established to be absent."""
+    """What the service showed: by collection, by id. An id that is absent was established to be absent.
+
+    `at` is the service's clock at that moment; "" where nobody knows.
+    """
 
     objects: Mapping[str, Mapping[str, Observed]] = field(default_factory=dict)
+    at: str = ""
 
     def get(self, row: Owned) -> Observed | None:
         return self.objects.get(row.collection, {}).get(row.id)
@@ -144,13 +187,17 @@ class World:
 
 @dataclass(frozen=True)
 class Choices:
-    """What the operator decided. `unattended`: nobody is there to be asked for a consent."""
+    """What the operator decided. `unattended`: nobody is there to be asked for a consent.
+
+    `settled` are slots that a saved plan made before it was interrupted: `replace` is done with them.
+    """
 
     destroy: bool = False
     prune: bool = False
     unattended: bool = False
     allow: frozenset[tuple[str, str]] = frozenset()
     replace: frozenset[str] = frozenset()
+    settled: frozenset[Slot] = frozenset()
 
 
 def make_plan(
@@ -167,6 +214,7 @@ def make_plan(
             for part in desired.parts.get(document.address, ()):
                 draft.plan_slot(document, part)
     draft.plan_leftovers()
+    draft.plan_late()
     return Plan(tuple(draft.operations), draft.all_notes(), draft.totals())
 
 
@@ -196,6 +244,8 @@ class _Draft:
             for slot, intent in list(self.unresolved.items()):
                 if slot.address == former:
                     self.unresolved.setdefault(Slot(document.address, slot.part), intent)
+        self.late = dict(self._late())  # by key: what a creation that was given up made after all
+        self.vanished = self._vanished()
 
     # One slot ---------------------------------------------------------------------------------------------------
 
@@ -204,13 +254,18 @@ class _Draft:
         if document.lifecycle.observe_only:
             self.notes.append(Note(str(part.slot), "is only observed"))
         elif part.slot in self.unresolved:
-            intent = self.unresolved[part.slot]
-            why = f"an earlier creation (operation {intent.op_id}, tag {intent.tag}) is not resolved"
-            self._block(document, part, why, "reconciler apply looks for it before anything else", code=7)
+            why, hint = _open(self.unresolved[part.slot])
+            self._block(document, part, why, hint, code=7)
         elif missing := self._missing(part):
             self._block(document, part, f"waits for {missing}, which has nothing to refer to", "")
+        elif head is None and (late := self._late_of(part.slot)):
+            self._adopt(document, part, *late)
         elif head is None:
             self._create(document, part, collection.created_as)
+        elif self.world.get(head) is None and self._young(head):
+            self._wait(document, part, head, Observed(head.id, Phase.PENDING, "not visible yet"))
+        elif self.vanished and self.world.get(head) is None:
+            self._block(document, part, f"{head.id} {_VANISHED}", _VANISHED_HINT)
         elif head.role is Role.NEXT:
             self._plan_next(document, part, head)
         else:
@@ -219,7 +274,7 @@ class _Draft:
     def _plan_next(self, document: Document, part: Part, row: Owned) -> None:
         """The slot holds an object that was created and is not yet in use."""
         collection, observed = self._collection_of(document, part), self.world.get(row)
-        again = document.address in self.choices.replace and not part.collection
+        again = self._again(document, part)
         changed = self._differences(document, part, row, observed)
         action = collection.replaced_as if self.state.row(part.slot, Role.CURRENT) else collection.created_as
         if observed is None and (changed or again or collection.recreated_when_lost):
@@ -238,7 +293,7 @@ class _Draft:
         collection, observed = self._collection_of(document, part), self.world.get(row)
         changed = self._differences(document, part, row, observed)
         fixed = {name for name, of in marks(type(document.spec)).items() if Mark.IMMUTABLE in of}
-        again = document.address in self.choices.replace and not part.collection
+        again = self._again(document, part)
         if again or any(collection.fixed or change.path[0] in fixed for change in changed):
             self._replace(document, part, changed, collection.replaced_as)
         elif observed is None and collection.recreated_when_lost:
@@ -320,6 +375,26 @@ class _Draft:
                 if f"{collection.name}/{key}" not in self.state.owned and collection.signed(seen)
             )
         return self.signed[collection.name]
+
+    def _adopt(self, document: Document, part: Part, intent: Intent, seen: Observed) -> None:
+        """It is what was asked for, only late: nothing is bought again."""
+        collection = self.collections[intent.collection]
+        operation = Operation(
+            id=f"adopt {part.slot}",
+            action=Action.ADOPT,
+            verb=Verb.ADOPT,
+            slot=part.slot,
+            collection=collection.name,
+            part=part,
+            fields=intent.fields,
+            target_id=seen.id,
+            after=self._needed(part),
+            why=f"{seen.id} came late of operation {intent.op_id}, which had been given up",
+            deletion=document.lifecycle.deletion_policy or "",
+            price=Price(hour=_hourly(collection, seen)),
+            intent=intent.op_id,
+        )
+        self._add(operation, renews=True)
 
     def _replace(
         self, document: Document, part: Part, changed: tuple[Change, ...], action: Action, *, lost: Owned | None = None
@@ -543,32 +618,107 @@ class _Draft:
             why="superseded" if row.key in self.superseded else "",
             was=self._costing(row),
         )
-        if gone or policy == "Orphan" or (row.role is Role.RETIRED and collection.keeps_superseded):
-            why = "already gone from the service" if gone else "stays on the service, no longer ours (Orphan)"
-            operation = replace(
-                common, id=f"forget {row.slot} {row.id}", action=Action.FORGET, verb=Verb.FORGET, why=why
+        if kept := self._why_kept(row, policy):
+            why, hint = kept
+            self.operations.append(
+                replace(
+                    common,
+                    id=f"blocked {row.slot} {row.id}",
+                    action=Action.BLOCKED,
+                    verb=Verb.NOTHING,
+                    why=why,
+                    hint=hint,
+                    was=NO_PRICE,
+                    code=3,
+                )
             )
-            operation = replace(operation, was=NO_PRICE, price=NO_PRICE)
-        elif policy == "Protect":
-            hint = "set deletionPolicy: Delete in its manifest and apply that first"
-            operation = replace(
-                common,
-                id=f"blocked {row.slot} {row.id}",
-                action=Action.BLOCKED,
-                verb=Verb.NOTHING,
-                why="protected: deletionPolicy is Protect",
-                hint=hint,
-                was=NO_PRICE,
-                code=3,
+        elif gone or policy == "Orphan" or (row.role is Role.RETIRED and collection.keeps_superseded):
+            why = "already gone from the service" if gone else "stays on the service, no longer ours (Orphan)"
+            name = f"forget {row.slot} {row.id}"
+            self.operations.append(
+                replace(common, id=name, action=Action.FORGET, verb=Verb.FORGET, why=why, was=NO_PRICE)
             )
         else:
-            operation = replace(common, request=collection.delete(row.id))
-        self.operations.append(operation)
+            self.operations.append(replace(common, request=collection.delete(row.id)))
+
+    def _why_kept(self, row: Owned, policy: str) -> tuple[str, str] | None:
+        """Why an object, or its record, must not go yet, and what would let it."""
+        if self.world.get(row) is None:
+            return (f"{row.id} {_VANISHED}", _VANISHED_HINT) if self.vanished and row.role is not Role.RETIRED else None
+        if policy == "Protect":
+            hint = "set deletionPolicy: Delete in its manifest and apply that first"
+            return "protected: deletionPolicy is Protect", hint
+        if row.inferred and policy != "Orphan" and ("inferred", row.id) not in self.choices.allow:
+            return f"{row.id} was taken for ours by what it looks like", f"--allow inferred={row.id} lets it go"
+        return None
 
     def _will_be_replaced(self, user: Owned) -> bool:
         """Whether this plan puts another object in the place of this one. A NEXT that is waited for stays itself."""
         waited = any(op.verb is Verb.WAIT and op.target_id == user.id for op in self.operations)
         return user.slot in self.renewed and not waited
+
+    # What was given up and came after all ------------------------------------------------------------------------
+
+    def plan_late(self) -> None:
+        """Open creations of slots that nobody declares, and duplicates: told with their cost, stopped when asked to."""
+        told = {op.slot for op in self.operations}
+        for slot, intent in sorted(self.unresolved.items()):
+            if slot not in told:
+                why, hint = _open(intent)
+                self.operations.append(self._left_open(intent, why, hint))
+        adopted = {op.target_id for op in self.operations if op.verb is Verb.ADOPT}
+        for intent, seen in self.late.values():
+            if seen.id not in adopted and intent.slot not in self.unresolved:
+                self.operations.append(self._duplicate(intent, seen))
+
+    def _left_open(self, intent: Intent, why: str, hint: str) -> Operation:
+        return Operation(
+            id=f"blocked {intent.slot}",
+            action=Action.BLOCKED,
+            verb=Verb.NOTHING,
+            slot=intent.slot,
+            collection=intent.collection,
+            why=why,
+            hint=hint,
+            code=7,
+        )
+
+    def _duplicate(self, intent: Intent, seen: Observed) -> Operation:
+        collection = self.collections[intent.collection]
+        price = Price(hour=_hourly(collection, seen))
+        why = f"{seen.id} was made twice: it came late of operation {intent.op_id}, which had been given up"
+        cost = _cost_in_words(collection.price(intent.fields, base=intent.base), price)
+        if ("duplicate", seen.id) in self.choices.allow:
+            return Operation(
+                id=f"discard {intent.slot} {seen.id}",
+                action=Action.DELETE,
+                verb=Verb.DISCARD,
+                slot=intent.slot,
+                collection=intent.collection,
+                target_id=seen.id,
+                request=collection.discard(seen),
+                why=f"{why}{cost}",
+                intent=intent.op_id,
+            )
+        hint = f"--allow duplicate={seen.id} stops it"
+        return replace(self._left_open(intent, f"{why}{cost}", hint), id=f"duplicate {intent.slot} {seen.id}")
+
+    def _late(self) -> Iterator[tuple[str, tuple[Intent, Observed]]]:
+        for intent in self.state.given_up(self.world.at):
+            collection = self.collections[intent.collection]
+            for remote_id, seen in sorted(self.world.objects.get(intent.collection, {}).items()):
+                key, match = f"{intent.collection}/{remote_id}", collection.matches(intent.tag, intent.fields, seen)
+                if match is Match.STRONG and key not in self.state.owned and remote_id not in intent.known_before:
+                    yield key, (intent, seen)
+
+    def _late_of(self, slot: Slot) -> tuple[Intent, Observed] | None:
+        return next((found for found in self.late.values() if found[0].slot == slot), None)
+
+    def _vanished(self) -> bool:
+        """Whether most of what is ours is gone at once: rather the wrong account than so many deletions."""
+        live = [row for row in self.state.owned.values() if row.role is not Role.RETIRED]
+        lost = [row for row in live if self.world.get(row) is None and not self._young(row)]
+        return len(lost) > 1 and 2 * len(lost) > len(live) and ("vanished", "all") not in self.choices.allow
 
     # Sums -------------------------------------------------------------------------------------------------------
 
@@ -589,11 +739,7 @@ class _Draft:
             yield Note("", f"{count} that no manifest names{price}")
 
     def totals(self) -> Totals:
-        before = [self._costing(row).hour for row in self.state.owned.values()]
-        once = [op.price.once for op in self.operations if op.verb is Verb.CREATE]
-        deltas = [_minus(op.price.hour, op.was.hour) for op in self.operations if op.verb is not Verb.NOTHING]
-        hour_before = _total(before)
-        return Totals(_total(once), hour_before, _total([hour_before, *deltas]))
+        return sums(self.operations, _total(self._costing(row).hour for row in self.state.owned.values()))
 
     def _costing(self, row: Owned) -> Price:
         """What an object of ours costs an hour at this moment."""
@@ -607,7 +753,18 @@ class _Draft:
         price = self.collections[row.collection].price(fields, base=row.base)
         return Price(hour=price.hour, basis=price.basis) if price.hour != 0 else NO_PRICE
 
+    def _young(self, row: Owned) -> bool:
+        """Whether it was made so lately that the service may not show it yet."""
+        if not (self.world.at and row.applied_at):
+            return False
+        return datetime.fromisoformat(self.world.at) - datetime.fromisoformat(row.applied_at) < NOT_YET
+
     # Look-ups ---------------------------------------------------------------------------------------------------
+
+    def _again(self, document: Document, part: Part) -> bool:
+        """Whether the operator wants it made anew, although nothing about it changed."""
+        wanted = document.address in self.choices.replace and part.slot not in self.choices.settled
+        return wanted and not part.collection
 
     def _collection_of(self, document: Document, part: Part) -> Collection:
         spec = document.spec
@@ -631,6 +788,20 @@ def _known(values: Iterable[Any]) -> Iterator[Known]:
             yield from _known(value)
         elif isinstance(value, Mapping):
             yield from _known(value.values())
+
+
+def _open(intent: Intent) -> tuple[str, str]:
+    """Why a slot is closed by a creation whose outcome nobody knows, and what opens it."""
+    why = f"an earlier creation (operation {intent.op_id}, tag {intent.tag}) is not resolved"
+    if intent.phase is IntentPhase.NEEDS_HUMAN:
+        return f"{why}: {intent.reason}", f"reconciler ops show {intent.op_id}"
+    return why, "reconciler apply looks for it before anything else"
+
+
+def _cost_in_words(bought: Price, running: Price) -> str:
+    once = "" if bought.once == 0 else f"{bought.once or 'an unknown sum of'} CNY once"
+    hour = "" if running.hour == 0 else f"{running.hour or 'an unknown sum of'} CNY/h"
+    return f" and costs {' and '.join(filter(None, (once, hour)))}" if once or hour else ""
 
 
 def _failure(observed: Observed) -> str:

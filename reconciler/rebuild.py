@@ -240,23 +240,27 @@ class _Search:
             self.undecided.append(Undecided(slot, f"it is made from {waits[0]}, of which there is nothing", seen))
         elif seen:
             why = "several carry its mark" if slot in self.contested else "no mark proves it, and this may be it"
-            self.undecided.append(Undecided(slot, why, seen, self._question(document, part, collection, fields)))
+            self.undecided.append(Undecided(slot, why, seen, self._question(document, part, fields, why, seen)))
         else:
             self.missing.append(slot)
 
-    def _question(self, document: Document, part: Part, collection: Collection, fields: dict[str, Any]) -> Intent:
-        """An open operation that keeps the slot from being made again until a person has decided."""
+    def _question(
+        self, document: Document, part: Part, fields: dict[str, Any], why: str, seen: tuple[Observed, ...]
+    ) -> Intent:
+        """An open operation that keeps the slot from being made again until a person has decided.
+
+        Without a tag: it was never sent, so that nothing decides it but a person.
+        """
+        collection = self._collection_of(document, part)
         version = generation(collection.name, collection.lasting(fields))
-        attempt, stamp = self.state.attempts(part.slot, version), self.state.stamp
-        assert stamp is not None
         return Intent(
             op_id=f"{self.deed.op_id}-u{len(self.undecided)}",
             slot=part.slot,
             collection=collection.name,
             verb="create",
             generation=version,
-            tag=tag(stamp, part.slot, version, attempt),
-            attempt=attempt,
+            tag="",
+            attempt=self.state.attempts(part.slot, version),
             epoch=self.deed.epoch,
             at=self.deed.at,
             fields=fields,
@@ -264,7 +268,7 @@ class _Search:
             deletion=document.lifecycle.deletion_policy or "",
             base=part.base,
             phase=IntentPhase.NEEDS_HUMAN,
-            reason="the state was rebuilt, and the marks did not decide it",
+            reason=f"the state was rebuilt: {why}, {', '.join(one.id for one in seen)}"[:300],
         )
 
     def result(self) -> Rebuilt:

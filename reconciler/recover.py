@@ -1,33 +1,51 @@
 """Finds out what became of a creation whose answer never came: looks for its effect, adopts it, or proves it absent.
 
-Reads only, then one conditional transaction, so that dying here costs nothing. What cannot be decided stays open, and
-an open creation keeps its slot from being created again.
+Reads only, then one transaction for each listing, so that dying here costs nothing. What cannot be decided stays open
+for a person, and an open creation keeps its slot from being created again. docs/journal.md has the rules in words.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import NamedTuple
 
 from reconciler.api import BEIJING, Api
-from reconciler.observe import list_all
+from reconciler.observe import list_all, read_one
+from reconciler.plan import NOT_YET
 from reconciler.resource import Collection, Match, Observed
-from reconciler.state import Intent, IntentPhase, State
+from reconciler.state import Event, Intent, IntentPhase, Owned, Role, State, canonical, reopened
 from reconciler.store import Store
 
-SETTLE = timedelta(seconds=120)  # longer than any request of ours can live: after it, absent means absent
-LISTINGS = 3
+LISTINGS = 3  # that must agree before absence is believed
+SLACK = timedelta(seconds=62)  # two for clocks that show whole seconds, a minute for ones that differ
+POLL_S_MAX = 10.0
+CONFLICT = 409
+
+
+class Candidate(NamedTuple):
+    """An object that an open operation might have made. Prices in CNY; None is unknown."""
+
+    id: str
+    created: str
+    status: str
+    once: Decimal | None
+    hour: Decimal | None
 
 
 class Finding(NamedTuple):
-    """What one open operation came to, in words, and the objects it might have made where that is undecided."""
+    """What one open operation came to, in words, and the objects it might have made where a person must tell."""
 
     intent: Intent
     what: str
-    candidates: tuple[str, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def open(self) -> bool:
+        return self.intent.is_open
 
 
 def recover(
@@ -35,68 +53,262 @@ def recover(
     epoch: int,
     api: Api,
     collections: Mapping[str, Collection],
+    *,
+    ask: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Finding, ...]:
-    """Decide every open operation that can be decided; one finding for each."""
-    findings = []
+    """Decide every open operation that can be decided; one finding for each creation.
+
+    With `ask` a person decides whenever nothing is found, though the rules would allow to create again.
+    """
+    _reopen_unseen(store, epoch, api, collections)
+    cases: dict[str, list[_Case]] = {}
     for intent in store.load().open_intents():
-        if intent.phase is IntentPhase.NEEDS_HUMAN:
-            continue
-        if intent.verb == "create":
-            findings.append(_resolve(store, epoch, api, collections[intent.collection], intent, sleep))
-        else:  # an update or a delete is planned again from what the service shows
+        if intent.phase is IntentPhase.NEEDS_HUMAN and not intent.tag:
+            continue  # a rebuild asks what is there already; nothing was sent whose effect could be looked for
+        collection = collections[intent.collection]
+        if intent.verb == "create" and collection.list(1) is not None:
+            cases.setdefault(collection.name, []).append(_Case(collection, intent, api.account, ask))
+        else:  # an update, a delete or a repeatable publication is planned again from what the service shows
             store.commit(epoch, replace(intent, phase=IntentPhase.ABSENT, reason="found open"))
+    findings: list[Finding] = []
+    for name in sorted(cases):
+        findings += _decided(store, epoch, api, cases[name], sleep)
     return tuple(findings)
 
 
-def _resolve(
-    store: Store,
-    epoch: int,
-    api: Api,
-    collection: Collection,
-    intent: Intent,
-    sleep: Callable[[float], None],
-) -> Finding:
-    settled = datetime.strptime(intent.at, "%Y-%m-%d %H:%M:%S").replace(tzinfo=BEIJING) + SETTLE
-    quiet = 0
-    while quiet < LISTINGS:
-        strong, weak = _candidates(store.load(), collection, intent, list_all(api, collection))
-        found = strong or (weak if _free(collection, intent) else ())
-        if len(found) == 1 or (found and _free(collection, intent)):
-            return _adopt(store, epoch, api, intent, found[0])
-        if found or weak:
-            ids = tuple(seen.id for seen in strong + weak)
-            return Finding(intent, "several objects, or none for certain, may be what it made", ids)
-        late = (settled - api.now()).total_seconds()
-        quiet = quiet + 1 if late <= 0 else 0
-        if quiet < LISTINGS:
-            sleep(min(max(late / 4, 0.2), 10.0))
-    store.commit(epoch, replace(intent, phase=IntentPhase.ABSENT, reason="not on the service after the settle time"))
-    return Finding(intent, "was not created: nothing on the service carries its mark")
+def _decided(
+    store: Store, epoch: int, api: Api, cases: list[_Case], sleep: Callable[[float], None]
+) -> Iterator[Finding]:
+    """Listings of one collection until each case is decided, by what is there or by what cannot come any more."""
+    collection = cases[0].collection
+    before: frozenset[str] = frozenset()
+    while cases:
+        listing = Listing(store.load(), collection, list_all(api, collection))
+        same, now = listing.seen.keys() == before, api.now()
+        for case in cases:
+            case.quiet = case.quiet + 1 if case.settled <= now and (same or not case.quiet) else 0
+        found = {case: verdict for case in cases if (verdict := case.decide(listing, now))}
+        events = [event for verdict in found.values() for event in verdict.events]
+        if events:
+            store.commit(epoch, *events)
+        yield from (Finding(verdict.intent, verdict.what, verdict.candidates) for verdict in found.values())
+        cases, before = [case for case in cases if case not in found], frozenset(listing.seen)
+        if cases:
+            late_s = min((case.settled - now).total_seconds() for case in cases)
+            sleep(min(max(late_s / 4, 0.2), POLL_S_MAX))
 
 
-def _candidates(
-    state: State, collection: Collection, intent: Intent, seen: Mapping[str, Observed]
-) -> tuple[tuple[Observed, ...], tuple[Observed, ...]]:
-    """Objects with our mark, and objects that merely look alike; never one that was there before or is already ours."""
-    fresh = [
-        observed
-        for remote_id, observed in sorted(seen.items(), key=lambda item: str(item[1].outputs.get("created", "")))
-        if remote_id not in intent.known_before and f"{collection.name}/{remote_id}" not in state.owned
-    ]
-    graded = [(collection.matches(intent.tag, intent.fields, observed), observed) for observed in fresh]
-    strong = tuple(observed for match, observed in graded if match is Match.STRONG)
-    weak = tuple(observed for match, observed in graded if match is Match.WEAK)
-    return strong, weak
+def _reopen_unseen(store: Store, epoch: int, api: Api, collections: Mapping[str, Collection]) -> None:
+    """A new object that nobody ever saw and that the service does not know: the id in the answer was not its own."""
+    state = store.load()
+    for row in state.owned.values():
+        if row.role is not Role.NEXT or row.outputs or api.now() - parse_time(row.applied_at) < NOT_YET:
+            continue
+        if read_one(api, collections[row.collection], row.id) is None and (made := state.maker(row)):
+            store.commit(epoch, *reopened(row, made))
 
 
-def _free(collection: Collection, intent: Intent) -> bool:
-    """Whether a wrong guess could cost nothing."""
-    price = collection.price(intent.fields, base=intent.base)
-    return price.once == 0 and price.hour == 0 and not collection.slow
+class Suspects(NamedTuple):
+    """Objects with our mark, and objects that merely look alike; in order of their creation."""
+
+    strong: tuple[Observed, ...]
+    weak: tuple[Observed, ...]
 
 
-def _adopt(store: Store, epoch: int, api: Api, intent: Intent, seen: Observed) -> Finding:
-    row = intent.owned(seen.id, at=f"{api.now():%Y-%m-%d %H:%M:%S}")
-    store.commit(epoch, replace(intent, phase=IntentPhase.ADOPTED, result_id=seen.id, reason="found by its mark"), row)
-    return Finding(intent, f"was created as {seen.id}: adopted, nothing is created twice")
+class Listing:
+    """One look at a collection beside what is recorded: what is there and nobody's yet. Remembers what was adopted."""
+
+    def __init__(self, state: State, collection: Collection, seen: Mapping[str, Observed]) -> None:
+        self.state, self.collection, self.seen = state, collection, seen
+        self._unowned = {
+            key: seen[key]
+            for key in sorted(seen, key=lambda key: str(seen[key].outputs.get("created", "")))
+            if f"{collection.name}/{key}" not in state.owned
+        }
+        makers = {row.id: made.op_id for row in state.owned.values() if (made := state.maker(row))}
+        used = [(key, makers.get(row.id, row.key)) for row in state.owned.values() for key in row.uses]
+        used += [(key, intent.op_id) for intent in state.intents.values() for key in intent.uses]
+        self._users: dict[str, set[str]] = {}
+        for key, user in used:
+            self._users.setdefault(key, set()).add(user)
+
+    def suspects(self, intent: Intent) -> Suspects:
+        """What a creation might have made; never what was there before it."""
+        fresh = [seen for key, seen in self._unowned.items() if key not in intent.known_before]
+        own_inputs = {key.partition("/")[2] for key in intent.uses if self._users.get(key, set()) <= {intent.op_id}}
+        graded = [(_grade(self.collection, intent, seen, own_inputs), seen) for seen in fresh]
+        strong = tuple(seen for match, seen in graded if match is Match.STRONG)
+        weak = tuple(seen for match, seen in graded if match is Match.WEAK and _in_its_time(intent, seen))
+        return Suspects(strong, weak)
+
+    def take(self, found: Iterable[Observed]) -> None:
+        """From here on these are somebody's."""
+        for seen in found:
+            self._unowned.pop(seen.id, None)
+
+
+class _Verdict(NamedTuple):
+    """What one case comes to, and what is to be recorded of it."""
+
+    intent: Intent
+    what: str
+    events: tuple[Event, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(eq=False)
+class _Case:
+    """One open creation. Decides from values alone; `quiet` counts the listings since absence can mean absence."""
+
+    collection: Collection
+    intent: Intent
+    account: str
+    ask: bool
+    quiet: int = 0
+
+    @property
+    def settled(self) -> datetime:
+        """From here on absent means absent: long after the last moment at which it can have been sent."""
+        last = self.intent.deadline or self.intent.at
+        return parse_time(last) + timedelta(seconds=self.collection.settle_s)
+
+    def decide(self, listing: Listing, now: datetime) -> _Verdict | None:
+        """What this listing says for certain; None where only more of them can."""
+        found = listing.suspects(self.intent)
+        if found.strong:
+            return self._by_mark(listing, found.strong, now)
+        if found.weak and self._free and not self._shown(listing.state):
+            return self._adopt(listing, found.weak[:1], now)
+        return self._by_looks(listing, found.weak, now) if self.quiet >= LISTINGS else None
+
+    def _by_mark(self, listing: Listing, strong: tuple[Observed, ...], now: datetime) -> _Verdict:
+        whole = tuple(seen for seen in strong if self._as_sent(seen))
+        if not whole and self._free:  # half an upload is waste, and no reason not to upload again
+            listing.take(strong)
+            waste = tuple(replace(self._row(seen, now), role=Role.RETIRED) for seen in strong)
+            return self._close(IntentPhase.ABSENT, "came out otherwise than it was sent", waste)
+        if len(strong) == 1 or self._free:
+            return self._adopt(listing, (*whole, *(seen for seen in strong if seen not in whole)), now)
+        return self._needs_human("more than one object carries its mark", strong)
+
+    def _by_looks(self, listing: Listing, weak: tuple[Observed, ...], now: datetime) -> _Verdict:
+        """Nothing carries the mark. What only looks alike counts where marks are not known to be shown."""
+        if self.intent.status == CONFLICT and not weak:
+            blocking = next((one for one in listing.seen.values() if self._match(one) is not Match.NO), None)
+            if blocking:
+                what = f"was refused: {blocking.id} exists already and this operation did not make it"
+                return self._close(IntentPhase.REJECTED, f"{what}; take another suffix, or import it")
+        if weak and not self._shown(listing.state):
+            why = self._why_weak_is_no_proof(listing, weak)
+            return self._needs_human(why, weak) if why else self._adopt(listing, weak, now, inferred=True)
+        if why := self._why_absence_is_no_proof(listing.state):
+            return self._needs_human(why, ())
+        return self._close(IntentPhase.ABSENT, "was not created: nothing on the service carries its mark")
+
+    def _why_weak_is_no_proof(self, listing: Listing, weak: tuple[Observed, ...]) -> str:
+        if len(weak) > 1:
+            return "several objects look like what it made"
+        if _strangers(listing.state, self.collection, weak[0], listing.seen):
+            return "what looks like it was made by another account"
+        others = (one for one in listing.state.open_intents() if one.op_id != self.intent.op_id)
+        if any(one.generation == self.intent.generation for one in others):
+            return "another open operation may have made what looks like it"
+        return ""
+
+    def _why_absence_is_no_proof(self, state: State) -> str:
+        """Why a person must say that nothing was made, or ""."""
+        if self._free:
+            return ""
+        if self.intent.account and self.intent.account != self.account:
+            return "nothing was found, but it was sent with another key than the one in use now"
+        if self.ask:
+            return "nothing was found, and the stack wants to be asked (onUnknown: Ask)"
+        if state.losses(self.intent.slot, self.intent.generation):
+            return "nothing was found, and this is the second time that its outcome is unknown"
+        if not (self._shown(state) or self.collection.unique_mark):
+            return "nothing was found, but it was never seen that this account shows the marks we give"
+        return ""
+
+    def _shown(self, state: State) -> bool:
+        """Whether what it made, if anything, must show our mark."""
+        return self.collection.marks(self.intent.fields) and state.shows(f"{self.collection.name}.mark")
+
+    @property
+    def _free(self) -> bool:
+        """Whether a wrong guess could cost nothing."""
+        price = self.collection.price(self.intent.fields, base=self.intent.base)
+        return price.once == 0 and price.hour == 0 and not self.collection.slow
+
+    def _as_sent(self, seen: Observed) -> bool:
+        sent = self.intent.fields
+        fixed = self.collection.verified & sent.keys() & seen.fields.keys()
+        return all(canonical(sent[name]) == canonical(seen.fields[name]) for name in fixed)
+
+    def _match(self, seen: Observed) -> Match:
+        return self.collection.matches(self.intent.tag, self.intent.fields, seen)
+
+    # What it comes to -------------------------------------------------------------------------------------------
+
+    def _row(self, seen: Observed, now: datetime, *, inferred: bool = False) -> Owned:
+        return self.intent.owned(seen.id, f"{now:%Y-%m-%d %H:%M:%S}", inferred=inferred)
+
+    def _adopt(
+        self, listing: Listing, found: tuple[Observed, ...], now: datetime, *, inferred: bool = False
+    ) -> _Verdict:
+        """The first is ours and in its place; others, which cost nothing, are ours to let go."""
+        listing.take(found)
+        first, *extras = found
+        more = (replace(self._row(one, now), role=Role.RETIRED) for one in extras)
+        how = "found by what it looks like" if inferred else "found by its mark"
+        what = f"was created as {first.id}: adopted, nothing is created twice"
+        if inferred:
+            what += "; its mark is not shown, so letting it go will want a word of its own"
+        intent = replace(self.intent, phase=IntentPhase.ADOPTED, reason=how, result_id=first.id)
+        return _Verdict(intent, what, (intent, self._row(first, now, inferred=inferred), *more))
+
+    def _close(self, phase: IntentPhase, what: str, events: tuple[Event, ...] = ()) -> _Verdict:
+        intent = replace(self.intent, phase=phase, reason=what[:300])
+        return _Verdict(intent, what, (intent, *events))
+
+    def _needs_human(self, why: str, found: tuple[Observed, ...]) -> _Verdict:
+        intent = replace(self.intent, phase=IntentPhase.NEEDS_HUMAN, reason=why)
+        known = intent == self.intent
+        return _Verdict(
+            intent, why, () if known else (intent,), tuple(candidate(self.collection, one) for one in found)
+        )
+
+
+def candidate(collection: Collection, seen: Observed) -> Candidate:
+    """An object as a person is asked about it."""
+    price = collection.price(seen.fields, base=str(seen.outputs.get("base") or seen.fields.get("model", "")))
+    return Candidate(seen.id, str(seen.outputs.get("created", "")), seen.status, price.once, price.hour)
+
+
+def parse_time(text: str) -> datetime:
+    """A time of the service, with or without a `T` and a fraction; Beijing's where it names no zone (contract §1.2)."""
+    at = datetime.fromisoformat(text)
+    return at if at.tzinfo else at.replace(tzinfo=BEIJING)
+
+
+def _grade(collection: Collection, intent: Intent, seen: Observed, own_inputs: set[str]) -> Match:
+    match = collection.matches(intent.tag, intent.fields, seen)
+    if match is Match.WEAK and own_inputs & set(seen.outputs.get("inputs", ())):
+        return Match.STRONG  # nothing else of ours was made from this upload, and nobody else can have it
+    return match
+
+
+def _in_its_time(intent: Intent, seen: Observed) -> bool:
+    """Whether it was created while the request can have been under way; where nobody says when, it may have been."""
+    try:
+        created = parse_time(str(seen.outputs["created"]))
+    except (KeyError, ValueError):
+        return True
+    last = parse_time(intent.deadline or intent.at)
+    return parse_time(intent.at) - SLACK <= created <= last + SLACK
+
+
+def _strangers(state: State, collection: Collection, found: Observed, seen: Mapping[str, Observed]) -> bool:
+    """Whether we know who makes our objects here, and this was somebody else."""
+    ours = {one.outputs.get("creator") for key, one in seen.items() if f"{collection.name}/{key}" in state.owned}
+    return bool(ours - {None}) and found.outputs.get("creator") not in ours

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
-from reconciler.catalogue import ProfileCatalogue
+from reconciler.catalogue import Limits, ProfileCatalogue
 from reconciler.errors import Position, UnusableId
 
 API_VERSION = "bailian.reconciler/v1alpha1"
@@ -370,7 +370,7 @@ class Request:
 
 def segment(remote_id: str) -> str:
     """An id of the service as one path segment; ids that could climb out of it are refused."""
-    if not re.fullmatch(r"[\w.:-]{1,200}", remote_id) or remote_id.strip(".") == "":
+    if not identifier(remote_id):
         raise UnusableId(f"not an id that can stand in a path: {remote_id!r}")
     return quote(remote_id, safe="")
 
@@ -408,6 +408,23 @@ class Price:
     basis: str = ""
 
 
+class Sign(NamedTuple):
+    """What one listed object shows of a fact of the account, and where it shows it. `name` is one of the `facts`."""
+
+    name: str
+    holds: bool
+    evidence: str
+
+
+class Quota(NamedTuple):
+    """How much of one limit of the account is used up; `of_bytes` where it is no count."""
+
+    what: str
+    used: int
+    limit: int
+    of_bytes: bool = False
+
+
 class Match(StrEnum):
     """Whether a remote object is the effect of a given creation."""
 
@@ -437,6 +454,9 @@ class Collection:
     hidden: ClassVar[frozenset[str]] = frozenset()  # those among them that are never shown
     deletion: ClassVar[DeletionPolicy] = "Delete"  # what happens to an object whose author wrote no policy
     gone: ClassVar[frozenset[str]] = frozenset()  # statuses that mean the object is no more
+    settle_s: ClassVar[float] = 240.0  # this long after a creation can last have been sent, what is absent stays absent
+    unique_mark: ClassVar[bool] = False  # True: the service refuses a second object with the same mark
+    facts: ClassVar[Mapping[str, str]] = NOTHING  # what its objects can show of the account that no page settles
 
     def __init__(self, profile: ProfileCatalogue) -> None:
         self.profile = profile
@@ -445,7 +465,8 @@ class Collection:
         """One page, counted from 1; None where the service keeps no list of them all."""
         raise NotImplementedError
 
-    def items(self, reply: Json) -> tuple[Json, ...]:
+    def items(self, reply: Json) -> tuple[Json, ...] | None:
+        """The objects of one page; None where the answer holds no list that can be read: that is not an empty one."""
         raise NotImplementedError
 
     def total(self, reply: Json) -> int | None:
@@ -455,8 +476,8 @@ class Collection:
     def read(self, remote_id: str) -> Request:
         raise NotImplementedError
 
-    def item(self, remote_id: str, reply: Json) -> Json:
-        """The object inside the answer to `read`."""
+    def item(self, remote_id: str, reply: Json) -> Json | None:
+        """The object inside the answer to `read`: empty where it cannot be read, None where it is said not to exist."""
         raise NotImplementedError
 
     def parse(self, item: Json) -> Observed:
@@ -485,6 +506,10 @@ class Collection:
     def delete(self, remote_id: str) -> Request:
         raise NotImplementedError
 
+    def discard(self, seen: Observed) -> Request:
+        """What stops the costs of an object that nobody meant to have."""
+        return self.delete(seen.id)
+
     def stale(self, seen: Observed, recorded: Mapping[str, Any]) -> bool:
         """Whether a list entry is not enough and the object must be read to know its fields."""
         return False
@@ -492,6 +517,10 @@ class Collection:
     def foreign(self, seen: Observed, recorded: Mapping[str, Any]) -> frozenset[str]:
         """Fields that somebody else changed, though the service does not show what to."""
         return frozenset()
+
+    def marks(self, fields: Mapping[str, Any]) -> bool:
+        """Whether what is created with these fields carries a mark that only we give."""
+        return True
 
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         """Whether `seen` is what a creation with this tag and these fields made."""
@@ -512,6 +541,21 @@ class Collection:
     def resembles(self, slot: Slot, fields: Mapping[str, Any], seen: Observed) -> bool:
         """Whether a person should be asked if this is the slot's: nothing proves it, and nothing rules it out."""
         return self.matches("", fields, seen) is Match.WEAK
+
+    def shows_at_once(self, tag: str, fields: Mapping[str, Any], seen: Observed) -> bool | None:
+        """Whether `seen`, created with this tag, shows it as it would from its first moment on; None tells neither."""
+        return self.matches(tag, fields, seen) is Match.STRONG
+
+    def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
+        """What an entry of the list shows of `facts`; a fact on which it is silent is left out.
+
+        `tag` and `fields` are what it was created with; an object that is not certainly ours has neither.
+        """
+        yield from ()
+
+    def quotas(self, items: tuple[Json, ...], limits: Limits) -> tuple[Quota, ...]:
+        """What all entries of the list use up of these limits."""
+        return ()
 
     def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
         """What an object with these fields costs."""
@@ -550,8 +594,9 @@ class Paged(Collection):
         query = {"page_no": page, "page_size": self.page_size}
         return Request(f"{self.name}.list", "GET", self.path, query=query)
 
-    def items(self, reply: Json) -> tuple[Json, ...]:
-        return rows(dig(reply, self.envelope, self.members))
+    def items(self, reply: Json) -> tuple[Json, ...] | None:
+        found = dig(reply, self.envelope, self.members)
+        return () if found is None and self.total(reply) == 0 else entries(found)
 
     def total(self, reply: Json) -> int | None:
         return whole(dig(reply, self.envelope, "total"))
@@ -559,11 +604,11 @@ class Paged(Collection):
     def read(self, remote_id: str) -> Request:
         return Request(f"{self.name}.get", "GET", f"{self.path}/{segment(remote_id)}")
 
-    def item(self, remote_id: str, reply: Json) -> Json:
-        return {**mapping(dig(reply, self.envelope)), self.id_field: remote_id}
+    def item(self, remote_id: str, reply: Json) -> Json | None:
+        return named(dig(reply, self.envelope), self.id_field, remote_id)
 
     def created_id(self, reply: Json, request: Request | None) -> str | None:
-        return text(dig(reply, self.envelope, self.id_field)) or None
+        return identifier(dig(reply, self.envelope, self.id_field)) or None
 
     def delete(self, remote_id: str) -> Request:
         path = f"{self.path}/{segment(remote_id)}"
@@ -590,6 +635,28 @@ def mapping(value: Any) -> Json:
 def rows(value: Any) -> tuple[Json, ...]:
     """The mappings of a list; anything else in it, or instead of it, is left out."""
     return tuple(item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else ()
+
+
+def entries(value: Any) -> tuple[Json, ...] | None:
+    """A list of objects; None where it is none, or holds anything else: then nobody knows what is missing from it."""
+    return tuple(value) if isinstance(value, list) and all(isinstance(item, Mapping) for item in value) else None
+
+
+def named(value: Any, id_field: str, remote_id: str) -> Json:
+    """An object that was asked for by its id. An answer may leave the id out, and may not name another."""
+    found = mapping(value)
+    return {**found, id_field: remote_id} if found and found.get(id_field) is None else found
+
+
+def identifier(value: Any) -> str:
+    """A name that the service gave and that can stand in a path, or "": never a number, never half a guess."""
+    fits = isinstance(value, str) and re.fullmatch(r"[\w.:-]{1,200}", value) and value.strip(".")
+    return value if fits else ""
+
+
+def string(value: Any) -> str:
+    """A string, or "" for whatever is none."""
+    return value if isinstance(value, str) else ""
 
 
 def text(value: Any) -> str:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple, assert_never
@@ -71,6 +72,7 @@ class IntentPhase(StrEnum):
 OPEN = frozenset({IntentPhase.INTENT, IntentPhase.UNKNOWN, IntentPhase.NEEDS_HUMAN})
 MADE = frozenset({IntentPhase.DONE, IntentPhase.ADOPTED})
 PERSON = "person"
+WATCH = timedelta(hours=24)  # how long a creation that was given up is still looked for
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,12 @@ class Gone:
     key: str
 
 
+def reopened(row: Owned, made: Intent) -> tuple[Gone, Intent]:
+    """What undoes the record of an object under an id that leads nowhere: what it was is to be looked for."""
+    why = f"the service does not know {row.id}, which it named in its answer"
+    return Gone(row.key), replace(made, phase=IntentPhase.UNKNOWN, result_id="", reason=why)
+
+
 @dataclass(frozen=True)
 class Fact:
     """Something seen to hold, or not, on this account: `jobs.mark` is whether jobs show the mark we give them."""
@@ -145,11 +153,15 @@ class Fact:
 
 @dataclass(frozen=True)
 class Ticket:
-    """A saved plan that was begun, by its digest. It can be begun once and resumed until it `ended`."""
+    """A saved plan that was begun, by its digest. It can be begun once and resumed until it `ended`.
+
+    `epoch` is that of its first run: what was asked for from then on, it need not ask for again.
+    """
 
     digest: str
     begun: str
     ended: str = ""
+    epoch: int = 0
 
 
 Event = Owned | Intent | Gone | Fact | Ticket
@@ -190,9 +202,20 @@ class State:
     def open_intents(self) -> tuple[Intent, ...]:
         return tuple(intent for intent in self.intents.values() if intent.is_open)
 
+    def given_up(self, now: str) -> tuple[Intent, ...]:
+        """Creations that were taken for not having happened within the last day: one of them may still come true."""
+        since = datetime.fromisoformat(now) - WATCH if now else datetime.min
+        gone = (i for i in self.intents.values() if i.verb == "create" and i.phase is IntentPhase.ABSENT)
+        return tuple(intent for intent in gone if datetime.fromisoformat(intent.at) >= since)
+
     def users(self, key: str) -> tuple[Owned, ...]:
         """The live rows made from this object."""
         return tuple(row for row in self.owned.values() if row.role is not Role.RETIRED and key in row.uses)
+
+    def maker(self, row: Owned) -> Intent | None:
+        """The creation that an object came from, where the journal has it."""
+        made = (i for i in self.intents.values() if i.verb == "create" and i.result_id == row.id)
+        return next((intent for intent in made if intent.collection == row.collection), None)
 
     def attempts(self, slot: Slot, generation: str) -> int:
         """How often this generation was truly made; part of the tag, so that a deliberate repeat has its own."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,10 @@ from typing import Any
 import httpcore
 import httpx
 
+from reconciler.clock import boottime
+
 CONNECT_S = 10.0
+_PIECE = 64 * 1024  # what is written between two looks at the clock
 _EXCEPTIONS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
     (httpcore.ConnectTimeout, httpx.ConnectTimeout),
     (httpcore.ReadTimeout, httpx.ReadTimeout),
@@ -45,9 +47,7 @@ class Exchange:
 class Transport(httpx.BaseTransport):
     """Connections to one host. `keep_alive` is how many may be used again; 0 gives every request a fresh one."""
 
-    def __init__(
-        self, verify: SSLContext | None, *, keep_alive: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, verify: SSLContext | None, *, keep_alive: int, clock: Callable[[], float] = boottime) -> None:
         self._clock, self._here = clock, threading.local()
         self._pool = httpcore.ConnectionPool(
             ssl_context=verify,
@@ -58,9 +58,9 @@ class Transport(httpx.BaseTransport):
         )
 
     @contextmanager
-    def exchange(self, within_s: float) -> Iterator[Exchange]:
-        """What this thread sends inside the block shares one deadline, `within_s` seconds from now."""
-        self._here.exchange = Exchange(self._clock() + within_s)
+    def exchange(self, ends_at: float) -> Iterator[Exchange]:
+        """What this thread sends inside the block shares one deadline: a moment, so that no pause can put it off."""
+        self._here.exchange = Exchange(ends_at)
         try:
             yield self._here.exchange
         finally:
@@ -156,9 +156,12 @@ class _Stream(httpcore.NetworkStream):
         return self._inner.read(max_bytes, _shorter(timeout, self._remaining_s(), httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        within = _shorter(timeout, self._remaining_s(), httpcore.WriteTimeout)
-        self._count(len(buffer))  # before it is known to have left: a byte that may have left has left
-        self._inner.write(buffer, within)
+        """The last look at the clock is here: whoever was stopped on the way to it, however long, sends nothing."""
+        for start in range(0, len(buffer), _PIECE):
+            piece = buffer[start : start + _PIECE]
+            within = _shorter(timeout, self._remaining_s(), httpcore.WriteTimeout)
+            self._count(len(piece))  # before it is known to have left: a byte that may have left has left
+            self._inner.write(piece, within)
 
     def close(self) -> None:
         self._inner.close()

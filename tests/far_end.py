@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -11,16 +12,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+KEPT_BYTES = 2**20
+
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it arrived. `connection` tells which requests shared one."""
+    """One request as it arrived. `connection` tells which requests shared one; of a body the first MiB is kept."""
 
     method: str
     target: str
     headers: Mapping[str, str]
     body: bytes
     connection: int
+    size: int = 0
 
     @property
     def json(self) -> Any:
@@ -64,17 +68,21 @@ class FarEnd:
     respond: Callable[[Received], Answer]
     received: list[Received] = field(default_factory=list)
     connections: int = 0
+    tls: ssl.SSLContext | None = None
+    hasty: bool = False
 
     @property
     def origin(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
 
 @contextmanager
-def far_end(respond: Callable[[Received], Answer]) -> Iterator[FarEnd]:
-    """A listener that answers every request with what `respond` says of it."""
+def far_end(
+    respond: Callable[[Received], Answer], *, tls: ssl.SSLContext | None = None, hasty: bool = False
+) -> Iterator[FarEnd]:
+    """A listener that answers every request with what `respond` says of it; `hasty`, without reading its body."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        end = FarEnd(listener.getsockname()[1], respond)
+        end = FarEnd(listener.getsockname()[1], respond, tls=tls, hasty=hasty)
         over = threading.Event()
         threads: list[threading.Thread] = []
 
@@ -106,15 +114,19 @@ def scripted(*answers: Answer) -> Callable[[Received], Answer]:
 
 
 def _converse(end: FarEnd, connection: socket.socket, over: threading.Event, number: int) -> None:
-    with connection, suppress(OSError):
+    with suppress(OSError), _spoken(end, connection) as connection:
         connection.settimeout(0.05)
-        while (request := _request(connection, over, number)) is not None:
+        while (request := _request(end, connection, over, number)) is not None:
             end.received.append(request)
             answer = end.respond(request)
             for piece in answer.pieces:
                 connection.sendall(piece)
                 if answer.pause_s and over.wait(answer.pause_s):
                     return
+            if end.hasty:
+                connection.shutdown(socket.SHUT_WR)
+                while _read(connection, over, 65536):
+                    pass
             if answer.end == "reset":
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             if answer.end == "silent":
@@ -123,7 +135,12 @@ def _converse(end: FarEnd, connection: socket.socket, over: threading.Event, num
                 return
 
 
-def _request(connection: socket.socket, over: threading.Event, number: int) -> Received | None:
+def _spoken(end: FarEnd, connection: socket.socket) -> socket.socket:
+    """The connection in the tongue of this end."""
+    return end.tls.wrap_socket(connection, server_side=True) if end.tls else connection
+
+
+def _request(end: FarEnd, connection: socket.socket, over: threading.Event, number: int) -> Received | None:
     """The next request, or None where the other side has no more."""
     data = b""
     while b"\r\n\r\n" not in data:
@@ -134,13 +151,15 @@ def _request(connection: socket.socket, over: threading.Event, number: int) -> R
     head, _, body = data.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    while len(body) < int(headers.get("content-length", "0")):
+    size = len(body)
+    while size < int(headers.get("content-length", "0")) and not end.hasty:
         piece = _read(connection, over, 65536)
         if not piece:
             break
-        body += piece
+        size += len(piece)
+        body += piece[: KEPT_BYTES - len(body)]
     method, target, _ = first.split(" ")
-    return Received(method, target, headers, body, number)
+    return Received(method, target, headers, body, number, size)
 
 
 def _read(connection: socket.socket, over: threading.Event, size: int) -> bytes:

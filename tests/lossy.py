@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,10 +14,11 @@ Judge = Callable[[str, str, bytes], bool]
 
 
 @contextmanager
-def lossy(origin: str, loses: Judge) -> Iterator[str]:
+def lossy(origin: str, loses: Judge, *, pause_s: float = 0) -> Iterator[str]:
     """An origin that forwards everything, and cuts the connection instead of answering where `loses` says so.
 
-    `loses` is asked once for each request, with method, path and body, after the far side has answered.
+    `loses` is asked once for each request, with method, path and body, after the far side has answered. A body of more
+    than a megabyte is read with a pause in the middle.
     """
     client = httpx.Client(base_url=origin, trust_env=False, timeout=60)
 
@@ -24,7 +26,10 @@ def lossy(origin: str, loses: Judge) -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def forward(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            size = int(self.headers.get("Content-Length", 0))
+            body = self.rfile.read(size // 2)
+            time.sleep(pause_s if size > 10**6 else 0)
+            body += self.rfile.read(size - len(body))
             headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")}
             reply = client.request(self.command, self.path, content=body, headers=headers)
             if loses(self.command, self.path, body):

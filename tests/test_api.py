@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+import time
 import traceback
+import tracemalloc
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.api import REPLY_BYTES_MAX, Api, Key, Patience
+from reconciler.api import DEPTH_MAX, REPLY_BYTES_MAX, Api, Bucket, Key, Patience
 from reconciler.errors import (
     ApiError,
     Conflict,
@@ -28,6 +32,8 @@ from reconciler.errors import (
     Unavailable,
 )
 from reconciler.resource import Content, Effect, Request
+from reconciler.transport import boottime
+from tests.certificates import Authority
 from tests.far_end import CLOSED, RESET, SILENT, Answer, error, far_end, raw, reply, scripted
 
 SECRET = "sk-0123456789abcdef0123456789abcdef"
@@ -45,10 +51,27 @@ class Sleeps(list[float]):
         self.append(seconds)
 
 
+class Clock:
+    """A number: it moves when somebody sleeps, or at one of the looks at it."""
+
+    def __init__(self, jumps_at: int = 0) -> None:
+        self.now_s, self.looks, self.jumps_at, self.slept = 0.0, 0, jumps_at, []
+
+    def __call__(self) -> float:
+        self.looks += 1
+        self.now_s += 1e6 * (self.looks == self.jumps_at)
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.slept.append(seconds)
+
+
 @contextmanager
 def api(origin: str, sleeps: Sleeps | None = None, **options: Any) -> Iterator[Api]:
     sleep = Sleeps() if sleeps is None else sleeps
-    with Api(origin, Key(SECRET), rate_per_s=None, sleep=sleep, jitter=lambda: 0.0, **options) as opened:
+    given = {"rate_per_s": None, "sleep": sleep, "jitter": lambda: 0.0, **options}
+    with Api(origin, Key(SECRET), **given) as opened:
         yield opened
 
 
@@ -56,7 +79,7 @@ def api(origin: str, sleeps: Sleeps | None = None, **options: Any) -> Iterator[A
 def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits a minute for an answer that a test withholds."""
     monkeypatch.setattr("reconciler.api.READ_WITHIN_S", 2.0)
-    monkeypatch.setattr("reconciler.api.WRITE_WITHIN_S", 2.0)
+    monkeypatch.setattr("reconciler.api.WRITE_WITHIN_S", 20.0)
 
 
 # What is sent again -------------------------------------------------------------------------------------------------
@@ -79,6 +102,11 @@ FAULTS: dict[str, Answer] = {
     "half the JSON": reply(200, b'{"output": {"id": "t-'),
     "bytes that are no text": reply(200, b"\xff\xfe\xfa\x00" * 9),
     "brackets without end": reply(200, b"[" * 200_000),
+    "brackets that are too many": reply(200, b'{"a":' * (DEPTH_MAX + 1) + b"1" + b"}" * (DEPTH_MAX + 1)),
+    "a member twice": reply(200, b'{"output": {"id": "t-1", "id": "t-2"}}'),
+    "a number that is none": reply(200, b'{"output": {"capacity": NaN}}'),
+    "a number beyond all": reply(200, b'{"output": {"capacity": 1e999}}'),
+    "a refusal with status 200": reply(200, {"code": "InvalidParameter", "message": "no", "request_id": "r-1"}),
     "a broken compression": reply(200, b"\x1f\x8bnonsense", Content_Encoding="gzip"),
     "an answer cut short": raw(b"HTTP/1.1 200 -\r\nContent-Length: 50\r\n\r\n{"),
     "half a head": raw(b"HTTP/1.1 200"),
@@ -148,6 +176,35 @@ def test_an_answer_without_end_is_not_held_in_memory(request_: Request, raised: 
         opened.send(request_)
 
 
+def test_a_packed_answer_is_unpacked_only_so_far() -> None:
+    """A few kilobytes that unpack to more than fits: nobody asked for it packed, and nobody holds it."""
+    packer = zlib.compressobj(wbits=31)
+    bomb = b"".join(packer.compress(b" " * 2**20) for _ in range(200)) + packer.flush()
+    answer = reply(200, bomb, Content_Encoding="gzip")
+    with far_end(scripted(answer)) as end, api(end.origin, patience=Patience(tries=1)) as opened:
+        tracemalloc.start()
+        with pytest.raises(Unavailable, match="longer than"):
+            opened.send(READ)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 4 * REPLY_BYTES_MAX
+
+
+def test_a_gateway_that_packs_unasked_is_understood() -> None:
+    packer = zlib.compressobj(wbits=31)
+    packed = packer.compress(b'{"output": {"id": "t-1"}}') + packer.flush()
+    with far_end(scripted(reply(200, packed, Content_Encoding="gzip"))) as end, api(end.origin) as opened:
+        assert opened.send(READ).body == {"output": {"id": "t-1"}}
+    assert end.received[0].headers["accept-encoding"] == "identity"
+
+
+def test_half_a_character_is_not_passed_on() -> None:
+    """JSON can spell it, and then no file and no terminal takes it: the id beside it would be lost on the way."""
+    half = reply(200, b'{"output": {"id": "t-1", "\\ud800": "\\udfff\\ud83d\\ude00"}}')
+    with far_end(scripted(half)) as end, api(end.origin) as opened:
+        assert opened.send(CREATE).body == {"output": {"id": "t-1", "?": "?\N{GRINNING FACE}"}}
+
+
 def test_patience_ends_and_grows_on_the_way() -> None:
     sleeps = Sleeps()
     with far_end(scripted(error(500))) as end, api(end.origin, sleeps) as opened, pytest.raises(Unavailable):
@@ -168,13 +225,178 @@ def test_a_closed_port_means_that_nothing_was_sent(request_: Request) -> None:
     assert str(port) in str(caught.value)
 
 
+@pytest.mark.parametrize("request_", [READ, PUT, CREATE], ids=lambda request: request.operation)
+@pytest.mark.parametrize("origin", ["http://nobody.invalid", "https://nobody.invalid"])
+def test_a_host_that_has_no_address_was_sent_nothing(request_: Request, origin: str) -> None:
+    with api(origin, patience=Patience(tries=2)) as opened, pytest.raises(NeverSent, match=r"nobody\.invalid"):
+        opened.send(request_)
+
+
+@contextmanager
+def greeting(first: bytes) -> Iterator[str]:
+    """Somebody who speaks first, and no TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.sendall(first)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize("request_", [READ, PUT, CREATE], ids=lambda request: request.operation)
+def test_a_greeting_that_is_no_tls_was_sent_nothing(request_: Request) -> None:
+    """It may pass, so it is tried again; nothing of the request, the key least of all, went out in clear."""
+    sleeps = Sleeps()
+    with (
+        greeting(b"HTTP/1.1 400 -\r\n\r\n") as origin,
+        api(origin, sleeps) as opened,
+        pytest.raises(NeverSent) as caught,
+    ):
+        opened.send(request_)
+    assert not caught.value.untrusted
+    assert len(sleeps) == 4
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
+    """Trusted by this process, the way an operator names an authority of a company."""
+    made = Authority(tmp_path / "authority")
+    monkeypatch.setenv("SSL_CERT_FILE", str(made.file))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    return made
+
+
+def test_a_host_that_proves_who_it_is_is_trusted(authority: Authority) -> None:
+    with far_end(scripted(FINE), tls=authority.signed("IP:127.0.0.1")) as end, api(end.origin) as opened:
+        assert opened.send(READ).request_id == opened.send(CREATE).request_id == "r-9"
+        assert opened.identify() == "127.0.0.1"
+
+
+DISTRUST: dict[str, tuple[dict[str, Any], str]] = {
+    "wrong name": ({"host": "DNS:dashscope.aliyuncs.com"}, "not valid for '127.0.0.1'"),
+    "expired": ({"host": "IP:127.0.0.1", "expired": True}, "expired"),
+    "self-signed": ({"host": "IP:127.0.0.1", "by_itself": True}, "self-signed"),
+}
+
+
+@pytest.mark.parametrize("case", DISTRUST)
+def test_a_certificate_that_proves_nothing_ends_it(case: str, authority: Authority) -> None:
+    """Not one byte is sent, and nothing again: whoever may be in between is not gone because we ask twice."""
+    how, said = DISTRUST[case]
+    sleeps = Sleeps()
+    with far_end(scripted(FINE), tls=authority.signed(**how)) as end, api(end.origin, sleeps) as opened:
+        for request in (READ, PUT, CREATE):
+            with pytest.raises(NeverSent, match=said) as caught:
+                opened.send(request)
+            assert caught.value.untrusted
+        with pytest.raises(NeverSent, match=said):
+            opened.identify()
+    assert (end.received, sleeps, end.connections) == ([], [], 4)
+
+
+# How long it may take -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_", [PUT, DELETE, CREATE], ids=lambda request: request.operation)
+def test_a_write_that_was_decided_upon_too_long_ago_is_not_sent(request_: Request) -> None:
+    """Stopped between the record of the intent and the request: by now somebody else may have acted in its place."""
+    clock = Clock()
+    with far_end(scripted(FINE)) as end, api(end.origin, clock=clock, sleep=clock.sleep) as opened:
+        clock.now_s += 200
+        with pytest.raises(NeverSent, match="its time was over"):
+            opened.send(request_, since=0)
+        assert opened.send(request_, since=199).request_id == "r-9"
+    assert len(end.received) == 1
+
+
+def test_whoever_is_stopped_on_the_way_sends_nothing() -> None:
+    """Wherever the clock jumps, even after the connection is made: either it was seen, or a byte had left before."""
+    sent_at = []
+    for jumps_at in range(1, 30):
+        clock = Clock(jumps_at)
+        with far_end(scripted(FINE)) as end, api(end.origin, clock=clock, sleep=clock.sleep) as opened:
+            try:
+                opened.send(CREATE, since=0)
+            except NeverSent:
+                assert end.received == []
+            except OutcomeUnknown:
+                sent_at.append(jumps_at)
+            else:
+                sent_at.append(jumps_at)
+    assert sent_at, "the clock is looked at often enough to see the first byte leave"
+    assert sent_at == list(range(sent_at[0], 30)), "once a byte has left, it has left"
+    assert sent_at[0] > 5, "the looks before the first byte"
+
+
+def test_the_clock_goes_on_while_the_machine_sleeps() -> None:
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    now = time.monotonic() if clock is None else time.clock_gettime(clock)
+    assert 0 <= boottime() - now < 60
+
+
+BUSY = "Too many fine-tune job in running, please retry later."
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer", "slept"),
+    [
+        (READ, error(503, Retry_After="50"), [50.0, 50.0]),
+        (PUT, error(503, Retry_After="50"), [50.0, 50.0]),
+        (READ, error(429, "Throttling.RateQuota", Retry_After="100000"), [60.0, 60.0]),
+        (CREATE, error(429, "Throttling", BUSY, Retry_After="50"), [50.0]),
+    ],
+    ids=["read", "write", "absurd", "create"],
+)  # fmt: skip
+def test_repeating_has_an_end_however_long_the_service_asks_for(
+    request_: Request, answer: Answer, slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last word is the service's own, and a creation is over when its intent says that it is."""
+    monkeypatch.setattr("reconciler.api.READ_WITHIN_S", 60.0)
+    monkeypatch.setattr("reconciler.api.WRITE_WITHIN_S", 120.0)
+    clock = Clock()
+    with far_end(scripted(answer)) as end, api(end.origin, clock=clock, sleep=clock.sleep) as opened:
+        with pytest.raises(ApiError, match="request id r-1"):
+            opened.send(request_)
+        assert clock.now_s < opened.lasts_s(request_)
+    assert clock.slept == slept
+
+
+def test_one_bucket_paces_every_thread_of_an_account() -> None:
+    clock = Clock()
+    bucket = Bucket(2.0, clock, clock.sleep)
+    for _ in range(5):
+        bucket.take()
+    assert clock.slept == [0.5, 0.5, 0.5], "two at once, then two a second"
+
+
+def test_a_throttled_account_is_silent_for_everybody() -> None:
+    clock = Clock()
+    bucket = Bucket(2.0, clock, clock.sleep)
+    bucket.hold(30)
+    bucket.take()
+    bucket.take()
+    assert clock.slept == [30.0, 0.5]
+
+
 # Throttling ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("request_", [READ, PUT, CREATE], ids=lambda request: request.operation)
 def test_a_well_formed_not_now_is_obeyed_even_by_a_creation(request_: Request) -> None:
     """429 is the one answer that says for certain that nothing was made."""
-    busy = error(429, "Throttling", "Too many fine-tune job in running, please retry later.")
+    busy = error(429, "Throttling", BUSY)
     with far_end(scripted(busy, busy, FINE)) as end, api(end.origin) as opened:
         assert opened.send(request_).request_id == "r-9"
     assert len(end.received) == 3
@@ -232,12 +454,29 @@ def test_a_pause_may_be_asked_for_as_a_date() -> None:
 
 @pytest.mark.parametrize("absurd", ["-5", "315360000", "inf", "nan", "soon", "", "Mon, 01 Jan 0001 00:00:00 GMT"])
 def test_an_absurd_pause_is_none(absurd: str) -> None:
-    """Ten years from now nobody is waiting any more."""
+    """Ten years from now nobody is waiting any more; a minute is believed."""
     sleeps = Sleeps()
     with far_end(scripted(error(429, Retry_After=absurd), FINE)) as end, api(end.origin, sleeps) as opened:
         opened.send(READ)
     assert len(sleeps) == 1
-    assert 0 < sleeps[0] <= Patience().longest_s
+    assert 0 < sleeps[0] <= Patience().obeyed_s
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Mon, 01 Jan 0001 00:00:00 GMT",
+        "Tue, 01 Jan 2030 16:00:00 +9999",
+        "Tue, 01 Jan 2030 16:00:00 +99999999999999999999",
+        "Tue, 01 Jan 99999999999 16:00:00 GMT",
+        "Tue, 99 Jan 2030 99:99:99 GMT",
+    ],
+)
+def test_a_date_outside_the_calendar_stops_nobody(date: str) -> None:
+    with far_end(scripted(error(429, Retry_After=date, Date=date), FINE)) as end, api(end.origin) as opened:
+        assert opened.send(READ).request_id == "r-9"
+        assert abs(opened.now() - datetime.now(UTC)) < timedelta(days=30 * 366)
 
 
 # What an answer is taken for (contract §8.2) --------------------------------------------------------------------------
@@ -297,6 +536,65 @@ def test_a_gateway_that_knows_no_route_is_not_the_service_that_knows_no_object()
         opened.send(READ)
 
 
+# What an error says ---------------------------------------------------------------------------------------------------
+
+
+def said(answer: Answer, request: Request = READ) -> ApiError:
+    """What a person is told of this answer."""
+    with (
+        far_end(scripted(answer)) as end,
+        api(end.origin, patience=Patience(tries=1)) as opened,
+        pytest.raises(ApiError) as caught,
+    ):
+        opened.send(request)
+    return caught.value
+
+
+def test_a_refusal_ends_with_the_request_id() -> None:
+    """It is the one thing the vendor's support asks for."""
+    assert str(said(error(400, "InvalidParameter", "no such model"))) == (
+        "things.list: InvalidParameter: no such model (request id r-1)"
+    )
+    long = said(error(400, "InvalidParameter", "no " * 1000))
+    assert str(long).endswith("… (request id r-1)")
+    assert len(str(long)) < 400
+
+
+def test_a_request_id_may_come_in_a_header() -> None:
+    answer = reply(400, {"code": "InvalidParameter", "message": "no"}, X_Request_Id="r-7")
+    assert said(answer).request_id == "r-7"
+
+
+def test_a_page_is_said_to_be_one_and_by_whom_it_may_be() -> None:
+    page = b"<html>\n <title>Please   log in</title>" + b"x" * 5000
+    shown = said(reply(200, page, kind="text/html"))
+    assert "status 200 and an HTML page: <html> <title>Please log in</title>" in str(shown)
+    assert "login page" in shown.hint
+    assert len(str(shown)) < 400
+
+
+def test_a_redirect_is_told_by_its_host_alone() -> None:
+    shown = str(said(reply(302, {}, Location="https://u:p@evil.example:8443/a?token=canary")))
+    assert "redirect to https://evil.example:8443; redirects are never followed" in shown
+    assert "an address that cannot be read" in str(said(reply(300, {}, Location="https://[::1")))
+
+
+@pytest.mark.parametrize("request_", [READ, CREATE], ids=lambda request: request.operation)
+def test_what_the_far_side_knows_of_us_is_not_repeated(request_: Request) -> None:
+    """A proxy that echoes headers, or a service that quotes a signed link, must not write them into state and logs."""
+    link = "https://oss.example/d.jsonl?Signature=canary&Expires=1"
+    for answer in (
+        error(400, "InvalidParameter", f"Bearer {SECRET} may not read {link}"),
+        error(503, "InternalError", f"Bearer {SECRET} may not read {link}"),
+        reply(502, f"<html>{SECRET} <a href='{link}'>".encode(), kind="text/html"),
+        reply(200, f"{SECRET} {link}".encode(), kind="text/plain"),
+    ):
+        shown = said(answer, request_)
+        assert "https://oss.example/d.jsonl?…" in str(shown)
+        assert SECRET not in str(shown) + shown.code + shown.request_id
+        assert "canary" not in str(shown)
+
+
 # What goes out ------------------------------------------------------------------------------------------------------
 
 
@@ -325,6 +623,14 @@ def test_a_creation_has_a_connection_of_its_own() -> None:
     assert len(by_method["GET"]) == 1
     assert len(by_method["POST"]) == 2
     assert not by_method["GET"] & by_method["POST"]
+
+
+def test_no_cookie_ties_one_request_to_another() -> None:
+    crumb = reply(200, {"output": {"id": "t-1"}}, Set_Cookie="session=1; Path=/")
+    with far_end(scripted(crumb)) as end, api(end.origin) as opened:
+        for request in (READ, CREATE, READ, CREATE):
+            opened.send(request)
+    assert not any("cookie" in seen.headers for seen in end.received)
 
 
 def upload(size: int, filename: str = "d.jsonl") -> Request:
@@ -390,6 +696,85 @@ def test_what_is_wrong_with_the_file_is_said_in_its_own_words() -> None:
         pytest.raises(StalePlan, match=r"d\.jsonl changed"),
     ):
         opened.send(upload(10))
+
+
+def test_a_large_upload_is_never_held_and_says_how_far_it_is() -> None:
+    """64 MiB that are made as they are sent; what listens may fail and disturbs nothing."""
+    total, chunk = 64 * 2**20, b"x" * 2**20
+    heard: list[int] = []
+
+    def listen(sent: int) -> None:
+        heard.append(sent)
+        raise RuntimeError("a view that broke")
+
+    def contents(content: Content) -> Iterator[bytes]:
+        return (chunk for _ in range(content.size // len(chunk)))
+
+    with far_end(scripted(FINE)) as end, api(end.origin, contents=contents) as opened:
+        tracemalloc.start()
+        opened.send(upload(total), sent=listen)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert heard == [len(chunk) * number for number in range(1, 65)]
+    assert end.received[0].size > total
+    assert peak < total / 4
+
+
+def test_an_upload_that_is_tried_again_counts_again() -> None:
+    heard: list[int] = []
+    with far_end(scripted(error(429), FINE)) as end, api(end.origin, contents=lambda content: iter([b"ab"])) as opened:
+        opened.send(upload(2), sent=heard.append)
+    assert heard == [2, 2]
+    assert len(end.received) == 2
+
+
+def endless(content: Content) -> Iterator[bytes]:
+    return (b"x" * 2**16 for _ in range(content.size // 2**16))
+
+
+def test_a_refusal_before_the_end_of_the_upload_is_heard() -> None:
+    """The service needs no further byte to know that the file is too large."""
+    refusal = error(413, "BadRequest.TooLarge", "Out of space")
+    with (
+        far_end(scripted(refusal), hasty=True) as end,
+        api(end.origin, contents=endless) as opened,
+        pytest.raises(Rejected, match="Out of space"),
+    ):
+        opened.send(upload(64 * 2**20))
+    assert end.connections == 1
+
+
+def test_a_reset_in_the_middle_of_an_upload_leaves_it_undecided() -> None:
+    """Bytes left, and no answer came: whether they were enough is found out by looking, not by sending again."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        api(f"http://127.0.0.1:{listener.getsockname()[1]}", contents=endless) as opened,
+    ):
+        accepted: list[int] = []
+
+        def cut() -> None:
+            connection, _ = listener.accept()
+            accepted.append(1)
+            connection.recv(100_000)
+            connection.close()  # with bytes unread, so a reset
+
+        thread = threading.Thread(target=cut)
+        thread.start()
+        with pytest.raises(OutcomeUnknown):
+            opened.send(upload(64 * 2**20))
+        thread.join()
+    assert accepted == [1]
+
+
+def test_an_upload_that_nobody_reads_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.api.WRITE_WITHIN_S", 0.5)
+    monkeypatch.setattr("reconciler.api.UPLOAD_BYTES_PER_S", 2**40)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        api(f"http://127.0.0.1:{listener.getsockname()[1]}", contents=endless) as opened,
+        pytest.raises(OutcomeUnknown),
+    ):
+        opened.send(upload(64 * 2**20))
 
 
 # Where the key goes -------------------------------------------------------------------------------------------------

@@ -314,3 +314,19 @@ def test_an_interrupted_run_records_what_is_in_flight_and_starts_nothing_more(de
     desk.apply()
     assert desk.emulator.operations().count("files.create") == 1
     assert lines(desk.plan()) == []
+
+
+def test_a_large_upload_says_how_far_it_is_while_it_is_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The far side takes its time over the first half; what is told meanwhile is a number that grows."""
+    monkeypatch.setattr("reconciler.apply.GAUGE_S", 0.01)
+    desk.rows("data/d.jsonl", [f"{number} " + "word " * 100_000 for number in range(6)])
+    size = (desk.root / "data/d.jsonl").stat().st_size
+    desk.declare(DATASET)
+    with lossy(desk.emulator.origin, lambda method, path, body: False, pause_s=0.3) as door:
+        Desk(desk.root, replace(desk.emulator, origin=door), told=desk.told).apply()
+    details = [one.detail for one in desk.told if one.stage is Stage.SENDING and one.detail]
+    assert details
+    assert all(detail.endswith(f" of {size // 10**6} MB") for detail in details)
+    assert [int(detail.split()[0]) for detail in details] == sorted(int(detail.split()[0]) for detail in details)
+    assert desk.told[-1].stage is Stage.DONE
+    assert desk.told[-1].detail == ""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from reconciler.transport import Transport
+from reconciler.transport import Transport, boottime
 
 
 @contextmanager
@@ -63,7 +63,11 @@ def drip_headers(connection: socket.socket) -> None:
 @pytest.mark.parametrize("behave", [drip, drip_headers])
 def test_an_answer_that_drips_ends_with_the_exchange(behave: Callable[[socket.socket], None]) -> None:
     transport = Transport(None, keep_alive=0)
-    with far_side(behave) as origin, httpx.Client(transport=transport) as client, transport.exchange(0.3) as exchange:
+    with (
+        far_side(behave) as origin,
+        httpx.Client(transport=transport) as client,
+        transport.exchange(boottime() + 0.3) as exchange,
+    ):
         with pytest.raises(httpx.ReadTimeout):
             client.get(origin)
         assert exchange.sent_bytes > 0
@@ -74,7 +78,7 @@ def test_a_refused_connection_sent_nothing() -> None:
     closed = socket.create_server(("127.0.0.1", 0))
     port = closed.getsockname()[1]
     closed.close()
-    with httpx.Client(transport=transport) as client, transport.exchange(5) as exchange:
+    with httpx.Client(transport=transport) as client, transport.exchange(boottime() + 5) as exchange:
         with pytest.raises(httpx.ConnectError):
             client.post(f"http://127.0.0.1:{port}", content=b"buy")
         assert exchange.sent_bytes == 0
@@ -82,7 +86,11 @@ def test_a_refused_connection_sent_nothing() -> None:
 
 def test_a_reset_after_the_request_says_that_bytes_left() -> None:
     transport = Transport(None, keep_alive=0)
-    with far_side(read_head) as origin, httpx.Client(transport=transport) as client, transport.exchange(5) as exchange:
+    with (
+        far_side(read_head) as origin,
+        httpx.Client(transport=transport) as client,
+        transport.exchange(boottime() + 5) as exchange,
+    ):
         with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
             client.post(origin, content=b"buy")
         assert exchange.sent_bytes > 0
@@ -96,6 +104,6 @@ def test_each_exchange_starts_at_nothing_sent() -> None:
     transport = Transport(None, keep_alive=0)
     with far_side(answer) as origin, httpx.Client(transport=transport) as client:
         for _ in range(2):
-            with transport.exchange(5) as exchange:
+            with transport.exchange(boottime() + 5) as exchange:
                 assert exchange.sent_bytes == 0
                 assert client.get(origin).json() == {}

@@ -26,6 +26,7 @@ GROUPS = {
         "init": "Write a small stack to start from.",
         "validate": "Check the manifests, offline and without a key.",
         "plan": "Show what would happen and what it would cost.",
+        "show": "Show a plan that was saved, offline.",
         "apply": "Do it, once, and wait until it is done.",
         "destroy": "Delete what the stack owns, users before what they use.",
     },
@@ -47,6 +48,7 @@ GROUPS = {
         "version": "Versions of the program and its catalogue.",
     },
     "Around it": {
+        "doctor": "Check endpoint, key, clock, quotas and state; buys nothing.",
         "emulator": "Serve the emulator, where nothing is bought.",
         "completion": "Print the completion script of a shell.",
     },

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import SplitResult, urlsplit
 
 from reconciler.api import LOOPBACK, Api, Key
@@ -41,18 +42,42 @@ class Service:
 
 
 @contextmanager
-def connect(project: Project, *, endpoint: str, key_file: str) -> Iterator[Service]:
-    """The service for a project, while it is used: the embedded emulator runs only so long. `endpoint` is the flag."""
+def connect(
+    project: Project,
+    *,
+    endpoint: str,
+    key_file: str,
+    keyless: Callable[[NotAuthorised], None] | None = None,
+    lasting: bool = True,
+) -> Iterator[Service]:
+    """The service for a project, while it is used: the embedded emulator runs only so long. `endpoint` is the flag.
+
+    With `keyless` a key that cannot be had is told there, and none is sent. Not `lasting`: an embedded emulator that
+    has no memory in the project yet is given none.
+    """
     spec = project.stack.spec if project.stack else Stack()
     assert isinstance(spec, Stack)
     if endpoint := endpoint or _from_environment(spec):
-        yield _named_by_operator(endpoint, key_file)
+        yield _named_by_operator(endpoint, key_file, keyless)
     elif spec.endpoint == "emulator":
-        with _embedded(project) as origin:
+        with _embedded(project, lasting) as origin:
             yield Service("emulator", origin, Key(_MADE_UP), emulated=True)
     else:
-        name = f"{urlsplit(REGIONS[spec.endpoint]).hostname} ({spec.endpoint})"
-        yield Service(name, REGIONS[spec.endpoint], Key(_key(key_file)), emulated=False)
+        name = name_of(urlsplit(REGIONS[spec.endpoint]).hostname or "")
+        yield Service(name, REGIONS[spec.endpoint], _key_or_none(key_file, keyless), emulated=False)
+
+
+def name_of(endpoint: str) -> str:
+    """What a person calls the endpoint of a stamp."""
+    regions = {urlsplit(origin).hostname: region for region, origin in REGIONS.items()}
+    if is_emulated(endpoint):
+        return "emulator"
+    return f"{endpoint} ({regions[endpoint]})" if endpoint in regions else endpoint
+
+
+def is_emulated(endpoint: str) -> bool:
+    """Whether the endpoint of a stamp is an emulator, where nothing is bought."""
+    return endpoint.startswith("emulator:")
 
 
 # The operator's endpoint --------------------------------------------------------------------------------------------
@@ -69,12 +94,12 @@ def _from_environment(spec: Stack) -> str:
     return endpoint
 
 
-def _named_by_operator(endpoint: str, key_file: str) -> Service:
+def _named_by_operator(endpoint: str, key_file: str, keyless: Callable[[NotAuthorised], None] | None) -> Service:
     origin = origin_of(endpoint)
     host = urlsplit(origin).hostname
     if host in LOOPBACK and _is_emulator(origin):
         return Service(f"emulator at {origin}", origin, Key(_harmless(key_file)), emulated=True)
-    return Service(host or origin, origin, Key(_key(key_file)), emulated=False)
+    return Service(host or origin, origin, _key_or_none(key_file, keyless), emulated=False)
 
 
 def origin_of(endpoint: str) -> str:
@@ -113,6 +138,16 @@ def _is_emulator(origin: str) -> bool:
 
 
 # Keys ---------------------------------------------------------------------------------------------------------------
+
+
+def _key_or_none(key_file: str, keyless: Callable[[NotAuthorised], None] | None) -> Key:
+    try:
+        return Key(_key(key_file))
+    except NotAuthorised as error:
+        if keyless is None:
+            raise
+        keyless(error)
+        return Key("")
 
 
 def _key(key_file: str) -> str:
@@ -157,19 +192,19 @@ def _from_file(path: str) -> str:
 
 
 @contextmanager
-def _embedded(project: Project) -> Iterator[str]:
+def _embedded(project: Project, lasting: bool) -> Iterator[str]:
     from reconciler.emulator.server import serve
 
-    data = private_folder(project.root) / "emulator"
-    try:
-        server = serve(data, profile=project.profile.profile, speed=_EMULATOR_SPEED)
-        origin = server.__enter__()
-    except (OSError, ValueError) as error:
-        raise ReconcilerError(f"the emulator cannot start on {data}: {error}") from error
-    try:
+    with ExitStack() as running:
+        if lasting or (project.root / FOLDER / "emulator").exists():
+            data = private_folder(project.root) / "emulator"
+        else:
+            data = Path(running.enter_context(TemporaryDirectory(prefix="reconciler-")))
+        try:
+            origin = running.enter_context(serve(data, profile=project.profile.profile, speed=_EMULATOR_SPEED))
+        except (OSError, ValueError) as error:
+            raise ReconcilerError(f"the emulator cannot start on {data}: {error}") from error
         yield origin
-    finally:
-        server.__exit__(None, None, None)
 
 
 def private_folder(root: Path) -> Path:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
 EXIT_CODE = 130
+GRACE_S = 20.0  # whoever ends us from outside kills us soon after: a pod is given thirty seconds
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -21,6 +23,7 @@ class Interrupts:
         self.announce = announce
         self.requested = False
         self._armed = False
+        self._grace: threading.Timer | None = None
 
     def arm(self) -> None:
         """From here on something may be in flight."""
@@ -36,6 +39,8 @@ class Interrupts:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._grace:
+            self._grace.cancel()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self._armed:
@@ -43,4 +48,12 @@ class Interrupts:
         if self.requested:
             os._exit(EXIT_CODE)
         self.requested = True
+        if number != signal.SIGINT:
+            self._leave_in_time()
         self.announce()
+
+    def _leave_in_time(self) -> None:
+        """What is still in flight then stays open in the journal, and the next run looks for it."""
+        self._grace = threading.Timer(GRACE_S, os._exit, (EXIT_CODE,))
+        self._grace.daemon = True
+        self._grace.start()

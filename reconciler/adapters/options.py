@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar
@@ -11,7 +11,12 @@ from typing import Any, TypeVar
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-RULES = ("retrain",)
+RULES = {
+    "retrain": "FineTuneJob/NAME",  # changed inputs may buy a new run
+    "duplicate": "ID",  # what a creation that was given up made after all may be stopped
+    "inferred": "ID",  # what was taken for ours by its looks may be let go
+    "vanished": "all",  # that most objects are gone at once is no wrong account
+}
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,15 @@ def choices(command: Command) -> Command:
         "--allow",
         multiple=True,
         type=Rule(),
-        help="Consent given beforehand: retrain=FineTuneJob/NAME lets changed inputs buy a new run. May be repeated.",
+        help="Consent given beforehand: retrain=FineTuneJob/NAME lets changed inputs buy a new run; others as the plan"
+        " names them. May be repeated.",
     )
     return prune(replace(allow(command)))
+
+
+def addresses(allow: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """What consents say of documents."""
+    return (value for rule, value in allow if "/" in RULES[rule])
 
 
 def carrying_out(command: Command) -> Command:
@@ -152,5 +163,6 @@ class Rule(click.ParamType[tuple[str, str]]):
             return value
         rule, _, wanted = value.partition("=")
         if rule not in RULES or not wanted:
-            self.fail(f"{value!r}: write {RULES[0]}=FineTuneJob/NAME", param, ctx)
+            known = ", ".join(f"{name}={of}" for name, of in RULES.items())
+            self.fail(f"{value!r} is no consent: write one of {known}", param, ctx)
         return rule, wanted

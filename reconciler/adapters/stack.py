@@ -58,18 +58,22 @@ def connected(project: Project, target: Target, *, writes: bool = False) -> Iter
     if writes:
         connection.private_folder(project.root)
     with connection.connect(project, endpoint=target.endpoint, key_file=target.key_file) as service:
-        workspace = (getattr(project.stack.spec, "workspace", None) if project.stack else None) or ""
-        heading = Heading(
-            stack=project.name,
-            endpoint=service.name,
-            emulated=service.emulated,
-            profile=project.profile.profile,
-            prices_of=project.profile.as_of,
-            workspace=workspace,
-            declared=project.stack is not None,
-        )
-        with engine.session(project, service.origin, service.key, workspace=workspace) as session:
+        heading = headed(project, service)
+        with engine.session(project, service.origin, service.key, workspace=heading.workspace) as session:
             yield Opened(session, heading)
+
+
+def headed(project: Project, service: connection.Service) -> Heading:
+    """How every page about this project on this service begins."""
+    return Heading(
+        stack=project.name,
+        endpoint=service.name,
+        emulated=service.emulated,
+        profile=project.profile.profile,
+        prices_of=project.profile.as_of,
+        workspace=(getattr(project.stack.spec, "workspace", None) if project.stack else None) or "",
+        declared=project.stack is not None,
+    )
 
 
 def check_addresses(project: Project, addresses: tuple[str, ...]) -> None:

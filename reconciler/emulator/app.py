@@ -106,14 +106,14 @@ async def _answer(
     if fired.dropped_before:
         return Response()
     if fired.refusal:
-        return instead(fired.refusal, Response(), status=500, now_s=backend.now_s(), refused=refused)
+        return instead(fired.refusal, Response(), now_s=backend.now_s(), refused=refused)
     try:
-        response = _response(await run_in_threadpool(_perform, backend, route, call, fired), call.request_id)
+        response = _response(await run_in_threadpool(_perform, backend, route, call, fired), call.request_id, fired)
     except Refusal as refusal:
         response = refused(refusal)
     await held(backend, fired.holds("after"))
     if fired.answer:
-        return instead(fired.answer, response, status=200, now_s=backend.now_s(), refused=refused)
+        return instead(fired.answer, response, now_s=backend.now_s(), refused=refused)
     return response
 
 
@@ -129,7 +129,7 @@ def _perform(backend: Backend, route: Route, call: Call, fired: Fired) -> Reply:
         reply = route.handler(tx, call)
         for fate in fired.fates:
             impose(tx, fate)
-    return edited(reply, fired.edits) if isinstance(reply, dict) else reply
+    return reply
 
 
 def _check_members(route: Route, call: Call, unknown: str) -> None:
@@ -174,12 +174,11 @@ def _same(given: str, wanted: str) -> bool:
 # Answers
 
 
-def _response(reply: Reply, request_id: str) -> Response:
-    if isinstance(reply, Bare):
-        return _json(HTTPStatus.OK, reply.body)
+def _response(reply: Reply, request_id: str, fired: Fired) -> Response:
     if isinstance(reply, Frames):
         return StreamingResponse(reply.frames, media_type="text/event-stream")
-    return _json(HTTPStatus.OK, {**reply, "request_id": request_id})
+    body = reply.body if isinstance(reply, Bare) else {**reply, "request_id": request_id}
+    return _json(HTTPStatus.OK, edited(body, fired.edits) if fired.edits else body)
 
 
 def _refused(refusal: Refusal, request_id: str, *, openai: bool) -> Response:

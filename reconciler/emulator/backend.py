@@ -57,8 +57,10 @@ class Backend:
     ) -> None:
         """Opens or creates the folder (0700, its files 0600). `wall_s` is where emulated time begins, the first time.
 
-        Raises ValueError for an unknown switch and for a folder written in another format.
+        Raises ValueError for an unknown switch, an impossible speed and a folder of another format.
         """
+        if not 0 <= speed <= clock.SPEED_MAX:
+            raise ValueError(f"the speed is a number from 0 to {clock.SPEED_MAX:.0f}, not {speed}")
         self.profile, self.seed = profile, seed
         self.switches = Switches(profile, switches)
         self.catalogue: Catalogue = read(profile)
@@ -361,7 +363,11 @@ def _lock_alone(presence: IO[str]) -> bool:
 def _open(path: Path) -> sqlite3.Connection:
     _private(path).close()
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
-    db.execute("PRAGMA journal_mode = DELETE")
+    try:
+        db.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise ValueError(f"{path.name} in the data folder cannot be used: {error}") from error
     db.execute("PRAGMA synchronous = OFF")  # survives a killed process; losing power may lose an emulator
     return db
 

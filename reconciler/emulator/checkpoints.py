@@ -142,6 +142,7 @@ ROUTES = (
         "checkpoints.publish",
         publish,
         query={"model_name": TEXT},
+        required=("model_name",),
         answer=answer(output=FLAG),
         profiles=(NEW,),
     ),

@@ -11,6 +11,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 
 BEIJING = timezone(timedelta(hours=8))
+SPEED_MAX = 1e6
+END_S = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
+"""Where emulated time stops: what is planned from there on still has a date that can be written."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Clock:
     seen_s: float
 
     def now_s(self, monotonic_s: float) -> float:
-        return max(self.seen_s, self.emulated_s + (monotonic_s - self.monotonic_s) * self.speed)
+        return min(END_S, max(self.seen_s, self.emulated_s + (monotonic_s - self.monotonic_s) * self.speed))
 
     def seen(self, now_s: float) -> Clock:
         return replace(self, seen_s=max(self.seen_s, now_s))
@@ -64,7 +67,8 @@ def stamp(at_s: float) -> str:
 
 
 def http_date(at_s: float) -> str:
-    return format_datetime(datetime.fromtimestamp(at_s, UTC), usegmt=True)
+    """What lies outside 1970 to the end of emulated time is written as the nearest date in it."""
+    return format_datetime(datetime.fromtimestamp(min(max(0, at_s), END_S), UTC), usegmt=True)
 
 
 def beijing(at_s: float) -> datetime:

@@ -16,7 +16,6 @@ from reconciler.emulator.schemas import FLAG, NUMBER, OBJECT, TEXT, answer, seve
 from reconciler.emulator.wire import Bare, Call, Reply, Route
 
 ADVANCE_S_MAX = 10 * 366 * 24 * 3600
-SPEED_MAX = 1e6
 
 
 def routes(api: Iterable[Route]) -> tuple[Route, ...]:
@@ -43,6 +42,7 @@ def routes(api: Iterable[Route]) -> tuple[Route, ...]:
             "emulator.change_faults",
             change_faults,
             body={"faults": several(OBJECT), "append": FLAG},
+            required=("faults",),
             answer=COUNTED,
             access="control",
         ),
@@ -77,12 +77,14 @@ def read_only(tx: Transaction, call: Call) -> Reply:
 
 def move_clock(tx: Transaction, call: Call) -> Reply:
     """Jumps, freezes or thaws, changes the speed: in this order, and at least one of them."""
-    by_s = optional_number(call.body, "advance_s", least=0, most=ADVANCE_S_MAX)
+    by_s = optional_number(call.body, "advance_s", least=0, most=min(ADVANCE_S_MAX, clock.END_S - tx.now_s))
     freeze = optional_flag(call.body, "freeze")
-    speed = optional_number(call.body, "speed", least=0, most=SPEED_MAX)
+    speed = optional_number(call.body, "speed", least=0, most=clock.SPEED_MAX)
     if by_s is None and freeze is None and speed is None:
         raise bad_parameter("advance_s")
     if by_s is not None:
+        if tx.now_s + by_s > clock.END_S:
+            raise invalid("Emulated time ends with the year 8999.")
         tx.advance(by_s)
     if freeze is not None:
         (tx.freeze if freeze else tx.thaw)()
@@ -125,6 +127,7 @@ ROUTES = (
         "emulator.read_only",
         read_only,
         body={"on": FLAG},
+        required=("on",),
         answer=answer(read_only=FLAG),
         access="control",
     ),

@@ -6,8 +6,11 @@ an answer it finds in the request's state, as `firing.Fired`.
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
+import sys
+import termios
 import time
 from asyncio import Transport
 from collections.abc import Callable, Iterator
@@ -23,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from reconciler.emulator.backend import Backend
-from reconciler.emulator.faults import Answer, Hold, How
+from reconciler.emulator.faults import BODILESS, Answer, Hold, How
 from reconciler.emulator.firing import NOTHING, Fired
 from reconciler.emulator.refusal import Refusal, internal, usual
 
@@ -64,11 +67,9 @@ async def held(backend: Backend, holds: list[Hold]) -> None:
             await anyio.sleep(POLL_DELAY_S)
 
 
-def instead(
-    answer: Answer, kept: Response, *, status: int, now_s: float, refused: Callable[[Refusal], Response]
-) -> Response:
-    """The answer of a fault in the place of the true one. `status` is the one it has if it names none."""
-    status = answer.status or status
+def instead(answer: Answer, kept: Response, *, now_s: float, refused: Callable[[Refusal], Response]) -> Response:
+    """The answer of a fault in the place of the true one, whose status it has if it names none."""
+    status = answer.status or kept.status_code
     response = _substitute(answer, kept, status, refused)
     response.status_code = status
     if answer.location is not None:
@@ -136,10 +137,10 @@ class _Delivery:
     async def _end(self, how: How) -> None:
         """Ends the connection once all that was sent has left."""
         self._over = True
-        while self._transport.get_write_buffer_size() and not self._gone:
+        connection = self._transport.get_extra_info("socket")
+        while not self._gone and (self._transport.get_write_buffer_size() or _unsent_bytes(connection)):
             await anyio.sleep(POLL_DELAY_S)
         if how == "reset" and not self._transport.is_closing():
-            connection = self._transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()
         else:
@@ -156,10 +157,19 @@ class _Delivery:
         return self._backend.closing.is_set() or self._transport.is_closing()
 
 
+def _unsent_bytes(connection: socket.socket) -> int:
+    """What this machine holds for the other side, which a reset would throw away; 0 where it does not say."""
+    try:
+        raw = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    return int.from_bytes(raw, sys.byteorder)
+
+
 def _substitute(answer: Answer, kept: Response, status: int, refused: Callable[[Refusal], Response]) -> Response:
     if answer.text is not None:
         return Response(answer.text, media_type="text/plain")
-    match answer.body or _usual_body(status):
+    match answer.body or _usual_body(answer.status):
         case "kept":
             return kept
         case "truncated":
@@ -176,10 +186,10 @@ def _substitute(answer: Answer, kept: Response, status: int, refused: Callable[[
             return refused(Refusal(status, answer.code or words.code, answer.message or words.message))
 
 
-def _usual_body(status: int) -> str:
-    if status == 204 or 300 <= status < 400:
-        return "empty"
-    return "error" if status >= 400 else "kept"
+def _usual_body(status: int | None) -> str:
+    if status is None or status < 300:
+        return "empty" if status in BODILESS else "kept"
+    return "error" if status >= 400 else "empty"
 
 
 def _head_bytes(message: Message) -> bytes:

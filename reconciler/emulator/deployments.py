@@ -385,6 +385,7 @@ ROUTES = (
         "deployments.create",
         create,
         body=ORDER,
+        required=("model_name",),
         answer=answer(output=DEPLOYMENT),
     ),
     Route(

@@ -74,8 +74,9 @@ def _from_now(tx: Transaction, before: Schedule[T], entries: list[tuple[float, T
 def _places(holder: Any, path: str) -> Iterator[tuple[Json, str]]:
     """Every object that a path leads to, with the name of its last step."""
     step, dot, rest = path.partition(".")
-    if not dot and isinstance(holder, dict):
-        yield holder, step
+    if not dot:
+        if isinstance(holder, dict):
+            yield holder, step
     elif step == "*" and isinstance(holder, list):
         for item in holder:
             yield from _places(item, rest)

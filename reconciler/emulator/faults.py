@@ -14,7 +14,7 @@ from inspect import isclass
 from random import Random
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 RULES_MAX = 1000
 AGES_MAX_S = 10 * 366 * 24 * 3600
@@ -23,9 +23,25 @@ Moment = Literal["before", "after"]
 How = Literal["reset", "close"]
 Seconds = Annotated[float, Field(ge=0, le=AGES_MAX_S)]
 Counts = Annotated[
-    list[Annotated[int, Field(ge=1)]], BeforeValidator(lambda given: given if isinstance(given, list) else [given])
+    list[Annotated[int, Field(ge=1)]],
+    Field(min_length=1),
+    BeforeValidator(lambda given: given if isinstance(given, list) else [given]),
 ]
-HeaderText = Annotated[str, BeforeValidator(lambda given: str(given) if type(given) in (int, float) else given)]
+Pattern = Annotated[str, Field(max_length=100)]
+
+
+def _sendable(given: str) -> str:
+    if not (given.isascii() and given.isprintable() and given == given.strip()):
+        raise ValueError("takes printable ASCII without space around it, as a header does")
+    return given
+
+
+HeaderText = Annotated[
+    str,
+    BeforeValidator(lambda given: str(given) if type(given) in (int, float) else given),
+    AfterValidator(_sendable),
+]
+BODILESS = (204, 304)
 
 
 class _Strict(BaseModel):
@@ -44,7 +60,7 @@ class Answer(_Strict):
     message: str = ""
     body: Literal["error", "kept", "truncated", "garbage", "html", "empty"] | None = None
     text: str | None = None
-    location: str | None = None
+    location: HeaderText | None = None
     retry_after: HeaderText | None = None
     retry_after_date_s: float | None = Field(default=None, ge=-AGES_MAX_S, le=AGES_MAX_S)
 
@@ -52,9 +68,16 @@ class Answer(_Strict):
     def _one_body(self) -> Answer:
         if self.text is not None and self.body is not None:
             raise ValueError("takes either body or text")
-        if self.status == 204 and (self.text is not None or self.body not in (None, "empty")):
-            raise ValueError("has status 204, which has no body")
+        if self.status in BODILESS and (self.text is not None or self.body not in (None, "empty")):
+            raise ValueError(f"has status {self.status}, which has no body")
         return self
+
+
+class Refusing(Answer):
+    """An answer without the call being carried out, so that there is no true one to keep."""
+
+    status: int = Field(default=500, ge=200, le=599)
+    body: Literal["error", "garbage", "html", "empty"] | None = None
 
 
 class Hold(_Strict):
@@ -145,15 +168,15 @@ class Rule(_Strict):
     Calls are counted from 1, those of the rule's operations only.
     """
 
-    operation: str
-    name: str = ""
+    operation: Pattern
+    name: Annotated[str, Field(max_length=200)] = ""
     nth: Counts | None = None
     from_: int = Field(default=1, alias="from", ge=1)
     every: int = Field(default=1, ge=1)
     probability: float = Field(default=1, ge=0, le=1)
     seed: int | None = None
     times: int | None = Field(default=None, ge=1)
-    refuse: Answer | None = None
+    refuse: Refusing | None = None
     throttle: Literal["rate", "quota"] | None = None
     hold: Hold | None = None
     drop: Drop | None = None
@@ -224,7 +247,7 @@ def parse(given: object, operations: Collection[str], *, where: str = "faults") 
             rule = Rule.model_validate_json(json.dumps(item, default=str, allow_nan=False))
         except ValidationError as error:
             problems += [_problem(place, dict(mistake)) for mistake in error.errors()]
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # TypeError: a key that is no text, as YAML may have it
             problems.append(f"{place}: {error}")
         else:
             rules.append(rule)

@@ -89,6 +89,7 @@ def query_integer(query: Mapping[str, str], name: str, default: int, *, least: i
     value = query.get(name)
     if value is None or value == "":
         return default
-    if not (value.isascii() and value.isdigit()) or not least <= int(value[:12]) <= most:
+    digits = value.lstrip("0") or "0"
+    if not (value.isascii() and value.isdigit()) or len(digits) > 12 or not least <= int(digits) <= most:
         raise bad_parameter(name)
-    return int(value)
+    return int(digits)

@@ -28,7 +28,7 @@ from reconciler.emulator.faults import (
     Rule,
 )
 from reconciler.emulator.fields import Json
-from reconciler.emulator.wire import Call, Route
+from reconciler.emulator.wire import Call, Route, is_read
 
 T = TypeVar("T")
 
@@ -136,7 +136,8 @@ def fire(backend: Backend, route: Route, call: Call) -> Fired:
             if rule.meets(row["calls"], fired=row["fired"], seed=backend.seed):
                 row["fired"] += 1
                 rules.append(rule)
-                hidden |= _hidden(tx, rule.hide, row, operation) if rule.hide else set()
+                if rule.hide and is_read(operation):  # a write that saw less than all would break what it keeps unique
+                    hidden |= _hidden(tx, rule.hide, row, operation)
         tx.set_faults(rows)
     return Fired(tuple(rules), frozenset(hidden))
 

@@ -294,6 +294,7 @@ ROUTES = (
         _operation,
         create,
         body=ORDER,
+        required=("model",),
         answer=answer(output=JOB),
         receive=receive,
         several=("jobs.create", "phrases.create", "phrases.update"),

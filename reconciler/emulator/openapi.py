@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from reconciler.emulator.fields import Json
-from reconciler.emulator.schemas import TEXT, Schemas, nullable, shape
+from reconciler.emulator.schemas import TEXT, nullable, shape
 from reconciler.emulator.wire import Route, form_call
 
 NATIVE_ERROR = shape({"code": TEXT, "message": TEXT, "request_id": TEXT})
@@ -45,8 +45,8 @@ def _operation(route: Route) -> Json:
         "tags": [route.operations[0].partition(".")[0]],
         "x-operations": list(route.operations),
         "parameters": [
-            *(_parameter(name, "path", TEXT) for name in re.findall(r"{(\w+)}", route.path)),
-            *(_parameter(name, "query", schema) for name, schema in route.query.items()),
+            *(_parameter(name, "path", TEXT, required=True) for name in re.findall(r"{(\w+)}", route.path)),
+            *(_parameter(name, "query", it, required=name in route.required) for name, it in route.query.items()),
         ],
         "responses": {"200": _success(route), "default": _error(route)},
         "security": [] if route.access == "loopback" else [{route.access: []}],
@@ -54,25 +54,23 @@ def _operation(route: Route) -> Json:
     return {**described, "requestBody": _body(route)} if route.body else described
 
 
-def _parameter(name: str, place: str, schema: Json) -> Json:
-    return {"name": name, "in": place, "required": place == "path", "schema": schema}
+def _parameter(name: str, place: str, schema: Json, *, required: bool) -> Json:
+    return {"name": name, "in": place, "required": required, "schema": schema}
 
 
 def _body(route: Route) -> Json:
-    if route.receive is form_call:
-        return {"required": True, "content": {"multipart/form-data": {"schema": _object(route.body)}}}
-    schema = _object({name: nullable(schema) for name, schema in route.body.items()})
-    return {"required": True, "content": {"application/json": {"schema": schema}}}
-
-
-def _object(members: Schemas) -> Json:
-    return {"type": "object", "properties": dict(members)}
+    form = route.receive is form_call
+    members = {
+        name: schema if form or name in route.required else nullable(schema) for name, schema in route.body.items()
+    }
+    schema = {"type": "object", "properties": members, "required": sorted(route.required)}
+    return {"required": True, "content": {"multipart/form-data" if form else "application/json": {"schema": schema}}}
 
 
 def _success(route: Route) -> Json:
     content: Json = {} if route.streams == "always" else {"application/json": {"schema": route.answer}}
     if route.streams != "never":
-        content["text/event-stream"] = {"schema": TEXT}
+        content["text/event-stream"] = {}  # 3.1 has no words for what one event holds
     return {"description": "done", "content": content}
 
 

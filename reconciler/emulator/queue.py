@@ -32,7 +32,7 @@ def all_jobs(tx: Transaction) -> list[Job]:
 def plan(tx: Transaction) -> None:
     """Gives every job that has not begun its turn: in order of creation, as soon as one of the places is free."""
     jobs = [job for job in all_jobs(tx) if not job.is_terminal(tx.now_s)]
-    places = _places(tx, [job.ended_s() for job in jobs if job.started(tx.now_s)])
+    places = _places(tx, [job.ended_s() for job in jobs if job.started(tx.now_s)], most=len(jobs))
     for job in jobs:
         if job.fated or job.started(tx.now_s) or job.status(tx.now_s) == Status.CANCELING:
             continue
@@ -43,9 +43,9 @@ def plan(tx: Transaction) -> None:
         save(tx, planned)
 
 
-def _places(tx: Transaction, busy_until_s: Iterable[float]) -> list[float]:
+def _places(tx: Transaction, busy_until_s: Iterable[float], *, most: int) -> list[float]:
     """When each place that may train becomes free. A lowered switch leaves more jobs running than there are places."""
-    count = tx.switches.number("jobs.parallel")
+    count = min(tx.switches.number("jobs.parallel"), most)
     places = sorted(busy_until_s)[-count:]
     return [tx.now_s] * (count - len(places)) + places
 

@@ -33,8 +33,8 @@ def read(path: Path, operations: Collection[str]) -> Scenario:
         raise ValueError(f"scenario {path.name} is larger than {BYTES_MAX} B")
     try:
         data = yaml.load(raw, _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ValueError(f"scenario {path.name} cannot be read: {' '.join(str(error).split())}") from error
+    except Exception as error:  # beside its own, the library lets out whatever a wrong value broke in it
+        raise ValueError(f"scenario {path.name} cannot be read: {_reason(error)}") from error
     try:
         return _scenario(data, operations)
     except ValueError as error:
@@ -47,10 +47,23 @@ def _scenario(data: Any, operations: Collection[str]) -> Scenario:
     for name in data:
         if name not in MEMBERS:
             raise ValueError(f"{name}: unknown{did_you_mean(str(name), MEMBERS)}")
-    switches = data.get("switches") or {}
-    if not isinstance(switches, dict):
+    switches, faults = data.get("switches"), data.get("faults")
+    if switches is not None and not isinstance(switches, dict):
         raise ValueError("switches takes a mapping of names to positions")
-    return Scenario({str(name): value for name, value in switches.items()}, parse(data.get("faults") or [], operations))
+    turned = {str(name): value for name, value in (switches or {}).items()}
+    return Scenario(turned, parse([] if faults is None else faults, operations))
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case yaml.MarkedYAMLError(problem=problem, problem_mark=yaml.Mark(line=line, column=column)):
+            return f"line {line + 1}, column {column + 1}: {problem}"
+        case yaml.YAMLError() | ValueError():
+            return " ".join(str(error).replace('in "<byte string>", ', "at ").split())
+        case RecursionError():
+            return "it is nested too deeply"
+        case _:
+            return "a value does not fit its tag"
 
 
 class _Loader(yaml.SafeLoader):
@@ -62,8 +75,12 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        seen = set[Hashable]()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                continue  # the library refuses it, and says where
+            if key in seen:
                 raise ValueError(f"{key} is there twice")
+            seen.add(key)
         return super().construct_mapping(node, deep=deep)

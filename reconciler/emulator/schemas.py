@@ -17,7 +17,7 @@ WHOLE: Json = {"type": "integer"}
 NUMBER: Json = {"type": "number"}
 FLAG: Json = {"type": "boolean"}
 OBJECT: Json = {"type": "object"}
-BYTES: Json = {"type": "string", "format": "binary"}
+BYTES: Json = {"type": "string", "contentMediaType": "application/octet-stream"}
 
 
 def word(*words: str) -> Json:

@@ -17,7 +17,7 @@ PROFILES = (OLD, NEW)
 
 @dataclass(frozen=True)
 class Switch:
-    """`values` are the words it takes; none means a whole number from `least`. `defaults` are per profile."""
+    """`values` are the words it takes; none means a whole number from `least` on. `defaults` are per profile."""
 
     about: str
     defaults: Mapping[str, str | int]
@@ -26,6 +26,7 @@ class Switch:
 
 
 ON_OFF = ("on", "off")
+NUMBER_MAX = 10**9
 
 
 def _always(value: str | int) -> Mapping[str, str | int]:
@@ -119,10 +120,19 @@ def _position(name: str, value: object) -> str | int:
         near = difflib.get_close_matches(name, SWITCHES, n=1)
         raise ValueError(f"unknown emulator switch {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
     if not switch.values:
-        if not isinstance(value, int) or isinstance(value, bool) or value < switch.least:
-            raise ValueError(f"emulator switch {name} takes a whole number from {switch.least}, not {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or not switch.least <= value <= NUMBER_MAX:
+            raise ValueError(
+                f"emulator switch {name} takes a whole number from {switch.least} to {NUMBER_MAX}, not {_shown(value)}"
+            )
         return value
     word = ("on" if value else "off") if isinstance(value, bool) else value
     if not isinstance(word, str) or word not in switch.values:
-        raise ValueError(f"emulator switch {name} takes {', '.join(switch.values)}, not {value!r}")
+        raise ValueError(f"emulator switch {name} takes {', '.join(switch.values)}, not {_shown(value)}")
     return word
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:100]
+    except ValueError:  # Python writes no number of more than some thousand digits
+        return "so long a number"

@@ -169,6 +169,7 @@ ROUTES = (
         operation,
         customize,
         body={"model": like(SERVICE_MODEL, TEXT), "input": WISH, "parameters": OBJECT},
+        required=("model", "input"),
         answer=answer(output=OBJECT, usage=OBJECT),
         several=tuple(f"vocabularies.{verb}" for verb in ("create", "list", "get", "update", "delete")),
     ),

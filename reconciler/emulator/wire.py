@@ -88,13 +88,14 @@ async def form_call(request: Request, backend: Backend) -> Call:
         body: Json = {}
         try:
             for name, value in form.multi_items():
+                _check_text(name, (value.filename or "") if isinstance(value, UploadFile) else value)
                 if isinstance(value, UploadFile):
                     uploads.append(await run_in_threadpool(_keep, backend.uploads, name, value))
                 else:
                     body.setdefault(name, []).append(value)
         finally:
             await form.close()
-    except (MultiPartException, KeyError) as error:
+    except (MultiPartException, KeyError, UnicodeEncodeError) as error:
         discard(uploads)
         raise invalid("Required body invalid, please check the request body format.") from error
     except BaseException:
@@ -108,8 +109,9 @@ class Route:
     """One operation of the API, and what there is to say of it in its description (`openapi.py`).
 
     `body` and `query` are schemas by name. The names in `body` are those a request may hold, as far as anybody
-    documents them; with `more_members` there are others. `answer` is the schema of the whole answer, `streams` whether
-    it comes as events. Where the operation shows only in the request, `several` names those it may be.
+    documents them; with `more_members` there are others. Without those in `required` a request is refused. `answer` is
+    the schema of the whole answer, `streams` whether it comes as events. Where the operation shows only in the request,
+    `several` names those it may be.
     """
 
     method: str
@@ -118,6 +120,7 @@ class Route:
     handler: Callable[[Transaction, Call], Reply]
     body: Schemas = field(default_factory=dict)
     query: Schemas = field(default_factory=dict)
+    required: tuple[str, ...] = ()
     answer: Json = field(default_factory=schemas.answer)
     streams: Literal["never", "asked", "always"] = "never"
     receive: Receive = json_call
@@ -184,6 +187,12 @@ def parse_object(raw: bytes) -> Json:
     if not isinstance(body, dict):
         raise invalid("Required body invalid, please check the request body format.")
     return body
+
+
+def _check_text(*texts: str) -> None:
+    """Raises UnicodeEncodeError for half of a surrogate pair, which some charsets of a form can spell."""
+    for text in texts:
+        text.encode("utf-8")
 
 
 def _keep(folder: Path, name: str, part: UploadFile) -> Upload:

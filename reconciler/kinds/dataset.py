@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from reconciler.catalogue import ProfileCatalogue
+from reconciler.catalogue import Limits, ProfileCatalogue
 from reconciler.resource import (
     Action,
     Content,
@@ -22,14 +22,18 @@ from reconciler.resource import (
     Paged,
     Part,
     Phase,
+    Quota,
     Request,
     Resource,
+    Sign,
     Slot,
     Source,
     Spec,
     dig,
+    identifier,
     rows,
     said,
+    string,
     text,
     whole,
 )
@@ -45,21 +49,44 @@ class Files(Paged):
     id_field = "file_id"
     replaced_as = Action.CREATE
     verified = frozenset({"source"})
+    facts: ClassVar[Mapping[str, str]] = {
+        "mark": "a file shows the description it was uploaded with (contract §1.2)",
+        "purpose": "a file shows the purpose it was uploaded with (contract §1.1)",
+    }
 
     def parse(self, item: Json) -> Observed:
         """`url` is a signed download link, so a secret: it is not read at all (contract §1.2)."""
-        md5, size = text(item.get("md5")), whole(item.get("size"))
+        md5, size = string(item.get("md5")).lower(), whole(item.get("size"))
+        fields = said(source=f"{md5}-{size}" if re.fullmatch("[0-9a-f]{32}", md5) and size is not None else None)
+        facts = said(
+            name=text(item.get("name")), created=text(item.get("gmt_create")), mark=text(item.get("description"))
+        )
         return Observed(
-            id=text(item.get("file_id")),
-            phase=Phase.READY,
-            status="uploaded",
-            fields=said(source=f"{md5}-{size}" if md5 and size is not None else None),
-            outputs=said(
-                id=text(item.get("file_id")),
-                name=text(item.get("name")),
-                created=text(item.get("gmt_create")),
-                mark=text(item.get("description")),
-            ),
+            id=string(item.get("file_id")),
+            phase=Phase.READY if fields or facts else Phase.UNKNOWN,  # it has no status: to be shown is to be there
+            status="uploaded" if fields or facts else "",
+            fields=fields,
+            outputs={**said(id=string(item.get("file_id"))), **facts},
+        )
+
+    def stale(self, seen: Observed, recorded: Mapping[str, Any]) -> bool:
+        """Without what it hashes to, nobody knows whether all of it arrived."""
+        return "source" not in seen.fields
+
+    def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
+        """A purpose on a file that is not ours says nothing: it may have come by the OpenAI-shaped endpoint (§1.5)."""
+        if not tag:
+            return
+        remote_id = text(item.get("file_id"))
+        yield Sign("mark", tag in text(item.get("description")), f"description of {remote_id}")
+        if self.profile.profile != "dec-2024":
+            yield Sign("purpose", bool(text(item.get("purpose"))), f"purpose of {remote_id}")
+
+    def quotas(self, items: tuple[Json, ...], limits: Limits) -> tuple[Quota, ...]:
+        used = sum(whole(item.get("size")) or 0 for item in items)
+        return (
+            Quota("files", len(items), limits.files),
+            Quota("storage", used, limits.total_bytes, of_bytes=True),
         )
 
     def create(self, part: Part, tag: str) -> Request:
@@ -75,7 +102,7 @@ class Files(Paged):
 
     def created_id(self, reply: Json, request: Request | None) -> str | None:
         uploaded = rows(dig(reply, "data", "uploaded_files"))
-        return text(uploaded[0].get("file_id")) or None if uploaded else None
+        return identifier(uploaded[0].get("file_id")) or None if uploaded else None
 
     def signed(self, seen: Observed) -> bool:
         return re.fullmatch(r"reconciler [0-9a-z]{8} .+", str(seen.outputs.get("mark", ""))) is not None

@@ -30,13 +30,18 @@ from reconciler.resource import (
     Ref,
     Request,
     Resource,
+    Sign,
     Slot,
     Spec,
     authored,
     dig,
+    entries,
+    identifier,
+    named,
     rows,
     said,
     segment,
+    string,
     text,
     whole,
 )
@@ -61,12 +66,18 @@ class Deployments(Paged):
     poll_s = (3.0, 30.0)
     changeable = frozenset({"capacity", "ptuCapacity", "limits"})
     gone = frozenset({"DELETED"})
+    unique_mark = True
+    facts: ClassVar[Mapping[str, str]] = {
+        "mark": "the id of a deployment ends in the suffix that was asked for (contract §3.3)",
+        "name": "a deployment shows its display name (contract §3.3)",
+    }
 
     def parse(self, item: Json) -> Observed:
         """`deploy_spec` comes back as `model_unit_spec`; name and suffix not at all; plan only sometimes (§9.3)."""
         limits = said(rpm=whole(item.get("rpm_limit")), tpm=whole(item.get("tpm_limit")))
         capacity, ready = whole(item.get("capacity")), whole(item.get("ready_capacity"))
-        remote_id, status = text(item.get("deployed_model")), text(item.get("status"))
+        remote_id, status = string(item.get("deployed_model")), text(item.get("status"))
+        thinking = item.get("enable_thinking")
         return Observed(
             id=remote_id,
             phase=_phase(status, text(item.get("plan")), capacity, ready),
@@ -76,7 +87,7 @@ class Deployments(Paged):
                 plan=text(item.get("plan")),
                 deploySpec=text(item.get("model_unit_spec")),
                 capacity=capacity if item.get("plan") != "lora" else None,
-                enableThinking=item.get("enable_thinking"),
+                enableThinking=thinking if isinstance(thinking, bool) else None,
                 maxContextLength=whole(item.get("max_context_length")),
                 limits=limits or None,
                 ptuCapacity=_tokens_per_minute(item.get("ptu_capacity")),
@@ -84,6 +95,7 @@ class Deployments(Paged):
             outputs=said(
                 id=remote_id,
                 base=text(item.get("base_model")),
+                creator=text(item.get("creator")),
                 ready=ready,
                 created=text(item.get("gmt_create")),
                 modified=text(item.get("gmt_modified")),
@@ -131,6 +143,9 @@ class Deployments(Paged):
     def _put(operation: str, path: str, body: Json) -> Request:
         return Request(operation, "PUT", path, effect=Effect.REPEATABLE, body=body)
 
+    def marks(self, fields: Mapping[str, Any]) -> bool:
+        return "suffix" not in fields
+
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         """The suffix is the tail of the id. The author's own may be somebody else's too, so it is a weak sign."""
         own = part_fields.get("suffix")
@@ -147,6 +162,14 @@ class Deployments(Paged):
         if "suffix" in fields:
             return super().resembles(slot, fields, seen)
         return self.signed(seen) and seen.fields.get("model") == fields.get("model")
+
+    def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
+        """An author's own suffix proves nothing: the id may end in that word for another reason."""
+        remote_id = text(item.get("deployed_model"))
+        if self.profile.plans:
+            yield Sign("name", bool(text(item.get("name"))), f"name of {remote_id}")
+        if tag and self.marks(fields):
+            yield Sign("mark", remote_id.endswith(f"-{tag}"), f"deployed_model {remote_id}")
 
     def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
         plan, spec, capacity = fields.get("plan"), fields.get("deploySpec"), fields.get("capacity", 1)
@@ -225,12 +248,17 @@ class Checkpoints(Collection):
         job = remote_id.partition(":")[0]
         return Request("checkpoints.list", "GET", f"/fine-tunes/{segment(job)}/checkpoints")
 
-    def item(self, remote_id: str, reply: Json) -> Json:
-        name = remote_id.partition(":")[2]
-        return next((item for item in rows(dig(reply, "output")) if item.get("checkpoint") == name), {})
+    def item(self, remote_id: str, reply: Json) -> Json | None:
+        """One of a list; missing only from a list that can be read."""
+        job, _, name = remote_id.partition(":")
+        listed = entries(dig(reply, "output"))
+        found = next((item for item in listed or () if item.get("checkpoint") == name), None)
+        if found is None and listed is not None and all(string(item.get("checkpoint")) for item in listed):
+            return None
+        return named(found, "job_id", job)
 
     def parse(self, item: Json) -> Observed:
-        job, name, status = text(item.get("job_id")), text(item.get("checkpoint")), text(item.get("status"))
+        job, name, status = string(item.get("job_id")), string(item.get("checkpoint")), text(item.get("status"))
         phases = {
             "PENDING": Phase.PENDING,
             "PROCESSING": Phase.PENDING,
@@ -244,7 +272,7 @@ class Checkpoints(Collection):
             fields=said(checkpoint=name, job=job),
             outputs=said(
                 id=f"{job}:{name}",
-                model=text(item.get("model_name")),
+                model=identifier(item.get("model_name")),
                 created=text(item.get("create_time")),
                 mark=text(item.get("model_display_name")),
             ),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from reconciler.catalogue import HyperParameter, ProfileCatalogue, Values
+from reconciler.catalogue import HyperParameter, Limits, ProfileCatalogue, Values
 from reconciler.resource import (
     Action,
     DeletionPolicy,
@@ -27,16 +27,21 @@ from reconciler.resource import (
     Part,
     Phase,
     Price,
+    Quota,
     Ref,
     Request,
     Resource,
+    Sign,
     Slot,
     Spec,
     authored,
     dig,
+    identifier,
     mapping,
+    rows,
     said,
     segment,
+    string,
     text,
     whole,
 )
@@ -57,6 +62,7 @@ PHASES: Mapping[str, Phase] = {
     "FAILED": Phase.FAILED,
     "CANCELED": Phase.FAILED,
 }
+NOT_BEGUN = frozenset({"PENDING", "QUEUING"})
 
 
 class Jobs(Paged):
@@ -74,16 +80,24 @@ class Jobs(Paged):
     recreated_when_lost = False
     deletion: ClassVar[DeletionPolicy] = "Orphan"
     poll_s = (5.0, 300.0)
+    settle_s = 900.0  # nothing refuses a second one, so waiting is cheaper than being wrong
+    facts: ClassVar[Mapping[str, str]] = {
+        "mark": "a job shows our mark from the moment it is listed (contract §2.3, §9.2)",
+        "name": "a job shows the job_name it was given (contract §2.3)",
+        "suffix": "the id of the model holds the suffix that was asked for (contract §2.3)",
+        "early_output": "a job names its model before it has succeeded (contract §2.3)",
+        "echo": "a job shows what it was trained on (contract §2.3)",
+    }
 
     def parse(self, item: Json) -> Observed:
         """The name of a model begins with that of the model it was made from, which has a mark of its own."""
-        status, model = text(item.get("status")), text(item.get("finetuned_output"))
+        status, model = text(item.get("status")), identifier(item.get("finetuned_output"))
         phase = PHASES.get(status, Phase.UNKNOWN)
         detail = " ".join(filter(None, (text(item.get("code")), text(item.get("message")))))
         if phase is Phase.READY and not model:
             phase, detail = Phase.FAILED, "succeeded without naming a model"
         return Observed(
-            id=text(item.get("job_id")),
+            id=string(item.get("job_id")),
             phase=phase,
             status=status,
             fields=said(
@@ -92,7 +106,8 @@ class Jobs(Paged):
                 hyperParameters=_numbers(mapping(item.get("hyper_parameters"))),
             ),
             outputs=said(
-                id=text(item.get("job_id")),
+                id=string(item.get("job_id")),
+                name=text(item.get("job_name")),
                 model=model if phase is Phase.READY else "",
                 created=text(item.get("create_time")),
                 ended=text(item.get("end_time")),
@@ -101,6 +116,10 @@ class Jobs(Paged):
             ),
             detail=detail if phase is Phase.FAILED else "",
         )
+
+    def stale(self, seen: Observed, recorded: Mapping[str, Any]) -> bool:
+        """A success that names no model is a failure that was paid for: not concluded from a list alone."""
+        return seen.status == "SUCCEEDED" and "model" not in seen.outputs
 
     def create(self, part: Part, tag: str) -> Request:
         fields = part.fields
@@ -121,10 +140,16 @@ class Jobs(Paged):
             }
         return Request("jobs.create", "POST", "/fine-tunes", effect=Effect.ONCE, body=body)
 
+    def marks(self, fields: Mapping[str, Any]) -> bool:
+        """December 2024 has no job name, so an author's own suffix leaves no room for our mark (contract §10)."""
+        return self.profile.profile != "dec-2024" or "outputSuffix" not in fields
+
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         if tag and tag in str(seen.outputs.get("mark", "")):
             return Match.STRONG
         alike = all(seen.fields.get(name) == part_fields.get(name) for name in ("model", "trainingType"))
+        given, shown = part_fields.get("hyperParameters", {}), seen.fields.get("hyperParameters", {})
+        alike &= all(shown[name] == given[name] for name in shown.keys() & given.keys())
         return Match.WEAK if alike else Match.NO
 
     def signed(self, seen: Observed) -> bool:
@@ -140,6 +165,47 @@ class Jobs(Paged):
         suffix = fields.get("outputSuffix", "[0-9a-z]{8}")
         unsaid = "model" not in seen.outputs
         return super().resembles(slot, fields, seen) and (unsaid or re.search(rf"-{suffix}-ft-", mark) is not None)
+
+    def discard(self, seen: Observed) -> Request:
+        """One that is over costs nothing more; its record may not be deleted (contract §2.5)."""
+        if seen.phase is Phase.PENDING:
+            return Request("jobs.cancel", "POST", f"{self.path}/{segment(seen.id)}/cancel", effect=Effect.REPEATABLE)
+        return self.delete(seen.id)
+
+    def shows_at_once(self, tag: str, fields: Mapping[str, Any], seen: Observed) -> bool | None:
+        """A model that is named only once the job is under way tells nothing of the time before."""
+        if tag in str(seen.outputs.get("name", "")):
+            return True
+        if tag in str(seen.outputs.get("mark", "")):
+            return True if seen.status in NOT_BEGUN else None
+        return False
+
+    def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
+        """Whether absence means absence turns on the mark being there at once: a model named later is no such mark."""
+        job, status, model = (text(item.get(name)) for name in ("job_id", "status", "finetuned_output"))
+        phase = PHASES.get(status, Phase.UNKNOWN)
+        if phase is Phase.PENDING or (model and phase is Phase.FAILED):
+            yield Sign("early_output", bool(model), f"finetuned_output of {job}, {status}")
+        yield from _echo(item, job)
+        if not tag:
+            return
+        named, in_model = tag in text(item.get("job_name")), tag in model
+        if self.profile.profile != "dec-2024":
+            yield Sign("name", named, f"job_name of {job}")
+        if "outputSuffix" in fields:  # the author's own took the place of ours
+            if named:
+                yield Sign("mark", True, f"job_name of {job}")
+            return
+        if model:
+            yield Sign("suffix", in_model, f"finetuned_output of {job}")
+        if named or (in_model and status in NOT_BEGUN):
+            yield Sign("mark", True, f"{'job_name' if named else 'finetuned_output'} of {job}, {status}")
+        elif not in_model:
+            yield Sign("mark", False, f"job_name and finetuned_output of {job}, {status}")
+
+    def quotas(self, items: tuple[Json, ...], limits: Limits) -> tuple[Quota, ...]:
+        counted = [item for item in items if PHASES.get(text(item.get("status"))) is not Phase.FAILED]
+        return (Quota("jobs that run or succeeded", len(counted), limits.jobs),)
 
     def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
         """(tokens + mixed-in tokens) x epochs x unit price (contract §2.13); mixed-in tokens are not foreseen here."""
@@ -164,6 +230,24 @@ class Jobs(Paged):
     def figure(self, lines: tuple[str, ...]) -> str:
         losses = [found[1] for line in lines if (found := _LOSS.search(line))]
         return f"loss {losses[-1]}" if losses else ""
+
+
+def _inputs(item: Json) -> tuple[str, ...]:
+    """The uploads it learns from, wherever this generation of the API shows them (contract §2.3)."""
+    ids = item.get("training_file_ids")
+    plain = [text(one) for one in ids] if isinstance(ids, list) else []
+    return tuple(filter(None, (*plain, *(text(one.get("file_id")) for one in rows(item.get("training_datasets"))))))
+
+
+def _echo(item: Json, job: str) -> Iterator[Sign]:
+    """A mount has no id to show instead, so it tells nothing (contract §2.2)."""
+    ids, sets = item.get("training_file_ids"), rows(item.get("training_datasets"))
+    if ids:
+        yield Sign("echo", True, f"training_file_ids of {job}")
+    elif any("file_id" in one for one in sets):
+        yield Sign("echo", True, f"training_datasets of {job}, its training_file_ids are empty")
+    elif not sets:
+        yield Sign("echo", False, f"training_file_ids and training_datasets of {job}")
 
 
 _LOSS = re.compile(r"(?<![a-z_])loss['\"]?\s*[:=]\s*([0-9]+(?:\.[0-9]+)?)", re.IGNORECASE)

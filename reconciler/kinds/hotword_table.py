@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from reconciler.catalogue import ProfileCatalogue
+from reconciler.catalogue import Limits, ProfileCatalogue
 from reconciler.resource import (
     Collection,
     Document,
@@ -22,16 +22,20 @@ from reconciler.resource import (
     Paged,
     Part,
     Phase,
+    Quota,
     Request,
     Resource,
+    Sign,
     Slot,
     Source,
     Spec,
     authored,
     dig,
-    mapping,
-    rows,
+    entries,
+    identifier,
+    named,
     said,
+    string,
     text,
     whole,
 )
@@ -43,29 +47,29 @@ class Vocabularies(Collection):
     name: ClassVar[str] = "vocabularies"
     changeable = frozenset({"words"})
     page_size = 10  # the only size the pages state, and more than an account may hold
+    facts: ClassVar[Mapping[str, str]] = {"mark": "the id of a vocabulary holds its prefix (contract §4)"}
 
     def list(self, page: int) -> Request:
         return self._call("list", page_index=page - 1, page_size=self.page_size)
 
-    def items(self, reply: Json) -> tuple[Json, ...]:
-        return rows(dig(reply, "output", "vocabulary_list"))
+    def items(self, reply: Json) -> tuple[Json, ...] | None:
+        return entries(dig(reply, "output", "vocabulary_list"))
 
     def read(self, remote_id: str) -> Request:
         return self._call("query", vocabulary_id=remote_id)
 
     def item(self, remote_id: str, reply: Json) -> Json:
-        return {**mapping(dig(reply, "output")), "vocabulary_id": remote_id}
+        return named(dig(reply, "output"), "vocabulary_id", remote_id)
 
     def parse(self, item: Json) -> Observed:
-        remote_id, status = text(item.get("vocabulary_id")), text(item.get("status"))
-        words = item.get("vocabulary")
+        remote_id, status = string(item.get("vocabulary_id")), text(item.get("status"))
         return Observed(
             id=remote_id,
             phase={"OK": Phase.READY, "UNDEPLOYED": Phase.PENDING}.get(status, Phase.UNKNOWN),
             status=status,
             fields=said(
                 targetModel=text(item.get("target_model")),
-                words=_by_text(rows(words)) if isinstance(words, list) else None,
+                words=_by_text(entries(item.get("vocabulary"))),
             ),
             outputs=said(
                 id=remote_id,
@@ -86,7 +90,7 @@ class Vocabularies(Collection):
         )
 
     def created_id(self, reply: Json, request: Request | None) -> str | None:
-        return text(dig(reply, "output", "vocabulary_id")) or None
+        return identifier(dig(reply, "output", "vocabulary_id")) or None
 
     def update(self, remote_id: str, part: Part, changed: frozenset[str]) -> tuple[Request, ...]:
         """Replaces every word (contract §4)."""
@@ -104,6 +108,14 @@ class Vocabularies(Collection):
         modified = seen.outputs.get("modified")
         return modified != recorded.get("modified") or str(recorded.get("read", "")) <= str(modified)
 
+    def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
+        remote_id = text(item.get("vocabulary_id"))
+        if tag:
+            yield Sign("mark", f"v{tag}" in remote_id, f"vocabulary_id {remote_id}")
+
+    def quotas(self, items: tuple[Json, ...], limits: Limits) -> tuple[Quota, ...]:
+        return (Quota("vocabularies", len(items), limits.vocabularies),)
+
     def _call(self, verb: str, effect: Effect = Effect.READ, **fields: Any) -> Request:
         plural = "vocabularies." + {"query": "get"}.get(verb, verb)
         body = {"model": "speech-biasing", "input": {"action": f"{verb}_vocabulary", **fields}}
@@ -120,12 +132,12 @@ class Phrases(Paged):
     changeable = hidden = frozenset({"words"})
 
     def parse(self, item: Json) -> Observed:
-        remote_id = text(item.get("finetuned_output"))
+        remote_id, fields = string(item.get("finetuned_output")), said(targetModel=text(item.get("model")))
         return Observed(
             id=remote_id,
-            phase=Phase.READY,
-            status="SUCCEEDED",
-            fields=said(targetModel=text(item.get("model"))),
+            phase=Phase.READY if fields else Phase.UNKNOWN,  # it has no status: to be shown is to be there
+            status="SUCCEEDED" if fields else "",
+            fields=fields,
             outputs=said(id=remote_id, job=text(item.get("job_id")), created=text(item.get("create_time"))),
         )
 
@@ -138,6 +150,9 @@ class Phrases(Paged):
     def foreign(self, seen: Observed, recorded: Mapping[str, Any]) -> frozenset[str]:
         """Every change makes a new job, so another job than the recorded one is another author's change."""
         return frozenset({"words"}) if recorded.get("job") not in (None, seen.outputs.get("job")) else frozenset()
+
+    def marks(self, fields: Mapping[str, Any]) -> bool:
+        return False
 
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         """Nothing we choose comes back: the model alone is never a strong sign."""
@@ -157,11 +172,11 @@ class Phrases(Paged):
         return Request(operation, "POST", "/fine-tunes", effect=Effect.ONCE, body=body)
 
 
-def _by_text(items: tuple[Json, ...]) -> dict[str, dict[str, Any]]:
-    """Words keyed by their text: order means nothing to the service."""
-    return {
-        text(item.get("text")): said(weight=whole(item.get("weight")), lang=text(item.get("lang"))) for item in items
-    }
+def _by_text(items: tuple[Json, ...] | None) -> dict[str, dict[str, Any]] | None:
+    """Words keyed by their text, since order means nothing to the service; None where one of them cannot be read."""
+    if items is None or not all(string(item.get("text")) and whole(item.get("weight")) is not None for item in items):
+        return None
+    return {item["text"]: said(weight=whole(item["weight"]), lang=text(item.get("lang"))) for item in items}
 
 
 def _as_list(words: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -26,6 +26,13 @@ class Stack(Spec):
     profile: Literal["2026", "dec-2024"] = "2026"
     workspace: Annotated[str, Field(pattern=r"^llm-[a-z0-9]{1,40}$")] | None = None
     state: StateLocation = StateLocation()
+    on_unknown: Annotated[
+        Literal["Recreate", "Ask"],
+        Field(
+            description="when a creation left neither answer nor trace: create again, once and only where absence is"
+            " certain, or leave even that to a person"
+        ),
+    ] = "Recreate"
     catalogue: Annotated[
         str | None,
         Field(

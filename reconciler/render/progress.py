@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.apply import Progress, Stage
 from reconciler.engine import Applied
 from reconciler.plan import Verb
-from reconciler.recover import Finding
+from reconciler.recover import Candidate, Finding
 from reconciler.render.words import Line, clean, duration, money, page
 
-_SENDING: Mapping[Verb, str] = {Verb.CREATE: "creating", Verb.UPDATE: "updating", Verb.DELETE: "deleting"}
+_SENDING: Mapping[Verb, str] = {
+    Verb.CREATE: "creating",
+    Verb.UPDATE: "updating",
+    Verb.DELETE: "deleting",
+    Verb.DISCARD: "stopping",
+}
 _DONE: Mapping[Verb, str] = {
     Verb.CREATE: "ready",
     Verb.UPDATE: "updated",
     Verb.DELETE: "deleted",
+    Verb.DISCARD: "stopped",
     Verb.FORGET: "forgotten",
+    Verb.ADOPT: "ready",
     Verb.WAIT: "ready",
 }
 _STAGES: Mapping[Stage, str] = {
@@ -73,18 +80,38 @@ def live_texts(progress: Progress) -> tuple[str, str, str]:
 def heartbeat_text(progress: Iterable[Progress], elapsed_s: float) -> str:
     """What an apply waits for, said now and then so that nobody thinks it is dead."""
     waiting = [p for p in progress if p.stage in (Stage.SENDING, Stage.WAITING)]
-    told = [f"{clean(p.operation.slot)} {stage_text(p)} for {duration(p.elapsed_s)}" for p in waiting[:3]]
+    told = [
+        f"{clean(p.operation.slot)} {stage_text(p)} for {duration(p.elapsed_s)}"
+        + (f" ({clean(p.detail)})" if p.detail else "")
+        for p in waiting[:3]
+    ]
     more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
     return f"{int(elapsed_s) // 60:3d}:{int(elapsed_s) % 60:02d}  waiting for {', '.join(told) or 'an answer'}{more}"
 
 
 def finding_text(finding: Finding) -> str:
-    """What became of a creation whose answer an earlier run never saw."""
-    text = f"recovered: {clean(finding.intent.slot)} {clean(finding.what)}"
-    if not finding.candidates:
-        return text
-    ids = ", ".join(map(clean, finding.candidates))
-    return f"{text}: {ids}. Its slot stays closed (operation {clean(finding.intent.op_id)})"
+    """What became of a creation whose answer was never seen; where a person must tell, all that is needed for it."""
+    slot, what = clean(finding.intent.slot), clean(finding.what, 600)
+    return "\n".join(_question(finding)) if finding.open else f"recovered: {slot} {what}"
+
+
+def _question(finding: Finding) -> Iterator[str]:
+    intent = finding.intent
+    op_id = clean(intent.op_id)
+    yield f"not resolved: {clean(intent.slot)}: {clean(finding.what, 600)}"
+    yield f"  sent at {clean(intent.at)} by operation {op_id}, with the mark {clean(intent.tag) or '(none)'}"
+    yield f"  looked for in {clean(intent.collection)}; its slot stays closed"
+    yield from (f"  may be {candidate_text(one)}" for one in finding.candidates)
+    named = clean(finding.candidates[0].id) if len(finding.candidates) == 1 else "ID"
+    yield f"  reconciler ops resolve {op_id} --adopt {named}"
+    yield f"  reconciler ops resolve {op_id} --absent --reason TEXT"
+
+
+def candidate_text(one: Candidate) -> str:
+    """An object that an open operation may have made: id, time, status, cost."""
+    cost = f"{money(one.once)} CNY once" if one.once != 0 else f"{money(one.hour)} CNY/h" if one.hour != 0 else ""
+    created = f"created {one.created}" if one.created else ""
+    return ", ".join(clean(word) for word in (one.id, created, one.status, cost) if word)
 
 
 # The summary --------------------------------------------------------------------------------------------------------
@@ -154,9 +181,16 @@ def finding_json(finding: Finding) -> dict[str, Any]:
         "operation": intent.op_id,
         "address": intent.slot.address,
         "part": intent.slot.part,
+        "phase": intent.phase.value,
         "what": finding.what,
-        "candidates": list(finding.candidates),
+        "candidates": [candidate_json(one) for one in finding.candidates],
     }
+
+
+def candidate_json(one: Candidate) -> dict[str, Any]:
+    """A candidate for programs; money as decimal strings, null where it is unknown."""
+    once, hour = (None if price is None else str(price) for price in (one.once, one.hour))
+    return {"id": one.id, "created": one.created, "status": one.status, "once_cny": once, "hour_cny": hour}
 
 
 def summary_json(applied: Applied, *, exit_code: int) -> dict[str, Any]:

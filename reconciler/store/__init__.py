@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
+from reconciler.clock import boottime
 from reconciler.errors import StateCorrupt, StateError, StateLocked, StateLost, StateMismatch
 from reconciler.state import Event, Intent, Record, Stamp, State, event_of, record_of
 
@@ -62,11 +63,6 @@ class Lock(Protocol):
     def close(self) -> None: ...
 
 
-def awake_s() -> float:
-    """Seconds on a clock that goes on while the machine is suspended, where the platform has one."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 class Store(ABC):
     """The state of one stack and environment on one account.
 
@@ -79,7 +75,7 @@ class Store(ABC):
     rescue: Path
     """The file that takes answers of the service which the store itself would not."""
 
-    def __init__(self, stamp: Stamp, *, clock: Callable[[], float] = awake_s) -> None:
+    def __init__(self, stamp: Stamp, *, clock: Callable[[], float] = boottime) -> None:
         self.stamp, self._clock = stamp, clock
         self.name = f"{stamp.stack}/{stamp.environment}"
         self._state: State | None = None
@@ -178,6 +174,10 @@ class Store(ABC):
         Raises StateLocked while somebody works with it.
         """
         raise StateError(f"{self.where} cannot be put away", hint="restore a backup of it")
+
+    def copied_at(self) -> datetime | None:
+        """When the copy of the state from before the last lease was made; None where there is none."""
+        return None
 
     # What a backend supplies --------------------------------------------------------------------------------------
 

@@ -16,9 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from reconciler.clock import boottime
 from reconciler.errors import StateCorrupt, StateError, StateLocked, StateMismatch
 from reconciler.state import Stamp
-from reconciler.store import SCHEMA, TABLES, Database, Header, Lock, Store, awake_s
+from reconciler.store import SCHEMA, TABLES, Database, Header, Lock, Store
 
 BALLAST_BYTES = 256 * 1024
 OVERRIDE = "RECONCILER_STATE_ON_NETWORK_DRIVE"
@@ -46,7 +47,7 @@ class SqliteStore(Store):
     """A state file. Its folder also holds the lock of the newest lease, a copy of the state before it, and ballast."""
 
     def __init__(
-        self, path: Path, stamp: Stamp, *, clock: Callable[[], float] = awake_s, mounts: Path = Path("/proc/mounts")
+        self, path: Path, stamp: Stamp, *, clock: Callable[[], float] = boottime, mounts: Path = Path("/proc/mounts")
     ) -> None:
         super().__init__(stamp, clock=clock)
         self.path, self.where, self.rescue, self._mounts = path, str(path), path.with_suffix(".rescue"), mounts
@@ -159,6 +160,12 @@ class SqliteStore(Store):
             unfinished.replace(self.backup)
         finally:
             unfinished.unlink(missing_ok=True)
+
+    def copied_at(self) -> datetime | None:
+        try:
+            return datetime.fromtimestamp(self.backup.stat().st_mtime, UTC)
+        except OSError:
+            return None
 
     def _keep_ballast(self) -> None:
         if not self.ballast.exists():

@@ -199,7 +199,8 @@ def test_a_candidate_is_shown_with_its_cost_and_taken_by_a_persons_word(applied:
     applied("state", "rm", "Deployment/prod", "-y")
     (run,) = json.loads(applied("state", "show", "FineTuneJob/tuned", "-o", "json").out)["objects"]
     model = run["outputs"]["model"]
-    record(applied, question(slot=Slot("Deployment/prod"), fields={"model": model, "plan": "mu", "capacity": 4}))
+    sent = {"model": model, "plan": "mu", "capacity": 4}
+    record(applied, question(slot=Slot("Deployment/prod"), tag="", fields=sent))
     shown = applied("ops", "show", "op-1").out
     assert f"{prod}, RUNNING" in shown
     assert "looks alike" in shown

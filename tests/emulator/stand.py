@@ -73,6 +73,11 @@ class Emulator:
     def advance(self, seconds: float) -> None:
         self.control("clock", {"advance_s": seconds})
 
+    def play(self, *rules: Json, append: bool = False) -> list[Json]:
+        """Rules for faults, as the service then counts them."""
+        counted: list[Json] = self.control("faults", {"faults": list(rules), "append": append})["faults"]
+        return counted
+
     def ledger(self) -> list[Json]:
         entries: list[Json] = self.ok("GET", "/_emulator/ledger")["entries"]
         return entries

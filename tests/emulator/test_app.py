@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import Any
 
 import pytest
 
 from reconciler.emulator import wire
-from reconciler.emulator.app import ROUTES
-from tests.emulator.stand import HOTWORDS, Emulator, Start, chat_rows, hotwords
+from reconciler.emulator.app import API, ROUTES
+from reconciler.emulator.wire import Route
+from tests.emulator.stand import CORE, HOTWORDS, Emulator, Json, Start, chat_rows, hotwords
 
 FILES, JOBS = "/api/v1/files", "/api/v1/fine-tunes"
 REAL_KEY = "sk-" + "0123456789abcdef" * 2
+ODD: list[Any] = [True, -1, 10**30, 1e308, "", "\0\u202e", "x" * 5000, [], [None], [[{}]], ["x"], {}, {"a": [None]}]
 OTHER_PATHS = ["/api/v1/nothing", "/", "/api/v1/files/", "/compatible-mode/v1/models"]
 
 
@@ -61,6 +64,27 @@ def test_keys_are_neither_stored_nor_logged(emulator: Emulator, caplog: pytest.L
     assert b"canary-key" not in stored
     assert REAL_KEY.encode() not in stored
     assert "canary-key" not in caplog.text
+
+
+# Workspaces
+
+
+def test_the_workspace_header_moves_nothing(emulator: Emulator) -> None:
+    """Whether it moves a main account's key is unknown (contract §8.3): here a key has one workspace, as documented."""
+    deployed_model = emulator.deploy()["deployed_model"]
+    shown = emulator.deployment_now(deployed_model)
+    for workspace in (shown["workspace_id"], "llm-another", "", "not one at all"):
+        headers = {"X-DashScope-WorkSpace": workspace}
+        same = emulator.ok("GET", f"/api/v1/deployments/{deployed_model}", headers=headers)["output"]
+        assert same == shown
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "Workspace.AccessDenied"), (404, "WorkSpaceNotFound")])
+def test_a_workspace_that_is_refused_is_a_fault(emulator: Emulator, status: int, code: str) -> None:
+    """How a client is tested against a key of another workspace."""
+    emulator.play({"operation": "*", "refuse": {"status": status, "code": code, "message": "Workspace."}})
+    for method, path in (("GET", FILES), ("POST", JOBS), ("DELETE", "/api/v1/deployments/x")):
+        assert emulator.refused(method, path) == (status, code, "Workspace.")
 
 
 # Shapes
@@ -136,6 +160,16 @@ def test_a_body_that_is_no_usable_object_is_refused(emulator: Emulator, content:
     assert emulator.refused("POST", JOBS, content=content)[:2] == (400, "InvalidParameter")
 
 
+@pytest.mark.parametrize(("text", "name"), [(b"\\ud800", b"a"), (b"x", b"\\ud800")], ids=["field", "file name"])
+def test_a_form_that_cannot_be_written_back_is_refused(emulator: Emulator, text: bytes, name: bytes) -> None:
+    """By its charset a form can hold half a surrogate pair, which neither the folder nor an answer can."""
+    form = b'--b\r\nContent-Disposition: form-data; name="descriptions"\r\n\r\n' + text
+    form += b'\r\n--b\r\nContent-Disposition: form-data; name="files"; filename="' + name + b'"\r\n\r\nx\r\n--b--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=b; charset=unicode_escape"}
+    assert emulator.refused("POST", FILES, content=form, headers=headers)[:2] == (400, "InvalidParameter")
+    assert list(emulator.backend.uploads.iterdir()) == []
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_bodies_are_bounded(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, declared: bool) -> None:
     """With and without a length announced; the real bounds are 16 MiB and 1 GiB."""
@@ -189,6 +223,32 @@ def test_nothing_the_clients_send_counts_as_unknown(start: Start) -> None:
     body = {"deployed_model": deployed_model, "capacity": 8}
     emulator.ok("PUT", f"/api/v1/deployments/{deployed_model}/scale", json=body)
     emulator.ok("POST", HOTWORDS, json={**hotwords("list_vocabulary"), "parameters": {}})
+
+
+def test_an_id_nobody_knows_is_an_answer_of_every_route(emulator: Emulator) -> None:
+    for route in API:
+        if "{" in route.path:
+            for unknown in ("nothing", "%00", "%ff", "..%2f..%2fetc", "我"):
+                path = re.sub(r"\{[^}]*\}", unknown, route.path)
+                answer = emulator.call(route.method, path, json={"capacity": 4, "rpm_limit": 1})
+                assert answer.status_code in (400, 404), path
+                assert answer.json().get("code") or answer.json()["error"]["code"]
+
+
+@pytest.mark.parametrize("route", [route for route in API if route.members], ids=lambda route: route.operation)
+def test_no_member_of_any_request_breaks_the_emulator(emulator: Emulator, route: Route) -> None:
+    """Each member in turn is what nobody would send, beside others that are right."""
+    right: Json = {"model": "qwen3.5-9b", "training_type": "efficient_sft", "hyper_parameters": CORE}
+    right |= {"training_file_ids": [emulator.upload(chat_rows(20))], "model_name": "qwen3.5-9b", "plan": "mu"}
+    right |= {"deploy_spec": "MU1", "capacity": 4, "input": {"prompt": "x"}}
+    path = re.sub(r"\{[^}]*\}", emulator.deploy()["deployed_model"], route.path)
+    for member in sorted(route.members):
+        for odd in ODD:
+            body = {name: value for name, value in right.items() if name in route.members} | {member: odd}
+            answer = emulator.call(route.method, path, json=body)
+            assert answer.status_code < 500, (member, odd, answer.text)
+    for path in (FILES, JOBS, "/api/v1/deployments"):
+        assert emulator.call("GET", path).status_code == 200
 
 
 def test_ids_go_into_paths_unescaped(emulator: Emulator) -> None:

@@ -116,6 +116,13 @@ def test_a_second_server_does_not_stop_the_clock_of_the_first(tmp_path: Path) ->
     second.close()
 
 
+@pytest.mark.parametrize("speed", [-1, float("inf"), float("nan"), 1e7])
+def test_an_impossible_speed_starts_nothing(tmp_path: Path, speed: float) -> None:
+    with pytest.raises(ValueError, match="from 0 to 1000000"):
+        Backend(tmp_path / "data", profile="2026", speed=speed, seed=0, switches={}, wall_s=START.timestamp())
+    assert not (tmp_path / "data").exists()
+
+
 def test_what_a_crash_left_behind_is_swept_by_the_next_server_that_is_alone(start: StartEmulator) -> None:
     first = start()
     file_id = first.upload(b"kept")
@@ -135,6 +142,13 @@ def test_the_folder_is_private(emulator: Emulator) -> None:
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [emulator.data, *emulator.data.rglob("*")]}
     assert {mode for path, mode in modes.items() if path.is_dir()} == {0o700}
     assert {mode for path, mode in modes.items() if path.is_file()} == {0o600}
+
+
+def test_a_folder_with_something_else_in_it_is_refused(start: StartEmulator, tmp_path: Path) -> None:
+    (tmp_path / "emulator").mkdir()
+    (tmp_path / "emulator" / "emulator.db").write_bytes(b"no database at all, but long enough to be looked at" * 20)
+    with pytest.raises(ValueError, match=r"emulator\.db in the data folder cannot be used: file is not a database"):
+        start()
 
 
 def test_a_folder_of_another_format_is_refused(start: StartEmulator) -> None:

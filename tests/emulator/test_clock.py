@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.emulator.clock import Clock, http_date, iso, iso_with_fraction, spaced, stamp
+from reconciler.emulator.clock import END_S, SPEED_MAX, Clock, http_date, iso, iso_with_fraction, spaced, stamp
 
 MIDNIGHT_UTC_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
@@ -28,6 +28,19 @@ def test_pauses_while_no_server_runs() -> None:
 
 def test_a_jump_is_kept_by_readers_at_any_speed() -> None:
     assert Clock(1000, 50, 0, 1000).advanced(3600).now_s(99) == 4600
+
+
+def test_stops_before_the_calendar_does() -> None:
+    """At the highest speed it is there within days."""
+    clock = Clock(1000, 50, SPEED_MAX, 1000)
+    assert clock.now_s(50 + 7 * 24 * 3600) == clock.now_s(1e300) == END_S
+    assert spaced(END_S) == "9000-01-01 08:00:00"
+
+
+def test_a_date_header_stays_in_the_calendar() -> None:
+    """Rules that put the header wrong add up."""
+    assert http_date(-1e12) == "Thu, 01 Jan 1970 00:00:00 GMT"
+    assert http_date(1e15) == "Wed, 01 Jan 9000 00:00:00 GMT"
 
 
 def test_writes_beijing_time_as_each_part_of_the_api_does() -> None:

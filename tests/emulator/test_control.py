@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from reconciler.emulator.clock import END_S
 from reconciler.emulator.server import control_token
-from tests.emulator.stand import CORE, GENERATION, HOTWORDS, MINUTE, Emulator, Start, chat_rows, hotwords
+from tests.emulator.stand import CORE, GENERATION, HOTWORDS, HOUR, MINUTE, Emulator, Start, chat_rows, hotwords
 
 WORDS = [{"text": "x", "weight": 1}]
 
@@ -37,11 +38,51 @@ def test_loopback_host_names_pass(emulator: Emulator, host: str) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-Emulator-Control": "wrong"}])
-@pytest.mark.parametrize("path", ["read-only", "clock"])
+@pytest.mark.parametrize("path", ["read-only", "clock", "faults"])
 def test_controls_need_the_token(emulator: Emulator, path: str, headers: dict[str, str]) -> None:
     answer = emulator.refused("POST", f"/_emulator/{path}", headers=headers, json={"on": True, "advance_s": 9})
     assert answer[:2] == (403, "AccessDenied")
     assert emulator.ok("GET", "/_emulator/info")["now"] == "2026-11-02 14:05:00"
+
+
+@pytest.mark.parametrize("path", ["read-only", "clock", "faults"])
+def test_the_token_does_not_help_a_foreign_host_name(emulator: Emulator, path: str) -> None:
+    headers = {"X-Emulator-Control": control_token(emulator.data), "Host": "evil.example"}
+    assert emulator.refused("POST", f"/_emulator/{path}", headers=headers, json={"faults": []})[0] == 403
+
+
+def test_the_rules_are_read_without_the_token_but_not_by_a_foreign_name(emulator: Emulator) -> None:
+    assert emulator.ok("GET", "/_emulator/faults", key=None)["faults"] == []
+    assert emulator.refused("GET", "/_emulator/faults", headers={"Host": "evil.example"})[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("faults", {"fault": []}, "Unknown member 'fault'; did you mean 'faults'?"),
+        ("faults", {"faults": [], "apend": True}, "Unknown member 'apend'; did you mean 'append'?"),
+        ("faults", {"faults": [], "append": "yes"}, "Required parameter(append) missing or invalid"),
+        ("faults", {}, "faults takes a list of at most 1000 rules"),
+        ("clock", {"advance": 9}, "Unknown member 'advance'; did you mean 'advance_s'?"),
+        ("clock", {"advance_s": 9, "frozen": True}, "Unknown member 'frozen'"),
+        ("clock", {"freeze": 1}, "Required parameter(freeze) missing or invalid"),
+        ("clock", {"speed": -1}, "Required parameter(speed) missing or invalid"),
+        ("clock", {"speed": 1e7}, "Required parameter(speed) missing or invalid"),
+        ("clock", {}, "Required parameter(advance_s) missing or invalid"),
+        ("read-only", {"on": True, "off": True}, "Unknown member 'off'"),
+        ("read-only", {"on": "true"}, "Required parameter(on) missing or invalid"),
+        ("read-only", {}, "Required parameter(on) missing or invalid"),
+    ],
+)
+def test_a_wrong_request_changes_nothing(emulator: Emulator, path: str, body: Any, message: str) -> None:
+    """A misspelt member that was ignored would make a test pass for the wrong reason."""
+    before = emulator.ok("GET", "/_emulator/info")
+    headers = {"X-Emulator-Control": control_token(emulator.data)}
+    status, code, said = emulator.refused("POST", f"/_emulator/{path}", json=body, headers=headers)
+    assert (status, code) == (400, "InvalidParameter")
+    assert message in said
+    after = emulator.ok("GET", "/_emulator/info")
+    assert {**after, "request_id": ""} == {**before, "request_id": ""}
 
 
 def test_the_token_lies_in_the_data_folder_and_stays(start: Start) -> None:
@@ -58,11 +99,60 @@ def test_time_moves_only_ahead_and_not_out_of_the_calendar(emulator: Emulator, b
     assert emulator.call("POST", "/_emulator/clock", json={"advance_s": by_s}, headers=headers).status_code == 400
 
 
+def test_jumps_do_not_add_up_to_more_than_the_calendar_holds(emulator: Emulator) -> None:
+    """Ten years at a time lead there too."""
+    with emulator.backend.transaction() as tx:
+        tx.advance(END_S - tx.now_s - 1)
+    headers = {"X-Emulator-Control": control_token(emulator.data)}
+    assert emulator.refused("POST", "/_emulator/clock", json={"advance_s": 2}, headers=headers)[0] == 400
+    assert emulator.control("clock", {"advance_s": 1})["now"] == "9000-01-01 08:00:00"
+    assert emulator.ok("GET", "/_emulator/info")["now"] == "9000-01-01 08:00:00"
+
+
 def test_a_jump_moves_everything(emulator: Emulator) -> None:
     assert emulator.control("clock", {"advance_s": 90.5})["now"] == "2026-11-02 14:06:30"
     answer = emulator.call("GET", "/_emulator/info")
     assert answer.json()["now"] == "2026-11-02 14:06:30"
     assert answer.headers["date"] == "Mon, 02 Nov 2026 06:06:30 GMT"
+
+
+def test_time_stops_at_another_speed_and_goes_on(emulator: Emulator) -> None:
+    """Frozen, a new speed is kept for later, and a jump still moves time."""
+    shown = ("speed", "frozen")
+    for body, expected in (
+        ({"speed": 60}, (60, False)),
+        ({"freeze": True}, (0, True)),
+        ({"freeze": True}, (0, True)),
+        ({"speed": 3600}, (0, True)),
+        ({"freeze": False}, (3600, False)),
+        ({"freeze": False}, (3600, False)),
+        ({"freeze": True, "speed": 0, "advance_s": 0}, (0, True)),
+    ):
+        assert tuple(emulator.control("clock", body)[name] for name in shown) == expected
+    stopped = emulator.ok("GET", "/_emulator/info")["now"]
+    assert emulator.ok("GET", "/_emulator/info")["now"] == stopped
+    emulator.advance(600)
+    assert emulator.ok("GET", "/_emulator/info")["now"] > stopped
+    assert emulator.control("clock", {"freeze": False})["speed"] == 0
+
+
+def test_a_freeze_ends_with_the_last_server(start: Start) -> None:
+    first = start()
+    first.control("clock", {"freeze": True})
+    first.backend.close()
+    assert start().ok("GET", "/_emulator/info")["frozen"] is False
+
+
+def test_time_ends_before_dates_do(emulator: Emulator) -> None:
+    """Years that no date can hold would break every answer from then on."""
+    with emulator.backend.transaction() as tx:
+        tx.advance(END_S)
+    assert emulator.ok("GET", "/_emulator/info")["now"].startswith("9000-01-01")
+    headers = {"X-Emulator-Control": control_token(emulator.data)}
+    assert emulator.call("POST", "/_emulator/clock", json={"advance_s": 9}, headers=headers).status_code == 400
+    emulator.play({"operation": "files.list", "date_offset_s": 10 * 365 * 24 * HOUR})
+    assert " 9000 " in emulator.call("GET", "/api/v1/files").headers["date"]
+    assert emulator.job()["status"] == "PENDING"
 
 
 def test_the_ledger_numbers_what_was_committed(emulator: Emulator) -> None:

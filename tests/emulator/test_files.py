@@ -13,6 +13,7 @@ from reconciler.emulator.catalogue import Limits
 from tests.emulator.stand import Emulator, Start, chat_rows
 
 FILES, OPENAI = "/api/v1/files", "/compatible-mode/v1/files"
+HUGE = ("page_no=0000000000010000000000000000001", f"page_no={'0' * 5000}{'9' * 30}")  # past what a database counts
 
 
 def limit(emulator: Emulator, **numbers: int) -> None:
@@ -76,7 +77,7 @@ def test_the_list_pages_newest_first(emulator: Emulator) -> None:
     assert emulator.ok("GET", f"{FILES}?page_no=9&page_size=2")["data"]["files"] == []
 
 
-@pytest.mark.parametrize("query", ["page_no=0", "page_size=0", "page_size=101", "page_no=one", "page_no=1_0"])
+@pytest.mark.parametrize("query", ["page_no=0", "page_size=0", "page_size=101", "page_no=one", "page_no=1_0", *HUGE])
 def test_a_page_that_cannot_be_is_refused(emulator: Emulator, query: str) -> None:
     assert emulator.refused("GET", f"{FILES}?{query}")[:2] == (400, "InvalidParameter")
 
@@ -115,12 +116,15 @@ def test_one_of_two_files_may_be_refused(emulator: Emulator) -> None:
     assert [file["name"] for file in data["failed_uploads"]] == ["b"]
 
 
-def test_the_limits_are_those_of_the_switch(start: Start) -> None:
-    for position, files in (("old", 100), ("new", 10_000)):
-        emulator = start(files__limits=position)
-        chosen = emulator.backend.catalogue.file_limits[emulator.backend.switches.choice("files.limits")]
-        assert chosen.files == files
-        emulator.backend.close()
+@pytest.mark.parametrize(("position", "files", "gigabytes", "more"), [("old", 100, 5, 0), ("new", 10_000, 100, 1)])
+def test_the_limits_are_those_of_the_switch(start: Start, position: str, files: int, gigabytes: int, more: int) -> None:
+    """A hundred files fit everywhere, and one more where it is today."""
+    emulator = start(files__limits=position)
+    hundred = [("files", (f"{number}", b"x")) for number in range(100)]
+    assert len(emulator.ok("POST", FILES, files=hundred)["data"]["uploaded_files"]) == 100
+    assert len(emulator.ok("POST", FILES, files=hundred[:1])["data"]["uploaded_files"]) == more
+    limits = emulator.backend.catalogue.file_limits[position]
+    assert (limits.files, limits.total_bytes >> 30) == (files, gigabytes)
 
 
 @pytest.mark.parametrize("request_", [{"data": {"descriptions": "x"}}, {"json": {}}, {"content": b"--x"}, {}])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.emulator.switches import NUMBER_MAX
 from tests.emulator.stand import (
     CORE,
     HOUR,
@@ -179,6 +180,13 @@ def test_more_places_train_more_jobs(start: Start) -> None:
     jobs = [emulator.job()["job_id"] for _ in range(3)]
     emulator.advance(5 * MINUTE)
     assert [emulator.job_now(job)["status"] for job in jobs] == ["RUNNING", "RUNNING", "QUEUING"]
+
+
+def test_places_without_number_cost_nothing(start: Start) -> None:
+    emulator = start(jobs__parallel=NUMBER_MAX)
+    jobs = [emulator.job()["job_id"] for _ in range(3)]
+    emulator.advance(5 * MINUTE)
+    assert [emulator.job_now(job)["status"] for job in jobs] == ["RUNNING"] * 3
 
 
 def test_a_cancel_lets_the_next_one_start(emulator: Emulator) -> None:
@@ -489,6 +497,9 @@ def test_who_may_be_canceled_before_it_trains(start: Start, position: str, statu
     emulator = start(jobs__cancel_allowed_from=position)
     job_id = emulator.job()["job_id"]
     assert emulator.call("POST", f"{JOBS}/{job_id}/cancel").status_code == status
+    running = emulator.job()["job_id"]
+    reach(emulator, running, "RUNNING")
+    assert emulator.call("POST", f"{JOBS}/{running}/cancel").status_code == 200
 
 
 def test_a_finished_job_cannot_be_canceled(emulator: Emulator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -134,6 +135,33 @@ def test_an_upload_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
             connection.sendall(head.encode() + b'filename="a"\r\n\r\nhalf')
         assert httpx.get(f"{origin}/api/v1/files", headers=AUTH).json()["data"]["total"] == 0
     assert list((tmp_path / "uploads").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\0" * 1000,
+        b"GET\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # a client that speaks TLS
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /api/v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"GET /api/v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        b"POST /api/v1/fine-tunes HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /api/v1/files?page_no=%ff%00 HTTP/1.1\r\nHost: \xff\r\nAuthorization: Bearer \xff\xfe\r\n\r\n",
+        b"GET /_emulator/info HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    ],
+    ids=range(10),
+)
+def test_what_is_no_request_does_not_stop_it(tmp_path: Path, raw: bytes) -> None:
+    with serve(tmp_path) as origin:
+        with socket.create_connection(("127.0.0.1", int(origin.rpartition(":")[2])), timeout=60) as connection:
+            connection.sendall(raw)
+            connection.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionResetError):
+                while connection.recv(65_536):
+                    pass
+        assert httpx.get(f"{origin}/api/v1/files", headers=AUTH).status_code == 200
 
 
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])

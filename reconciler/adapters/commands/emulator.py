@@ -65,7 +65,7 @@ def start(
         name, equals, value = switch.partition("=")
         if not equals:
             raise UsageError(f"--switch {clean(switch)} has no value", hint="write NAME=VALUE")
-        turned[name] = int(value) if value.isdecimal() else value
+        turned[name] = int(value) if value.isdecimal() and len(value) < 20 else value
 
     def announce(origin: str) -> None:
         key = "$DASHSCOPE_API_KEY" if api_key else "any-made-up-key"
