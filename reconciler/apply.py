@@ -296,7 +296,7 @@ class _Apply:
         assert op.part is not None
         collection, slot = self.collections[op.collection], op.slot
         fields = _filled(op.part, self.state, by_content=True)
-        version = generation(collection.name, fields)
+        version = generation(collection.name, collection.lasting(fields))
         attempt = self.state.attempts(slot, version)
         assert self.store.stamp is not None
         name = tag(self.store.stamp, slot, version, attempt)

@@ -15,21 +15,24 @@ from functools import partial
 from uuid import uuid4
 
 from reconciler import apply as execution
-from reconciler import data, files, kinds
+from reconciler import data, files, kinds, surgery
 from reconciler import saved as saved_plan
 from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
 from reconciler.clock import boottime
-from reconciler.errors import ReconcilerError, StalePlan, StateError
-from reconciler.observe import observe, read_one
-from reconciler.plan import Choices, Desired, Plan, Verb, World, caught_up, make_plan
+from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateError, StateMismatch
+from reconciler.observe import list_all, observe, read_one
+from reconciler.plan import Choices, Desired, Note, Plan, Verb, World, caught_up, make_plan
 from reconciler.project import Project
-from reconciler.recover import Finding, recover
-from reconciler.resource import Collection, Observed, Resource
+from reconciler.rebuild import Rebuilt, rebuild
+from reconciler.recover import Finding, Listing, recover
+from reconciler.resource import Collection, Match, Observed, Resource, Slot
 from reconciler.saved import Bound, Saved
-from reconciler.state import Event, Owned, Role, Stamp, State, Ticket
-from reconciler.store import Store
+from reconciler.state import Event, Intent, Owned, Role, Stamp, State, Ticket
+from reconciler.store import Header, Store
 from reconciler.store.sqlite import SqliteStore
+from reconciler.surgery import MOVE, UNLOCK, Candidate, Deed
+from reconciler.wording import shown
 
 AGAIN = "plan again: reconciler plan --out FILE"
 
@@ -105,14 +108,21 @@ def open_store(project: Project, stamp: Stamp) -> Store:
 
 def plan(session: Session, choices: Choices) -> Snapshot:
     """What an apply would do now. Sends only reads and writes nothing, not even state."""
-    state = session.store.load()
+    before, documents = session.store.load(), session.project.documents
+    state, names = surgery.renamed(before, documents), surgery.renames(before, documents)
+    world = _world(session, state)
+    made = make_plan(session.desired, state, world, session.collections, choices)
+    notes = [Note(str(new), f"keeps what was made as {old}", "movedFrom") for old, new in sorted(names.items())]
+    return Snapshot(replace(made, notes=(*made.notes, *notes)), state, world)
+
+
+def _world(session: Session, state: State) -> World:
+    """Everything that matters to the project, recorded or declared."""
     watched = (*state.open_intents(), *state.given_up(f"{session.api.now():%Y-%m-%d %H:%M:%S}"))
     names = {row.collection for row in state.owned.values()} | {intent.collection for intent in watched}
     names |= {d.spec.collection for d in session.project.documents if isinstance(d.spec, Resource)}
     world = observe(session.api, session.collections, names, state.owned.values())
-    world = replace(world, at=f"{session.api.now():%Y-%m-%d %H:%M:%S}")
-    made = make_plan(session.desired, state, world, session.collections, choices)
-    return Snapshot(made, state, world)
+    return replace(world, at=f"{session.api.now():%Y-%m-%d %H:%M:%S}")
 
 
 def save(
@@ -231,6 +241,121 @@ def _written(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
+# Surgery ------------------------------------------------------------------------------------------------------------
+
+Change = Callable[[State, Deed], tuple[Event, ...]]
+
+
+def recorded(project: Project) -> Store | None:
+    """The state of a project for looking at it, without a key or a service; None where there is none yet."""
+    anybodys = open_store(project, Stamp("", "", project.name))
+    stamp = anybodys.whose()
+    if stamp and stamp.stack != project.name:
+        raise StateMismatch(
+            f"the state in {anybodys.where} belongs to stack {stamp.stack}, not to {project.name}",
+            hint="point at that one again, or give the stack another state",
+        )
+    return open_store(project, stamp) if stamp else None
+
+
+def operate(session: Session, change: Change, *, reason: str = "", lock_timeout_s: float = 0) -> tuple[Event, ...]:
+    """Change the record as a person decided, under the lease and with its row in the journal.
+
+    What is refused is refused before anything is written.
+    """
+    change(session.store.load(), _deed(session, 0, reason))
+    with session.store.lease(wait_s=lock_timeout_s) as epoch:
+        events = change(session.store.load(), _deed(session, epoch, reason))
+        session.store.commit(epoch, *events)
+    return events
+
+
+def unlock(session: Session, held: Header) -> None:
+    """Take the lease from its holder: whatever that one still tries to record is refused."""
+    session.store.unlock(held.epoch)
+    with session.store.lease() as epoch:
+        deed = _deed(session, epoch, f"taken from {held.holder}, who had it since {held.since}")
+        session.store.commit(epoch, deed.entry(UNLOCK, Slot(""), fields={"epoch": held.epoch}))
+
+
+def candidates(session: Session, state: State, intent: Intent) -> tuple[Candidate, ...]:
+    """What the service has now that an open creation may have made."""
+    collection = session.collections[intent.collection]
+    seen = list_all(session.api, collection)
+    if named := collection.named(intent.fields):
+        one = read_one(session.api, collection, named)
+        seen |= {named: one} if one else {}
+    if not intent.tag:  # nothing was sent: a rebuild asks
+        return surgery.candidates(state, intent, collection, seen)
+    suspects = Listing(state, collection, seen).suspects(intent)
+    marked = tuple(Candidate(one, Match.STRONG) for one in suspects.strong)
+    return (*marked, *(Candidate(one, Match.WEAK) for one in suspects.weak))
+
+
+def adopt(session: Session, op_id: str, remote_id: str, *, reason: str = "") -> tuple[Event, ...]:
+    """Record that an open creation made this object, which must exist."""
+    intent = surgery.operation(session.store.load(), op_id)
+    collection = session.collections.get(intent.collection)
+    seen = read_one(session.api, collection, remote_id) if collection else None
+    if collection is None or seen is None:
+        raise Refused(
+            f"the service has nothing of the id {shown(remote_id)} in {intent.collection or 'any collection'}",
+            hint=f"reconciler ops show {op_id} lists what may be meant",
+        )
+    return operate(
+        session,
+        lambda state, deed: surgery.adopt(state, surgery.operation(state, op_id), collection, seen, deed),
+        reason=reason,
+    )
+
+
+def absent(session: Session, op_id: str, *, reason: str) -> tuple[Event, ...]:
+    """Record that an open operation came to nothing."""
+    return operate(session, lambda state, deed: surgery.absent(surgery.operation(state, op_id), deed), reason=reason)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a rebuild came to. `damaged` is why the old state was put away, `aside` where; `done` only when approved."""
+
+    rebuilt: Rebuilt
+    damaged: str = ""
+    aside: tuple[str, ...] = ()
+    done: bool = False
+
+
+def restore(session: Session, *, approve: Callable[[Restored], bool], lock_timeout_s: float = 0) -> Restored:
+    """Find what we own by its marks, ask, and record it. A state that cannot be read is put away first, never deleted.
+
+    Raises StalePlan where what is found is no longer what was approved.
+    """
+    damaged = ""
+    try:
+        state = session.store.load()
+    except StateCorrupt as error:
+        state, damaged = State(session.store.stamp), "; ".join(filter(None, (str(error), error.hint)))
+    proposed = Restored(_rebuilt(session, state, _deed(session, 0)), damaged)
+    if not (proposed.rebuilt.events or damaged) or not approve(proposed):
+        return proposed
+    aside = session.store.set_aside() if damaged else ()
+    with session.store.lease(wait_s=lock_timeout_s) as epoch:
+        found = _rebuilt(session, session.store.load(), _deed(session, epoch))
+        if found.summary != proposed.rebuilt.summary:
+            raise StalePlan("the service, or the state, changed since this was shown", hint="run it again")
+        session.store.commit(epoch, *found.events)
+    return Restored(found, damaged, aside, done=True)
+
+
+def _rebuilt(session: Session, state: State, deed: Deed) -> Rebuilt:
+    world = _world(session, state)
+    read = partial(read_one, session.api)
+    return rebuild(session.desired, state, world, session.collections, read, deed)
+
+
+def _deed(session: Session, epoch: int, reason: str = "") -> Deed:
+    return Deed(f"{time.time_ns():x}-{uuid4().hex[:6]}", epoch, f"{session.api.now():%Y-%m-%d %H:%M:%S}", reason)
+
+
 # One object ---------------------------------------------------------------------------------------------------------
 
 
@@ -262,12 +387,19 @@ def _quietly(seek: Callable[[], tuple[Finding, ...]]) -> tuple[Finding, ...]:
 
 
 def _remember(session: Session, snapshot: Snapshot, epoch: int) -> None:
-    """What is true of our objects without any work: fields that are as declared already, policies that outlive them."""
-    state = snapshot.state
+    """What is true of our objects without any work.
+
+    New names, fields that are as declared already, and policies, which must outlive their manifest.
+    """
+    before, state, documents = session.store.load(), snapshot.state, session.project.documents
     rows = {**state.owned, **{row.key: row for row in caught_up(session.desired, state, snapshot.world)}}
-    policies = {d.address: d.lifecycle.deletion_policy or "" for d in session.project.documents}
+    policies = {d.address: d.lifecycle.deletion_policy or "" for d in documents}
     rows = {key: replace(row, deletion=policies.get(row.slot.address, row.deletion)) for key, row in rows.items()}
-    events: list[Event] = [row for key, row in rows.items() if row != state.owned[key]]
+    names, deed = surgery.renames(before, documents), _deed(session, epoch, "movedFrom in its manifest")
+    events: list[Event] = [row for key, row in rows.items() if row != before.owned[key]]
+    for number, (old, new) in enumerate(sorted(names.items())):
+        ids = tuple(row.id for row in before.rows(old))
+        events.append(deed.entry(MOVE, new, number, fields={"from": [*old]}, by="", known_before=ids))
     if events:
         session.store.commit(epoch, *events)
 

@@ -31,9 +31,10 @@ from reconciler.resource import (
     Slot,
     marks,
 )
-from reconciler.state import Intent, IntentPhase, Owned, Role, State, canonical
+from reconciler.state import Intent, IntentPhase, Owned, Role, State, canonical, generation, tag
 
 NO_PRICE = Price()
+ATTEMPTS = 10  # marks of one generation that are looked for where the state may have lost count
 NOT_YET = timedelta(seconds=120)  # so long after a creation a read by id may say 404: not yet, rather than gone
 _UNHEARD = ", a status this program does not know: nothing is done about it"
 _VANISHED = "is gone from the service, and so is most of what is ours: is this the right account and workspace?"
@@ -237,7 +238,13 @@ class _Draft:
         self.renewed: set[Slot] = set()  # slots whose outputs are known only after apply
         self.stuck: set[Slot] = set()  # slots that keep what they have, perhaps nothing
         self.superseded: dict[str, Owned] = {}  # rows a replacement lets go
+        self.signed: dict[str, tuple[Observed, ...]] = {}
         self.unresolved = {intent.slot: intent for intent in state.open_intents() if intent.verb == Verb.CREATE}
+        for document in desired.documents:
+            former = f"{document.kind}/{document.metadata.moved_from}"
+            for slot, intent in list(self.unresolved.items()):
+                if slot.address == former:
+                    self.unresolved.setdefault(Slot(document.address, slot.part), intent)
         self.late = dict(self._late())  # by key: what a creation that was given up made after all
         self.vanished = self._vanished()
 
@@ -318,9 +325,14 @@ class _Draft:
         why: str = "",
         drops: tuple[str, ...] = (),
         needs_consent: bool = False,
-    ) -> None:
+    ) -> bool:
+        """Whether it is planned: what the service has under our mark already is never made again."""
         collection = self._collection_of(document, part)
         fields = self._resolved(part)
+        if twin := self._twin(part, collection, fields):
+            why = f"{twin.id} has the mark that it would get, and the state does not know it"
+            self._block(document, part, why, "reconciler state rebuild takes it in", reasons, code=7)
+            return False
         operation = Operation(
             id=f"create {part.slot}",
             action=action,
@@ -338,6 +350,34 @@ class _Draft:
             price=collection.price(part.fields, base=part.base, tokens=part.tokens),
         )
         self._add(operation, renews=True)
+        return True
+
+    def _twin(self, part: Part, collection: Collection, fields: Mapping[str, Any]) -> Observed | None:
+        """What this creation would make, if it was made before and the record of it is lost."""
+        if self.state.stamp is None or references_of(replace(part, fields=fields)):
+            return None
+        version = generation(collection.name, collection.lasting(fields))
+        first = self.state.attempts(part.slot, version)
+        marks = [tag(self.state.stamp, part.slot, version, number) for number in range(first, first + ATTEMPTS)]
+        return next(
+            (
+                s
+                for s in self._signed(collection)
+                if any(collection.matches(m, fields, s) is Match.STRONG for m in marks)
+            ),
+            None,
+        )
+
+    def _signed(self, collection: Collection) -> tuple[Observed, ...]:
+        """Objects of nobody's that carry a mark like ours."""
+        if collection.name not in self.signed:
+            objects = self.world.objects.get(collection.name, {})
+            self.signed[collection.name] = tuple(
+                seen
+                for key, seen in sorted(objects.items())
+                if f"{collection.name}/{key}" not in self.state.owned and collection.signed(seen)
+            )
+        return self.signed[collection.name]
 
     def _adopt(self, document: Document, part: Part, intent: Intent, seen: Observed) -> None:
         """It is what was asked for, only late: nothing is bought again."""
@@ -392,8 +432,8 @@ class _Draft:
         why = why or (f"{lost.id} is gone from the service" if lost else "" if changed else "asked for by --replace")
         drops = (lost.key,) if lost else ()
         asks = consent == "Manual"
-        self._create(document, part, action, reasons=changed, why=why, drops=drops, needs_consent=asks)
-        if not collection.keeps_superseded:
+        planned = self._create(document, part, action, reasons=changed, why=why, drops=drops, needs_consent=asks)
+        if planned and not collection.keeps_superseded:
             self.superseded |= {old.key: old for old in olds}
 
     def _update(

@@ -66,6 +66,8 @@ def recover(
     _reopen_unseen(store, epoch, api, collections)
     cases: dict[str, list[_Case]] = {}
     for intent in store.load().open_intents():
+        if intent.phase is IntentPhase.NEEDS_HUMAN and not intent.tag:
+            continue  # a rebuild asks what is there already; nothing was sent whose effect could be looked for
         collection = collections[intent.collection]
         if intent.verb == "create" and collection.list(1) is not None:
             settled = _settled(intent, collection, api.now())

@@ -450,6 +450,8 @@ class Collection:
     keeps_superseded: ClassVar[bool] = False  # True: an old object is history, not waste
     recreated_when_lost: ClassVar[bool] = True  # False: what was paid for once is not bought again unasked
     fixed: ClassVar[bool] = False  # True: nothing about an object can be changed
+    changeable: ClassVar[frozenset[str]] = frozenset()  # fields that `update` brings up to date
+    hidden: ClassVar[frozenset[str]] = frozenset()  # those among them that are never shown
     deletion: ClassVar[DeletionPolicy] = "Delete"  # what happens to an object whose author wrote no policy
     gone: ClassVar[frozenset[str]] = frozenset()  # statuses that mean the object is no more
     settle_s: ClassVar[float] = 240.0  # this long after a creation can last have been sent, what is absent stays absent
@@ -523,6 +525,22 @@ class Collection:
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         """Whether `seen` is what a creation with this tag and these fields made."""
         return Match.STRONG if tag and tag in str(seen.outputs.get("mark", "")) else Match.NO
+
+    def lasting(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that an object keeps for life. Its mark is made from these, so that it outlives every update."""
+        return {name: value for name, value in fields.items() if name not in self.changeable}
+
+    def named(self, fields: Mapping[str, Any]) -> str:
+        """The id that an object with these fields has, where it follows from them, or ""."""
+        return ""
+
+    def signed(self, seen: Observed) -> bool:
+        """Whether it carries a mark of the form that ours have, whoever gave it."""
+        return False
+
+    def resembles(self, slot: Slot, fields: Mapping[str, Any], seen: Observed) -> bool:
+        """Whether a person should be asked if this is the slot's: nothing proves it, and nothing rules it out."""
+        return self.matches("", fields, seen) is Match.WEAK
 
     def shows_at_once(self, tag: str, fields: Mapping[str, Any], seen: Observed) -> bool | None:
         """Whether `seen`, created with this tag, shows it as it would from its first moment on; None tells neither."""

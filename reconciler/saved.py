@@ -254,7 +254,8 @@ def _twins(
     for op in plan.operations:
         if op.verb is not Verb.CREATE or op.part is None or references_of(replace(op.part, fields=op.fields)):
             continue  # what waits for another creation has no mark yet, and cannot come before it
-        collection, version = collections[op.collection], generation(op.collection, op.fields)
+        collection = collections[op.collection]
+        version = generation(op.collection, collection.lasting(op.fields))
         attempts = range(state.attempts(op.slot, version) + state.losses(op.slot, version) + _REPEATS)
         marks = [tag(state.stamp, op.slot, version, attempt) for attempt in attempts]
         yield (

@@ -114,6 +114,14 @@ def test_every_field_has_its_edit() -> None:
 
 
 @pytest.mark.parametrize("kind", RESOURCES)
+def test_a_mark_is_made_from_what_no_call_can_change(kind: str) -> None:
+    """The kind says what needs a new object, its collections what an update reaches: two words for one fact."""
+    fixed = {Mark.IMMUTABLE, Mark.LOCAL, Mark.COMPUTED}
+    changed_in_place = {field for field, of in marks(RESOURCES[kind]).items() if not of & fixed}
+    assert set().union(*(one.changeable for one in RESOURCES[kind].collections)) == changed_in_place
+
+
+@pytest.mark.parametrize("kind", RESOURCES)
 def test_what_the_service_chooses_is_not_the_authors_to_write(kind: str) -> None:
     chosen = [field for field, of in marks(RESOURCES[kind]).items() if Mark.COMPUTED in of]
     assert chosen

@@ -234,9 +234,10 @@ def test_a_first_plan_is_not_applied_twice_from_two_folders(chain: Desk) -> None
     chain.apply(plan=saved)
     (chain.root / ".reconciler/state.db").unlink()
     told = reasons(chain, saved)
-    assert [one.split("may be what it makes for ")[1].split(":")[0] for one in told] == [
-        "Dataset/d", "HotwordTable/w", "FineTuneJob/j",
+    assert [one.partition(" is blocked now")[0] for one in told] == [
+        "Dataset/d:data/d.jsonl", "HotwordTable/w", "FineTuneJob/j", "Deployment/p",
     ]  # fmt: skip
+    assert "has the mark that it would get" in told[0]
 
 
 def test_a_first_plan_is_not_for_a_stack_that_was_applied_since(declared: Desk) -> None:

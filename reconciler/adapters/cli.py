@@ -39,6 +39,10 @@ GROUPS = {
         "call": "Put one prompt to a deployment.",
         "graph": "What refers to what.",
     },
+    "Put the record right": {
+        "state": "What is recorded: look, move, forget, unlock, rebuild.",
+        "ops": "Operations whose outcome is not known: look, decide.",
+    },
     "Look something up": {
         "explain": "Kinds and their fields, models and prices, exit codes.",
         "schema": "The JSON Schema of the manifests, for editors.",

@@ -117,7 +117,6 @@ def addresses(allow: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 def carrying_out(command: Command) -> Command:
     """How an apply or a destroy behaves: `-y`, `--wait`, `--timeout`, `--parallelism`, `--lock-timeout`."""
-    yes = click.option("-y", "--auto-approve", is_flag=True, help="Do not ask.")
     wait = click.option(
         "--wait",
         type=click.Choice(["ready", "created", "none"]),
@@ -132,7 +131,12 @@ def carrying_out(command: Command) -> Command:
     lock = click.option(
         "--lock-timeout", type=Duration(), default="0s", help="How long to wait while another run holds the state."
     )
-    return yes(wait(timeout(parallelism(lock(command)))))
+    return approval(wait(timeout(parallelism(lock(command)))))
+
+
+def approval(command: Command) -> Command:
+    """`-y`; the command receives `auto_approve`."""
+    return click.option("-y", "--auto-approve", is_flag=True, help="Do not ask.")(command)
 
 
 class Duration(click.ParamType[float]):

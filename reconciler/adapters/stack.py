@@ -48,7 +48,13 @@ def read(target: Target) -> Project:
 @contextmanager
 def opened(target: Target, *, writes: bool = False) -> Iterator[Opened]:
     """The project on its service. Offline mistakes are told before a key is asked for or anything is started."""
-    project = read(target)
+    with connected(read(target), target, writes=writes) as ready:
+        yield ready
+
+
+@contextmanager
+def connected(project: Project, target: Target, *, writes: bool = False) -> Iterator[Opened]:
+    """A project that was read already, on its service."""
     if writes:
         connection.private_folder(project.root)
     with connection.connect(project, endpoint=target.endpoint, key_file=target.key_file) as service:

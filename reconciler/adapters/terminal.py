@@ -38,6 +38,15 @@ def mention(text: str) -> None:
     click.echo(text, err=True)
 
 
+def agreed(question: str, *, approved: bool) -> bool:
+    """Whether somebody agrees, beforehand or now. Where nobody is there to be asked, nobody does."""
+    if approved or not somebody_is_there():
+        if not approved:
+            mention("refused: nobody is there to approve this\n  --auto-approve (-y) does it unasked")
+        return approved
+    return click.confirm(question, err=True)
+
+
 def say_anyway(text: str, *, err: bool = False) -> None:
     """Says it if anybody still listens: a reader that went away must not stop what is being done."""
     try:

@@ -104,6 +104,13 @@ class Files(Paged):
         uploaded = rows(dig(reply, "data", "uploaded_files"))
         return identifier(uploaded[0].get("file_id")) or None if uploaded else None
 
+    def signed(self, seen: Observed) -> bool:
+        return re.fullmatch(r"reconciler [0-9a-z]{8} .+", str(seen.outputs.get("mark", ""))) is not None
+
+    def resembles(self, slot: Slot, fields: Mapping[str, Any], seen: Observed) -> bool:
+        """All that its mark is made from is shown, so what no mark proves is another stack's."""
+        return False
+
     def refusal(self, reply: Json) -> str:
         """A 200 may say that the one file was refused (contract §1.1)."""
         failed = rows(dig(reply, "data", "failed_uploads"))

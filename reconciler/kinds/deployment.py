@@ -64,6 +64,7 @@ class Deployments(Paged):
     id_field = "deployed_model"
     slow = True
     poll_s = (3.0, 30.0)
+    changeable = frozenset({"capacity", "ptuCapacity", "limits"})
     gone = frozenset({"DELETED"})
     unique_mark = True
     facts: ClassVar[Mapping[str, str]] = {
@@ -152,6 +153,15 @@ class Deployments(Paged):
             same = seen.id.endswith(f"-{own}") and seen.fields.get("model") == part_fields.get("model")
             return Match.WEAK if same else Match.NO
         return Match.STRONG if tag and seen.id.endswith(tag) else Match.NO
+
+    def signed(self, seen: Observed) -> bool:
+        return re.search(r"-[0-9a-z]{8}$", seen.id) is not None
+
+    def resembles(self, slot: Slot, fields: Mapping[str, Any], seen: Observed) -> bool:
+        """The author's own suffix, or one that may be a tag, on the same model."""
+        if "suffix" in fields:
+            return super().resembles(slot, fields, seen)
+        return self.signed(seen) and seen.fields.get("model") == fields.get("model")
 
     def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
         """An author's own suffix proves nothing: the id may end in that word for another reason."""
@@ -261,7 +271,10 @@ class Checkpoints(Collection):
             status=status,
             fields=said(checkpoint=name, job=job),
             outputs=said(
-                id=f"{job}:{name}", model=identifier(item.get("model_name")), created=text(item.get("create_time"))
+                id=f"{job}:{name}",
+                model=identifier(item.get("model_name")),
+                created=text(item.get("create_time")),
+                mark=text(item.get("model_display_name")),
             ),
         )
 
@@ -270,6 +283,9 @@ class Checkpoints(Collection):
         path = f"/fine-tunes/{segment(part.fields['job'])}/export/{segment(part.fields['checkpoint'])}"
         name = f"{part.slot.address.partition('/')[2]}-{tag}"
         return Request("checkpoints.publish", "GET", path, effect=Effect.REPEATABLE, query={"model_name": name})
+
+    def named(self, fields: Mapping[str, Any]) -> str:
+        return f"{fields['job']}:{fields['checkpoint']}"
 
     def created_id(self, reply: Json, request: Request | None) -> str | None:
         """`output: true`; what was published is known from the request alone."""

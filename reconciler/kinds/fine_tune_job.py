@@ -90,6 +90,7 @@ class Jobs(Paged):
     }
 
     def parse(self, item: Json) -> Observed:
+        """The name of a model begins with that of the model it was made from, which has a mark of its own."""
         status, model = text(item.get("status")), identifier(item.get("finetuned_output"))
         phase = PHASES.get(status, Phase.UNKNOWN)
         detail = " ".join(filter(None, (text(item.get("code")), text(item.get("message")))))
@@ -111,9 +112,7 @@ class Jobs(Paged):
                 created=text(item.get("create_time")),
                 ended=text(item.get("end_time")),
                 tokens=whole(item.get("usage")),
-                creator=text(item.get("creator")),
-                inputs=_inputs(item),
-                mark=f"{text(item.get('job_name'))} {model}".strip(),
+                mark=f"{text(item.get('job_name'))} {model.removeprefix(text(item.get('model')))}".strip(),
             ),
             detail=detail if phase is Phase.FAILED else "",
         )
@@ -152,6 +151,20 @@ class Jobs(Paged):
         given, shown = part_fields.get("hyperParameters", {}), seen.fields.get("hyperParameters", {})
         alike &= all(shown[name] == given[name] for name in shown.keys() & given.keys())
         return Match.WEAK if alike else Match.NO
+
+    def signed(self, seen: Observed) -> bool:
+        """By its name, or where names are not kept by the suffix of its model."""
+        return re.search(r"-[0-9a-z]{8}(-ft-.*)?( |$)", str(seen.outputs.get("mark", ""))) is not None
+
+    def resembles(self, slot: Slot, fields: Mapping[str, Any], seen: Observed) -> bool:
+        """A run under the name of this slot; where names are not kept, one alike, with a suffix that may be ours."""
+        mark = str(seen.outputs.get("mark", ""))
+        if self.profile.profile != "dec-2024":
+            name = re.escape(slot.address.partition("/")[2])
+            return re.match(rf"{name}-[0-9a-z]{{8}}( |$)", mark) is not None
+        suffix = fields.get("outputSuffix", "[0-9a-z]{8}")
+        unsaid = "model" not in seen.outputs
+        return super().resembles(slot, fields, seen) and (unsaid or re.search(rf"-{suffix}-ft-", mark) is not None)
 
     def discard(self, seen: Observed) -> Request:
         """One that is over costs nothing more; its record may not be deleted (contract §2.5)."""

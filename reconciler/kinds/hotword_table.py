@@ -45,6 +45,7 @@ class Vocabularies(Collection):
     """v2: one endpoint, the verb in `input.action`. The list shows neither words nor a total (contract §4)."""
 
     name: ClassVar[str] = "vocabularies"
+    changeable = frozenset({"words"})
     page_size = 10  # the only size the pages state, and more than an account may hold
     facts: ClassVar[Mapping[str, str]] = {"mark": "the id of a vocabulary holds its prefix (contract §4)"}
 
@@ -96,6 +97,9 @@ class Vocabularies(Collection):
         words = _as_list(part.fields["words"])
         return (self._call("update", effect=Effect.ONCE, vocabulary_id=remote_id, vocabulary=words),)
 
+    def signed(self, seen: Observed) -> bool:
+        return re.match(r"vocab-v[0-9a-z]{8}-", seen.id) is not None
+
     def delete(self, remote_id: str) -> Request:
         return self._call("delete", effect=Effect.REPEATABLE, vocabulary_id=remote_id)
 
@@ -125,6 +129,7 @@ class Phrases(Paged):
     path = "/fine-tunes/outputs"
     members = "finetuned_outputs"
     id_field = "finetuned_output"
+    changeable = hidden = frozenset({"words"})
 
     def parse(self, item: Json) -> Observed:
         remote_id, fields = string(item.get("finetuned_output")), said(targetModel=text(item.get("model")))

@@ -185,6 +185,25 @@ class Store(ABC):
         with self._usable(), self._reading() as db:
             return self._header(db) if db else None
 
+    def holder(self) -> Header | None:
+        """Who holds the lease and lives, as far as can be seen from here; None where it is free."""
+        header = self.header()
+        with ExitStack() as tried:
+            return header if header and header.holder and not self._locked(tried, header.epoch) else None
+
+    def whose(self) -> Stamp | None:
+        """The account that a state of this stack belongs to, whichever it is; None where there is none yet."""
+        with self._usable(), self._reading() as db:
+            rows = db("select stamp from states where name = ?", self.name) if db else ()
+        return self._stamp(rows[0][0]) if rows else None
+
+    def set_aside(self) -> tuple[str, ...]:
+        """Put away a state that cannot be read, so that a new one can take its place; where it went. Deletes nothing.
+
+        Raises StateLocked while somebody works with it.
+        """
+        raise StateError(f"{self.where} cannot be put away", hint="restore a backup of it")
+
     def copied_at(self) -> datetime | None:
         """When the copy of the state from before the last lease was made; None where there is none."""
         return None
@@ -231,10 +250,7 @@ class Store(ABC):
         if [type(value) for value in row] != [type(value) for value in NOBODY]:
             raise self._damaged()
         header = Header(*row)
-        try:
-            recorded = Stamp(**json.loads(header.stamp))
-        except (ValueError, TypeError):
-            raise self._damaged() from None
+        recorded = self._stamp(header.stamp)
         for (name, was), now in zip(asdict(recorded).items(), asdict(self.stamp).values(), strict=True):
             if was != now:
                 raise StateMismatch(
@@ -242,6 +258,12 @@ class Store(ABC):
                     hint="point at that one again, or give the stack another state",
                 )
         return header
+
+    def _stamp(self, text: str) -> Stamp:
+        try:
+            return Stamp(**json.loads(text))
+        except (ValueError, TypeError):
+            raise self._damaged() from None
 
     def _records(self, db: Database) -> Sequence[Record]:
         rows = db("select kind, key, body from records where state = ?", self.name)
@@ -427,6 +449,11 @@ def _seal(header: Header, digests: Iterable[str]) -> str:
 
 def _digest(*texts: str) -> str:
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+
+
+def is_here(header: Header) -> bool:
+    """Whether a holder runs, or ran, on this computer: only then does a free lock say that it is gone."""
+    return header.holder.endswith(f" on {socket.gethostname()}")
 
 
 def _myself() -> str:

@@ -11,16 +11,17 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from reconciler.clock import boottime
-from reconciler.errors import StateCorrupt, StateError, StateMismatch
+from reconciler.errors import StateCorrupt, StateError, StateLocked, StateMismatch
 from reconciler.state import Stamp
 from reconciler.store import HEADER, SCHEMA, TABLES, Database, Header, Lock, Store
-from reconciler.store.disk import beside, place
+from reconciler.store.disk import beside, place, sync
 
 BALLAST_BYTES = 256 * 1024
 OVERRIDE = "RECONCILER_STATE_ON_NETWORK_DRIVE"
@@ -200,6 +201,33 @@ class SqliteStore(Store):
     def _make_room(self) -> None:
         with suppress(OSError):
             self.ballast.unlink(missing_ok=True)
+
+    def set_aside(self) -> tuple[str, ...]:
+        """The file with what is kept beside it: a journal left behind would be played into the next file."""
+        for lock in self.path.parent.glob(f"{escape(self.path.name)}.lock-*"):
+            epoch = lock.suffix.removeprefix(".lock-")
+            with self._usable(), ExitStack() as tried:
+                if epoch.isdecimal() and not self._locked(tried, int(epoch)):
+                    raise StateLocked("a process that still runs", "before the state was damaged")
+        label = f".damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        rescued = self.path.parent.glob(f"{escape(self.rescue.name)}-*")
+        moved = []
+        with self._usable():
+            for path in (self.path, beside(self.path, "-journal"), self.backup, *sorted(rescued)):
+                with suppress(FileNotFoundError):
+                    path.rename(aside := beside(path, label))
+                    moved.append(str(aside))
+            sync(self.path.parent)
+        return tuple(moved)
+
+    def whose(self) -> Stamp | None:
+        with self._usable(), self._reading() as db:
+            if db is None:
+                return None
+            rows = db("select stamp from states")
+        if len(rows) != 1:
+            raise self._damaged()
+        return self._stamp(rows[0][0])
 
     # Locks ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,98 @@
+"""`reconciler ops`."""
+
+from __future__ import annotations
+
+import click
+
+from reconciler.adapters import options
+from reconciler.adapters.options import Target
+
+
+@click.group()
+def ops() -> None:
+    """Operations whose outcome is not known: look at them, and decide them."""
+
+
+@ops.command("list")
+@click.option("--all", "everything", is_flag=True, help="Also those that are closed.")
+@options.manifests
+@options.output("text", "json")
+@options.color
+def list_(target: Target, everything: bool, output: str) -> int:
+    """Open operations; with --all the whole journal, the open ones first. Offline, and without a key."""
+    from reconciler import engine, surgery
+    from reconciler.adapters import stack, terminal
+    from reconciler.render.data import json_text
+    from reconciler.render.record import entry_json, operations_text
+
+    store = engine.recorded(stack.read(target))
+    entries = surgery.history(store.load()) if store else ()
+    told = [one for one in entries if one.is_open]
+    told += [one for one in entries if everything and not one.is_open]
+    data = {"operations": [{**entry_json(one), "open": one.is_open} for one in told]}
+    terminal.say(json_text(data) if output == "json" else operations_text(told, terminal.width()))
+    return 0
+
+
+@ops.command()
+@click.argument("name", metavar="OPERATION")
+@options.service
+@options.output("text", "json")
+@options.color
+def show(target: Target, name: str, output: str) -> int:
+    """Everything of one operation and, where it is open, what the service has that it may have made.
+
+    Without a key, or when the service is away, what is recorded is shown all the same.
+    """
+    from reconciler import engine, kinds, surgery
+    from reconciler.adapters import stack, terminal
+    from reconciler.errors import ReconcilerError
+    from reconciler.render.data import json_text
+    from reconciler.render.record import operation_json, operation_text
+    from reconciler.state import State
+
+    project = stack.read(target)
+    store = engine.recorded(project)
+    state = store.load() if store else State()
+    entry, found, unseen = surgery.operation(state, name), None, ""
+    if entry.is_open and entry.verb == "create":
+        try:
+            with stack.connected(project, target) as opened:
+                found = engine.candidates(opened.session, opened.session.store.load(), entry)
+        except ReconcilerError as error:
+            unseen = str(error)
+    collection = kinds.collections(project.profile).get(entry.collection)
+    if output == "json":
+        terminal.say(json_text(operation_json(entry, found, unseen, collection)))
+    else:
+        terminal.say(operation_text(entry, found, unseen, collection, terminal.width()))
+    return 0
+
+
+@ops.command()
+@click.argument("name", metavar="OPERATION")
+@click.option("--adopt", default="", metavar="ID", help="It made this object, which exists.")
+@click.option("--absent", is_flag=True, help="It made nothing.")
+@click.option("--reason", default="", metavar="TEXT", help="How you know; the journal keeps it.")
+@options.service
+@options.output("text", "json")
+@options.color
+def resolve(target: Target, name: str, adopt: str, absent: bool, reason: str, output: str) -> int:
+    """Decide an open operation: --adopt ID, or --absent --reason TEXT."""
+    from reconciler import engine
+    from reconciler.adapters import stack, terminal
+    from reconciler.errors import UsageError
+    from reconciler.render.data import json_text
+    from reconciler.render.record import done_json, done_text, inferred_text
+
+    if bool(adopt) == absent:
+        raise UsageError("say what it came to", hint="--adopt ID, or --absent --reason TEXT")
+    with stack.opened(target, writes=True) as opened:
+        if adopt:
+            events = engine.adopt(opened.session, name, adopt, reason=reason)
+        else:
+            events = engine.absent(opened.session, name, reason=reason)
+    if warning := inferred_text(events):
+        terminal.mention(warning)
+    terminal.say(json_text(done_json(events)) if output == "json" else done_text(events))
+    return 0
