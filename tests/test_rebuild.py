@@ -321,10 +321,11 @@ def test_a_damaged_state_is_put_away_whole_and_never_deleted(desk: Desk) -> None
 def test_what_is_kept_beside_a_state_goes_with_it(tmp_path: Path) -> None:
     """A journal of SQLite's left behind would be played into the file that takes its place."""
     store = SqliteStore(tmp_path / "state.db", Stamp("emulator:1", "", "desk"))
-    for name in ("state.db", "state.db-journal", "state.rescue"):
+    names = ["state.db", "state.db-journal", "state.db.backup", "state.db.rescue-1"]
+    for name in names:
         (tmp_path / name).write_text(name)
     aside = store.set_aside()
-    assert [Path(path).read_text() for path in aside] == ["state.db", "state.db-journal", "state.rescue"]
+    assert [Path(path).read_text() for path in aside] == names
     assert sorted(str(path) for path in tmp_path.iterdir()) == sorted(aside)
 
 

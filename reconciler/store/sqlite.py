@@ -149,7 +149,8 @@ class SqliteStore(Store):
         except StateError:
             good = False
         backup = f"{self.backup}, which is good and from before the last run," if good else "a backup"
-        return f"put {backup} in its place, without a {self.path.name}-journal beside it (docs/state.md)"
+        place_it = f"put {backup} in its place, without a {self.path.name}-journal beside it (docs/state.md)"
+        return f"{place_it}, or find again what it recorded: reconciler state rebuild"
 
     # Making -----------------------------------------------------------------------------------------------------
 
