@@ -6,7 +6,7 @@ Every command is a few calls of these functions. They return values; how a value
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,12 +19,13 @@ from reconciler import data, files, kinds
 from reconciler import saved as saved_plan
 from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
-from reconciler.errors import ReconcilerError, StalePlan
+from reconciler.errors import ReconcilerError, Refused, StalePlan
+from reconciler.guards import NO_LIMITS, Breach, Limits, breaches, strictest
 from reconciler.observe import observe, read_one
 from reconciler.plan import Choices, Desired, Plan, Verb, World, make_plan
 from reconciler.project import Project
 from reconciler.recover import Finding, recover
-from reconciler.resource import Collection, Observed, Resource
+from reconciler.resource import Budget, Collection, Observed, Resource
 from reconciler.saved import Bound, Saved
 from reconciler.state import Event, Owned, Role, Stamp, State, Ticket
 from reconciler.store import Store
@@ -42,6 +43,7 @@ class Session:
     store: Store
     collections: Mapping[str, Collection]
     hurry: float = 1.0
+    limits: Limits = NO_LIMITS
 
     @property
     def asks_on_unknown(self) -> bool:
@@ -60,6 +62,7 @@ class Snapshot:
     plan: Plan
     state: State
     world: World
+    breaches: tuple[Breach, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,17 @@ class Applied:
 
 @contextmanager
 def session(
-    project: Project, origin: str, key: Key, *, workspace: str = "", patience: Patience | None = None
+    project: Project,
+    origin: str,
+    key: Key,
+    *,
+    workspace: str = "",
+    patience: Patience | None = None,
+    budgets: Iterable[Budget | None] = (),
 ) -> Iterator[Session]:
     """Connect a project to a service; on an emulator, waiting keeps the pace of its time.
+
+    `budgets` are those from outside the project; the Stack's own holds beside them.
 
     Raises StateMismatch before anything is read when the recorded state belongs to another endpoint or workspace.
     """
@@ -84,7 +95,8 @@ def session(
     with Api(origin, key, workspace=workspace, contents=contents, patience=patience) as api:
         stamp = Stamp(api.identify(), workspace, project.name)
         store = SqliteStore(state_path(project), stamp)
-        yield Session(project, api, store, kinds.collections(project.profile), api.hurry)
+        limits = strictest((*budgets, getattr(project.stack.spec, "budget", None) if project.stack else None))
+        yield Session(project, api, store, kinds.collections(project.profile), api.hurry, limits)
 
 
 def state_path(project: Project) -> Path:
@@ -103,7 +115,7 @@ def plan(session: Session, choices: Choices) -> Snapshot:
     world = observe(session.api, session.collections, names, state.owned.values())
     world = replace(world, at=f"{session.api.now():%Y-%m-%d %H:%M:%S}")
     made = make_plan(session.desired, state, world, session.collections, choices)
-    return Snapshot(made, state, world)
+    return Snapshot(made, state, world, breaches(made, session.limits, choices, owned=len(live_rows(state))))
 
 
 def save(
@@ -155,7 +167,10 @@ def apply(
         snapshot = plan(session, choices)
         if saved:
             _hold_to(saved, session, snapshot, at=now(), if_equal=if_equal)
-        if snapshot.plan.work and not approve(snapshot):
+        approved = snapshot.plan.work and approve(snapshot)
+        if snapshot.breaches:
+            raise _over_budget(snapshot.breaches)
+        if snapshot.plan.work and not approved:
             return Applied(snapshot, recovered=found, declined=True)
         if ticket:
             session.store.commit(epoch, ticket)
@@ -181,6 +196,11 @@ def apply(
         if ticket and all(one.stage is Stage.DONE for one in progress if one.operation.verb is not Verb.NOTHING):
             session.store.commit(epoch, replace(ticket, ended=_written(now())))
     return Applied(snapshot, progress, found)
+
+
+def _over_budget(found: tuple[Breach, ...]) -> Refused:
+    what = "; ".join(f"{breach.rule}: {breach}" for breach in found)
+    return Refused(f"the plan goes over a limit: {what}", hint=" ".join(breach.override for breach in found))
 
 
 # Saved plans --------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from reconciler.resource import (
 from reconciler.state import Intent, IntentPhase, Owned, Role, State, canonical
 
 NO_PRICE = Price()
+SUPERSEDED = "superseded"  # why something is deleted that a change of this plan replaces
 NOT_YET = timedelta(seconds=120)  # so long after a creation a read by id may say 404: not yet, rather than gone
 _VANISHED = "is gone from the service, and so is most of what is ours: is this the right account and workspace?"
 _VANISHED_HINT = "--allow vanished=all where it truly was deleted"
@@ -575,7 +576,7 @@ class _Draft:
             collection=row.collection,
             target_id=row.id,
             after=tuple(sorted(set(after))),
-            why="superseded" if row.key in self.superseded else "",
+            why=SUPERSEDED if row.key in self.superseded else "",
             was=self._costing(row),
         )
         if kept := self._why_kept(row, policy):

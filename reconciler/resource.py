@@ -15,7 +15,7 @@ from types import MappingProxyType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, get_args, get_origin
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from reconciler.catalogue import Limits, ProfileCatalogue
@@ -88,6 +88,21 @@ class Lifecycle(Spec):
     deletion_policy: DeletionPolicy | None = None
     ignore: list[str] = []
     observe_only: bool = False
+
+
+class Budget(Spec):
+    """What an apply may do without a word of its own. Unset means no limit; of several budgets the stricter holds."""
+
+    once_cny: Annotated[float, Field(ge=0, description="what one apply may cost once")] | None = None
+    hourly_cny: Annotated[float, Field(ge=0, description="the run rate an apply may lead to")] | None = None
+    deletes: Annotated[int, Field(ge=0, description="how many objects one apply may delete")] | None = None
+    delete_share: (
+        Annotated[str, Field(pattern=r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$", description="and what share of all owned")]
+        | None
+    ) = None
+    unknown_price: Annotated[
+        Literal["Allow", "Refuse"], Field(description="whether something may be bought whose price nobody knows")
+    ] = "Allow"
 
 
 @dataclass(frozen=True)

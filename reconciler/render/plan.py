@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from reconciler.guards import NO_LIMITS, Breach, Limits
 from reconciler.plan import Operation, Plan, Verb
 from reconciler.render import changes
 from reconciler.render.words import Line, clean, columns, count, money, padded, page
@@ -69,9 +70,18 @@ class Entry(NamedTuple):
 
 
 def plan_text(
-    heading: Heading, plan: Plan, collections: Mapping[str, Collection], *, objects: int, width: int | None = None
+    heading: Heading,
+    plan: Plan,
+    collections: Mapping[str, Collection],
+    *,
+    objects: int,
+    limits: tuple[Limits, tuple[Breach, ...]] = (NO_LIMITS, ()),
+    width: int | None = None,
 ) -> str:
-    """The whole page, broken at `width` columns where one is given. `objects`: declared slots that hold something."""
+    """The whole page, broken at `width` columns where one is given.
+
+    `objects`: declared slots that hold something. `limits`: those that hold, and how the plan goes over them.
+    """
     lines = [Line(heading_text(heading), hang=2)]
     staged = entries(plan, collections)
     if plan.changes:
@@ -83,6 +93,7 @@ def plan_text(
     lines += _notes(plan)
     if plan.changes:
         lines += _sums(plan, staged, width)
+        lines += _limits(*limits)
     return page(lines, width)
 
 
@@ -194,6 +205,28 @@ def _sums(plan: Plan, staged: tuple[Entry, ...], width: int | None) -> Iterator[
     together = "     ".join(sums)
     fits = width is None or columns(together) <= width
     yield from (Line(text, {"bold": True}) for text in ((together,) if fits else sums))
+
+
+def _limits(limits: Limits, breaches: tuple[Breach, ...]) -> Iterator[Line]:
+    """Whether an apply would be let through, where anybody set limits."""
+    for breach in breaches:
+        style = {"fg": "red", "bold": True}
+        yield Line(f"over the limit: {clean(breach.rule)}: {clean(breach, 400)} ({breach.override})", style)
+    if limits.any and not breaches:
+        yield Line(f"budget: {', '.join(_limit_words(limits))}: ok")
+
+
+def _limit_words(limits: Limits) -> Iterator[str]:
+    if limits.once is not None:
+        yield f"{money(limits.once)} CNY an apply"
+    if limits.hour is not None:
+        yield f"{money(limits.hour)} CNY/h"
+    if limits.deletes is not None:
+        yield count(limits.deletes, "deletion", "deletions")
+    if limits.share is not None:
+        yield f"{limits.share:g} % deleted"
+    if limits.known_prices_only:
+        yield "known prices only"
 
 
 def counts_text(staged: tuple[Entry, ...]) -> str:
