@@ -15,17 +15,18 @@ from pathlib import Path
 from uuid import uuid4
 
 from reconciler import apply as execution
-from reconciler import data, files, kinds
+from reconciler import data, files, kinds, quotas
 from reconciler import saved as saved_plan
 from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
+from reconciler.catalogue import other_limits
 from reconciler.errors import ReconcilerError, Refused, StalePlan
 from reconciler.guards import NO_LIMITS, Breach, Limits, breaches, strictest
-from reconciler.observe import observe, read_one
+from reconciler.observe import observe, offers, read_one
 from reconciler.plan import Choices, Desired, Plan, Verb, World, make_plan
 from reconciler.project import Project
 from reconciler.recover import Finding, recover
-from reconciler.resource import Budget, Collection, Observed, Resource
+from reconciler.resource import Budget, Collection, Json, Observed, Resource
 from reconciler.saved import Bound, Saved
 from reconciler.state import Event, Owned, Role, Stamp, State, Ticket
 from reconciler.store import Store
@@ -115,7 +116,27 @@ def plan(session: Session, choices: Choices) -> Snapshot:
     world = observe(session.api, session.collections, names, state.owned.values())
     world = replace(world, at=f"{session.api.now():%Y-%m-%d %H:%M:%S}")
     made = make_plan(session.desired, state, world, session.collections, choices)
-    return Snapshot(made, state, world, breaches(made, session.limits, choices, owned=len(live_rows(state))))
+    if offered := _offers(session, made):
+        world = replace(world, offers=offered)
+        made = make_plan(session.desired, state, world, session.collections, choices)
+    profile = session.project.profile
+    needs = quotas.needs(made, world, session.collections, profile.limits, other_limits(profile.profile))
+    made = replace(made, notes=(*quotas.notes(needs), *made.notes))
+    found = breaches(made, session.limits, choices, owned=len(live_rows(state)), needs=needs)
+    return Snapshot(made, state, world, found)
+
+
+def _offers(session: Session, made: Plan) -> dict[str, tuple[Json, ...]]:
+    """What the service offers for what this plan would make or change; asked for nothing else."""
+    names = {op.collection for op in made.operations if op.verb in (Verb.CREATE, Verb.UPDATE)}
+    asked = {name: offers(session.api, session.collections[name]) for name in sorted(names)}
+    return {name: told for name, told in asked.items() if told is not None}
+
+
+def look_around(session: Session) -> tuple[State, World]:
+    """What is recorded, and everything the service lists, whether the project has to do with it or not."""
+    state = session.store.load()
+    return state, observe(session.api, session.collections, session.collections, state.owned.values())
 
 
 def save(
@@ -212,7 +233,8 @@ def _claim(saved: Saved, state: State, epoch: int, at: datetime) -> tuple[Ticket
     if ticket.ended:
         why = f"it was applied already, at {ticket.ended}"
         raise StalePlan("a saved plan is applied once", reasons=[why], hint=AGAIN)
-    return ticket, replace(saved.choices, settled=saved_plan.settled(saved, state))
+    settled = saved_plan.settled(saved, state)
+    return ticket, replace(saved.choices, settled=settled, learnt_before=ticket.epoch)
 
 
 def _hold_to(saved: Saved, session: Session, snapshot: Snapshot, *, at: datetime, if_equal: bool) -> None:
@@ -255,6 +277,14 @@ def logs(session: Session, row: Owned, offset: int) -> tuple[str, ...]:
     collection = session.collections[row.collection]
     request = collection.logs(row.id, offset)
     return collection.log_lines(session.api.send(request).body) if request else ()
+
+
+def whole_log(session: Session, row: Owned) -> tuple[str, ...]:
+    """Every log line there is of one of our objects."""
+    lines: list[str] = []
+    while more := logs(session, row, len(lines)):
+        lines += more
+    return tuple(lines)
 
 
 def ask(session: Session, row: Owned, prompt: str) -> str | None:

@@ -5,12 +5,13 @@ A guard never stops a plan. Of several limits for one thing the stricter holds, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
-from reconciler.plan import SUPERSEDED, Choices, Operation, Plan, Verb
+from reconciler.plan import SPENDING, SUPERSEDED, Choices, Operation, Plan, Verb
+from reconciler.quotas import Need, amount
 from reconciler.resource import Budget
 
 
@@ -56,7 +57,9 @@ def strictest(budgets: Iterable[Budget | None]) -> Limits:
     )
 
 
-def breaches(plan: Plan, limits: Limits, choices: Choices, *, owned: int) -> tuple[Breach, ...]:
+def breaches(
+    plan: Plan, limits: Limits, choices: Choices, *, owned: int, needs: Sequence[Need] = ()
+) -> tuple[Breach, ...]:
     """Every limit that carrying out this plan would go over and that nobody lifted; `owned` counts our objects.
 
     How much may be deleted is no question to a destroy, which is asked for by that name.
@@ -69,11 +72,21 @@ def breaches(plan: Plan, limits: Limits, choices: Choices, *, owned: int) -> tup
         None if choices.destroy else _share(plan, limits.share, _number(allowed.get("share")), owned),
         _unknown(plan) if limits.known_prices_only and allowed.get("unknown-price") != "yes" else None,
     )
-    return tuple(breach for breach in found if breach)
+    beyond = _quotas(needs) if allowed.get("quota") != "yes" else ()
+    return (*(breach for breach in found if breach), *beyond)
+
+
+def _quotas(needs: Sequence[Need]) -> Iterator[Breach]:
+    """A limit of the account that all pages agree on, or that lies above all of them."""
+    for need in needs:
+        if need.certain:
+            value, limit = (amount(number, of_bytes=need.of_bytes) for number in (need.least, need.limits[-1]))
+            yield Breach("quota", f"{value} {need.what}", f"{limit} an account", "--allow quota=yes")
 
 
 def _cost(plan: Plan, limit: Decimal | None, allowed: Decimal | None) -> Breach | None:
-    known = sum((op.price.once or Decimal(0) for op in _bought(plan)), Decimal(0))
+    spending = [op.price.once for op in plan.operations if op.verb in SPENDING]
+    known = sum((cny or Decimal(0) for cny in spending), Decimal(0))
     return _over("cost", known, limit, allowed, lambda cny: f"{cny:,.2f} CNY once")
 
 

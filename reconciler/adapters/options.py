@@ -21,6 +21,7 @@ RULES = {
     "deletes": "COUNT",
     "share": "PERCENT",  # of what is owned, deleted
     "unknown-price": "yes",
+    "quota": "yes",  # the account's limit is another than pages say
 }
 _NUMBERS = frozenset({"cost", "rate", "deletes", "share"})
 

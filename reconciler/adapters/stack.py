@@ -74,6 +74,7 @@ def headed(project: Project, service: connection.Service) -> Heading:
         prices_of=project.profile.as_of,
         workspace=(getattr(project.stack.spec, "workspace", None) if project.stack else None) or "",
         declared=project.stack is not None,
+        own_prices=(getattr(project.stack.spec, "catalogue", None) if project.stack else None) or "",
     )
 
 
