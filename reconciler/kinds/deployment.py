@@ -197,7 +197,8 @@ class Deployments(Paged):
             if offer is not None and (unit := _base_capacity(offer, plan, fields.get("deploySpec"))):
                 if capacity % unit:
                     what = f"capacity {capacity} is not a multiple of {unit}, the base capacity of {name}"
-                    hint = f"write {max(unit, capacity - capacity % unit)} or {(capacity // unit + 1) * unit}"
+                    near = [capacity - capacity % unit, capacity - capacity % unit + unit]
+                    hint = f"write {' or '.join(str(one) for one in near if one)}"
                     yield Finding(("capacity",), what, hint, warning=name != model)
                 return
         said_by_us = self.profile.base_capacity(plan, fields.get("deploySpec"))

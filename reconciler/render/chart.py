@@ -91,9 +91,11 @@ def chart_text(title: str, measured: Sequence[Measurement], width: int | None, *
             cells[ROWS - 1 - round(seen.up(value) * (ROWS - 1))][round(seen.across(step) * (wide - 1))] = mark
     labels = {ROWS - 1 - round(seen.up(tick) * (ROWS - 1)): number(tick) for tick in ticks(seen.low, seen.high, 4)}
     bar, corner, rule = ("|", "+", "-") if plain else ("┤", "└", "─")
-    rows = [f"{labels.get(row, ''):>8} {bar}{''.join(line)}" for row, line in enumerate(cells)]
-    first, last = number(seen.left), number(seen.right)
-    axis = [f"{'':>8} {corner}{rule * wide}", f"{'':>10}{first}{last:>{wide - len(first)}}", f"{'step':>{10 + wide}}"]
+    side, first, last = max(map(len, labels.values()), default=0), number(seen.left), number(seen.right)
+    rows = [f"{labels.get(row, ''):>{side}} {bar}{''.join(line)}" for row, line in enumerate(cells)]
+    margin = " " * (side + 1)
+    axis = [f"{margin}{corner}{rule * wide}", f"{margin} {first}{last:>{wide - len(first)}}"]
+    axis.append(f"{margin} {'step':>{wide}}")
     return "\n".join([page([Line(clean(title), {"bold": True})], width), *rows, *axis, *_legend(drawn, plain)])
 
 
