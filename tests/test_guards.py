@@ -46,6 +46,11 @@ def test_what_waits_or_is_updated_costs_nothing_once() -> None:
     assert found(plan(op(Verb.WAIT, 500), op(Verb.UPDATE, 500)), Limits(once=Decimal(100))) == []
 
 
+def test_the_overlap_of_a_swap_is_spent_too() -> None:
+    swap = plan(op(Verb.CREATE, 90), op(Verb.DELETE, 36, why=SUPERSEDED))
+    assert found(swap, Limits(once=Decimal(100))) == ["cost"]
+
+
 def test_an_unknown_price_does_not_hide_the_known_ones() -> None:
     assert found(plan(op(Verb.CREATE, None), op(Verb.CREATE, 101)), Limits(once=Decimal(100))) == ["cost"]
 
