@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import catalogue, kinds
+from reconciler.apply import Stage
 from reconciler.discover import IDLE, UNMANAGED, UNREFERENCED, discover, silent
 from reconciler.errors import Refused
 from reconciler.guards import NO_LIMITS, breaches
@@ -237,6 +238,27 @@ def test_finished_runs_correct_the_next_estimate(desk: Desk) -> None:
     with desk.session() as session:
         ours = bought(state, {}, session.collections)
     assert sum_of(spent(one, ours) for one in ours) == sum(Decimal(str(entry["price_cny"])) for entry in runs)
+
+
+def test_a_saved_plan_that_is_resumed_is_no_dearer_for_what_it_did_itself(desk: Desk) -> None:
+    """Its first run used more than was foreseen. Learning from that would void the approval of the second."""
+    first = TUNED | {"metadata": {"name": "first"}}
+    again = TUNED | {"spec": TUNED["spec"] | {"model": {"fineTuneJob": "first"}}}
+    desk.rows("rows.jsonl", texts(40))
+    desk.declare(ROWS, first, again)
+    saved = desk.save()
+
+    def first_is_over() -> bool:
+        return any(one.stage is Stage.DONE and str(one.operation.slot) == "FineTuneJob/first" for one in desk.told)
+
+    desk.apply(plan=saved, stopped=first_is_over)
+    assert desk.emulator.operations().count("jobs.create") == 1
+    dearer = next(op for op in desk.plan().operations if op.slot == JOB)
+    approved = next(op for op in saved.plan.operations if op.slot == JOB)
+    assert dearer.price.once is not None
+    assert dearer.price.once > (approved.price.once or 0), "a plan of now has learnt from it"
+    desk.apply(plan=saved)
+    assert desk.emulator.operations().count("jobs.create") == 2
 
 
 def test_a_swap_shows_its_overlap_and_its_sum_holds_it(desk: Desk) -> None:
