@@ -311,6 +311,8 @@ class _Apply:
             uses=_uses(op.part, self.state),
             deletion=op.deletion,
             base=op.part.base,
+            tokens=op.part.tokens,
+            counted=op.part.counted,
             known_before=before,
         )
         return request, intent

@@ -33,6 +33,11 @@ def load(overrides: JsonObject | None = None) -> Catalogue:
     return _catalogue(_overridden(overrides)) if overrides else _packaged()
 
 
+def other_limits(profile: str) -> tuple[Limits, ...]:
+    """What the pages of other profiles say of the same limits: the service's own documents dispute some of them."""
+    return tuple(other.limits for name, other in load().profiles.items() if name != profile)
+
+
 @dataclass(frozen=True)
 class Source:
     """The page a fact was read from; `date` is the one it shows, None for a stored copy without one (see `note`)."""
@@ -239,6 +244,12 @@ class ProfileCatalogue:
         offer = self._model_or_base(model)
         price = self._unit_price(offer, plan=plan, deploy_spec=deploy_spec) if offer else None
         return None if price is None else capacity * price.hour
+
+    def prepaid_month(self, model: str, *, plan: str | None, deploy_spec: str | None, capacity: int) -> Decimal | None:
+        """CNY of a month of it bought in advance, which the console sells; None: not sold so, as far as pages say."""
+        offer = self._model_or_base(model)
+        price = self._unit_price(offer, plan=plan, deploy_spec=deploy_spec) if offer else None
+        return None if price is None or price.month is None else capacity * price.month
 
     def base_capacity(self, plan: str | None, deploy_spec: str | None) -> int | None:
         """The number a capacity must be a multiple of, as far as pages state it (contract §3.1, §3.2).

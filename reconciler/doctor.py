@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from reconciler import catalogue
+from reconciler import catalogue, quotas
 from reconciler.api import Api
 from reconciler.catalogue import RETIRES_SOON_DAYS, ProfileCatalogue
 from reconciler.engine import Session, live_rows
@@ -326,21 +327,18 @@ def _lists(answers: Answers, needed: set[str]) -> Iterator[Check]:
 
 def _quotas(answers: Answers, collections: Mapping[str, Collection], profile: ProfileCatalogue) -> Iterator[Check]:
     """Against the limits of this profile, and of others where their pages tell another number (contract §1.3)."""
-    others = [other.limits for name, other in catalogue.load().profiles.items() if name != profile.profile]
+    others = catalogue.other_limits(profile.profile)
     for name, items in answers.listed.items():
-        told = [collections[name].quotas(items, limits) for limits in (profile.limits, *others)]
+        seen = tuple(map(collections[name].parse, items))
+        told = [collections[name].quotas(seen, limits) for limits in (profile.limits, *others)]
         for quota, *rest in zip(*told, strict=True):
             limits = sorted({other.limit for other in rest} - {quota.limit})
-            amount = _bytes if quota.of_bytes else "{:,}".format
+            amount = partial(quotas.amount, of_bytes=quota.of_bytes)
             what = f"{amount(quota.used)} of {amount(quota.limit)}"
             what += f" (of {' or '.join(map(amount, limits))} by other pages)" if limits else ""
             near = quota.used >= NEARLY * min([quota.limit, *limits])
             hint = "what goes beyond it is refused: delete what nobody uses, or have it raised" if near else ""
             yield Check(quota.what, Verdict.WARNING if near else Verdict.OK, what, hint)
-
-
-def _bytes(size: int) -> str:
-    return f"{size / 10**9:,.1f} GB" if size >= 10**9 else f"{size / 10**6:,.1f} MB"
 
 
 def _words_in_use(project: Project, state: State) -> frozenset[str]:

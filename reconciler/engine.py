@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,18 +15,20 @@ from functools import partial
 from uuid import uuid4
 
 from reconciler import apply as execution
-from reconciler import data, files, kinds, surgery
+from reconciler import data, files, kinds, quotas, surgery
 from reconciler import saved as saved_plan
 from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
+from reconciler.catalogue import other_limits
 from reconciler.clock import boottime
 from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateError, StateMismatch
-from reconciler.observe import list_all, observe, read_one
+from reconciler.guards import NO_LIMITS, Breach, Limits, breaches, strictest
+from reconciler.observe import list_all, observe, offers, read_one
 from reconciler.plan import Choices, Desired, Note, Plan, Verb, World, caught_up, make_plan
 from reconciler.project import Project
 from reconciler.rebuild import Rebuilt, rebuild
 from reconciler.recover import Finding, Listing, recover
-from reconciler.resource import Collection, Match, Observed, Resource, Slot
+from reconciler.resource import Budget, Collection, Json, Match, Observed, Resource, Slot
 from reconciler.saved import Bound, Saved
 from reconciler.state import Event, Intent, Owned, Role, Stamp, State, Ticket
 from reconciler.store import Header, Store
@@ -46,6 +48,7 @@ class Session:
     store: Store
     collections: Mapping[str, Collection]
     hurry: float = 1.0
+    limits: Limits = NO_LIMITS
 
     @property
     def asks_on_unknown(self) -> bool:
@@ -64,6 +67,7 @@ class Snapshot:
     plan: Plan
     state: State
     world: World
+    breaches: tuple[Breach, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,16 +82,26 @@ class Applied:
 
 @contextmanager
 def session(
-    project: Project, origin: str, key: Key, *, workspace: str = "", patience: Patience | None = None
+    project: Project,
+    origin: str,
+    key: Key,
+    *,
+    workspace: str = "",
+    patience: Patience | None = None,
+    budgets: Iterable[Budget | None] = (),
 ) -> Iterator[Session]:
     """Connect a project to a service; on an emulator, waiting keeps the pace of its time.
+
+    `budgets` are those from outside the project; the Stack's own holds beside them.
 
     Raises StateMismatch before anything is read when the recorded state belongs to another endpoint or workspace.
     """
     contents = partial(data.stream, files.Tree(project.root))
     with Api(origin, key, workspace=workspace, contents=contents, patience=patience) as api:
         stamp = Stamp(api.identify(), workspace, project.name)
-        yield Session(project, api, open_store(project, stamp), kinds.collections(project.profile), api.hurry)
+        limits = strictest((*budgets, getattr(project.stack.spec, "budget", None) if project.stack else None))
+        collections = kinds.collections(project.profile)
+        yield Session(project, api, open_store(project, stamp), collections, api.hurry, limits)
 
 
 def open_store(project: Project, stamp: Stamp) -> Store:
@@ -112,8 +126,14 @@ def plan(session: Session, choices: Choices) -> Snapshot:
     state, names = surgery.renamed(before, documents), surgery.renames(before, documents)
     world = _world(session, state)
     made = make_plan(session.desired, state, world, session.collections, choices)
+    if offered := _offers(session, made):
+        world = replace(world, offers=offered)
+        made = make_plan(session.desired, state, world, session.collections, choices)
+    profile = session.project.profile
+    needs = quotas.needs(made, world, session.collections, profile.limits, other_limits(profile.profile))
+    found = breaches(made, session.limits, choices, owned=len(live_rows(state)), needs=needs)
     notes = [Note(str(new), f"keeps what was made as {old}", "movedFrom") for old, new in sorted(names.items())]
-    return Snapshot(replace(made, notes=(*made.notes, *notes)), state, world)
+    return Snapshot(replace(made, notes=(*quotas.notes(needs), *made.notes, *notes)), state, world, found)
 
 
 def _world(session: Session, state: State) -> World:
@@ -123,6 +143,19 @@ def _world(session: Session, state: State) -> World:
     names |= {d.spec.collection for d in session.project.documents if isinstance(d.spec, Resource)}
     world = observe(session.api, session.collections, names, state.owned.values())
     return replace(world, at=f"{session.api.now():%Y-%m-%d %H:%M:%S}")
+
+
+def _offers(session: Session, made: Plan) -> dict[str, tuple[Json, ...]]:
+    """What the service offers for what this plan would make or change; asked for nothing else."""
+    names = {op.collection for op in made.operations if op.verb in (Verb.CREATE, Verb.UPDATE)}
+    asked = {name: offers(session.api, session.collections[name]) for name in sorted(names)}
+    return {name: told for name, told in asked.items() if told is not None}
+
+
+def look_around(session: Session) -> tuple[State, World]:
+    """What is recorded, and everything the service lists, whether the project has to do with it or not."""
+    state = session.store.load()
+    return state, observe(session.api, session.collections, session.collections, state.owned.values())
 
 
 def save(
@@ -174,7 +207,10 @@ def apply(
         snapshot = plan(session, choices)
         if saved:
             _hold_to(saved, session, snapshot, at=now(), if_equal=if_equal)
-        if snapshot.plan.work and not approve(snapshot):
+        approved = snapshot.plan.work and approve(snapshot)
+        if snapshot.breaches:
+            raise _over_budget(snapshot.breaches)
+        if snapshot.plan.work and not approved:
             return Applied(snapshot, recovered=found, declined=True)
         if ticket:
             session.store.commit(epoch, ticket)
@@ -202,6 +238,11 @@ def apply(
     return Applied(snapshot, progress, found)
 
 
+def _over_budget(found: tuple[Breach, ...]) -> Refused:
+    what = "; ".join(f"{breach.rule}: {breach}" for breach in found)
+    return Refused(f"the plan goes over a limit: {what}", hint=" ".join(breach.override for breach in found))
+
+
 # Saved plans --------------------------------------------------------------------------------------------------------
 
 
@@ -211,7 +252,8 @@ def _claim(saved: Saved, state: State, epoch: int, at: datetime) -> tuple[Ticket
     if ticket.ended:
         why = f"it was applied already, at {ticket.ended}"
         raise StalePlan("a saved plan is applied once", reasons=[why], hint=AGAIN)
-    return ticket, replace(saved.choices, settled=saved_plan.settled(saved, state))
+    settled = saved_plan.settled(saved, state)
+    return ticket, replace(saved.choices, settled=settled, learnt_before=ticket.epoch)
 
 
 def _hold_to(saved: Saved, session: Session, snapshot: Snapshot, *, at: datetime, if_equal: bool) -> None:
@@ -369,6 +411,14 @@ def logs(session: Session, row: Owned, offset: int) -> tuple[str, ...]:
     collection = session.collections[row.collection]
     request = collection.logs(row.id, offset)
     return collection.log_lines(session.api.send(request).body) if request else ()
+
+
+def whole_log(session: Session, row: Owned) -> tuple[str, ...]:
+    """Every log line there is of one of our objects."""
+    lines: list[str] = []
+    while more := logs(session, row, len(lines)):
+        lines += more
+    return tuple(lines)
 
 
 def ask(session: Session, row: Owned, prompt: str) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from reconciler.api import Api
-from reconciler.errors import NotFound, Unavailable
+from reconciler.errors import ApiError, NotFound, Unavailable
 from reconciler.plan import World
 from reconciler.resource import Collection, Json, Observed, Request
 from reconciler.state import Owned
@@ -67,6 +67,26 @@ def _all_pages(api: Api, collection: Collection) -> tuple[dict[str, Observed], b
         totals.add(page.total)
         listed += len(page.found)
     return seen, totals <= {len(seen)} or (totals == {None} and listed == len(seen))
+
+
+def offers(api: Api, collection: Collection) -> tuple[Json, ...] | None:
+    """What the service offers to make these objects of; None where it does not say, or not so that it can be read."""
+    found: list[Json] = []
+    for number in range(1, PAGES_MAX + 1):
+        request = collection.offers(number)
+        if request is None:
+            return None
+        try:
+            page = collection.offered(api.send(request).body)
+        except ApiError:
+            return None
+        if page is None:
+            return None
+        fresh = [offer for offer in page if offer not in found]
+        found += fresh
+        if not fresh or len(page) < collection.page_size:
+            return tuple(found)
+    return None
 
 
 class Page(NamedTuple):

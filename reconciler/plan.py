@@ -7,18 +7,20 @@ deployments, a new paid run and a new upload differ only in what their collectio
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from reconciler import money
 from reconciler.diff import Change, Compared, differences
 from reconciler.resource import (
     Action,
     Collection,
     Document,
+    Json,
     Known,
     Mark,
     Match,
@@ -34,6 +36,7 @@ from reconciler.resource import (
 from reconciler.state import Intent, IntentPhase, Owned, Role, State, canonical, generation, tag
 
 NO_PRICE = Price()
+SUPERSEDED = "superseded"  # why something is deleted that a change of this plan replaces
 ATTEMPTS = 10  # marks of one generation that are looked for where the state may have lost count
 NOT_YET = timedelta(seconds=120)  # so long after a creation a read by id may say 404: not yet, rather than gone
 _UNHEARD = ", a status this program does not know: nothing is done about it"
@@ -52,6 +55,9 @@ class Verb(StrEnum):
     ADOPT = "adopt"  # what came late of a creation that was given up takes its place after all
     WAIT = "wait"
     NOTHING = "nothing"  # blocked: shown, never done
+
+
+SPENDING = frozenset({Verb.CREATE, Verb.DELETE})  # the old side of a swap goes on for a while beside the new one
 
 
 @dataclass(frozen=True)
@@ -87,11 +93,12 @@ class Operation:
 
 @dataclass(frozen=True)
 class Note:
-    """Something the plan leaves alone and a person may want to know."""
+    """Something the plan leaves alone and a person may want to know; a warning is about what it does."""
 
     about: str
     what: str
     hint: str = ""
+    warning: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,9 +166,9 @@ def facts(op: Operation) -> dict[str, Any]:
 def sums(operations: Iterable[Operation], hour_before: Decimal | None) -> Totals:
     """What these operations cost together, where this much was paid per hour before them."""
     ops = tuple(operations)
-    once = [op.price.once for op in ops if op.verb is Verb.CREATE]
+    once = [op.price.once for op in ops if op.verb in SPENDING]
     deltas = [_minus(op.price.hour, op.was.hour) for op in ops if op.verb is not Verb.NOTHING]
-    return Totals(_total(once), hour_before, _total([hour_before, *deltas]))
+    return Totals(money.total(once), hour_before, money.total([hour_before, *deltas]))
 
 
 @dataclass(frozen=True)
@@ -176,11 +183,13 @@ class Desired:
 class World:
     """What the service showed: by collection, by id. An id that is absent was established to be absent.
 
-    `at` is the service's clock at that moment; "" where nobody knows.
+    `at` is the service's clock at that moment; "" where nobody knows. `offers` is what it offers to make objects of a
+    collection of, where it was asked and told.
     """
 
     objects: Mapping[str, Mapping[str, Observed]] = field(default_factory=dict)
     at: str = ""
+    offers: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)
 
     def get(self, row: Owned) -> Observed | None:
         return self.objects.get(row.collection, {}).get(row.id)
@@ -190,7 +199,8 @@ class World:
 class Choices:
     """What the operator decided. `unattended`: nobody is there to be asked for a consent.
 
-    `settled` are slots that a saved plan made before it was interrupted: `replace` is done with them.
+    `settled` are slots that a saved plan made before it was interrupted: `replace` is done with them. Estimates learn
+    from runs before the lease `learnt_before` alone, so that what such a plan did itself moves none of its prices.
     """
 
     destroy: bool = False
@@ -199,6 +209,7 @@ class Choices:
     allow: frozenset[tuple[str, str]] = frozenset()
     replace: frozenset[str] = frozenset()
     settled: frozenset[Slot] = frozenset()
+    learnt_before: int | None = None
 
 
 def make_plan(
@@ -246,6 +257,7 @@ class _Draft:
                 if slot.address == former:
                     self.unresolved.setdefault(Slot(document.address, slot.part), intent)
         self.late = dict(self._late())  # by key: what a creation that was given up made after all
+        self.runs = money.bought(state, world.objects, collections, before=choices.learnt_before)
         self.vanished = self._vanished()
 
     # One slot ---------------------------------------------------------------------------------------------------
@@ -326,12 +338,14 @@ class _Draft:
         drops: tuple[str, ...] = (),
         needs_consent: bool = False,
     ) -> bool:
-        """Whether it is planned: what the service has under our mark already is never made again."""
+        """False where it is blocked: what the service has under our mark already is never made again."""
         collection = self._collection_of(document, part)
         fields = self._resolved(part)
         if twin := self._twin(part, collection, fields):
             why = f"{twin.id} has the mark that it would get, and the state does not know it"
             self._block(document, part, why, "reconciler state rebuild takes it in", reasons, code=7)
+            return False
+        if not self._fits(document, part, fields, reasons):
             return False
         operation = Operation(
             id=f"create {part.slot}",
@@ -347,7 +361,7 @@ class _Draft:
             drops=drops,
             deletion=document.lifecycle.deletion_policy or "",
             needs_consent=needs_consent,
-            price=collection.price(part.fields, base=part.base, tokens=part.tokens),
+            price=self._price(collection, part),
         )
         self._add(operation, renews=True)
         return True
@@ -379,6 +393,32 @@ class _Draft:
             )
         return self.signed[collection.name]
 
+    def _price(self, collection: Collection, part: Part) -> Price:
+        """What a new object costs, as far as runs that are over teach it."""
+        price = collection.price(part.fields, base=part.base, tokens=part.tokens)
+        learnt = money.calibration(self.runs, base=part.base, counted=part.counted) if price.once else None
+        return money.calibrated(price, learnt)
+
+    def _fits(
+        self,
+        document: Document,
+        part: Part,
+        fields: Mapping[str, Any],
+        changed: tuple[Change, ...],
+        only: Container[str] | None = None,
+    ) -> bool:
+        """Whether the service would take it, by what it offers; else it is blocked. What nobody can tell is noted."""
+        collection = self._collection_of(document, part)
+        offers = self.world.offers.get(collection.name)
+        found = list(collection.fits(fields, part.base, offers)) if offers is not None else []
+        found = [finding for finding in found if only is None or finding.path[0] in only]
+        for finding in found:
+            if not finding.warning:
+                self._block(document, part, finding.what, finding.hint, changed, code=1)
+                return False
+        self.notes += [Note(str(part.slot), one.what, one.hint, warning=True) for one in found]
+        return True
+
     def _adopt(self, document: Document, part: Part, intent: Intent, seen: Observed) -> None:
         """It is what was asked for, only late: nothing is bought again."""
         collection = self.collections[intent.collection]
@@ -394,7 +434,7 @@ class _Draft:
             after=self._needed(part),
             why=f"{seen.id} came late of operation {intent.op_id}, which had been given up",
             deletion=document.lifecycle.deletion_policy or "",
-            price=Price(hour=_hourly(collection, seen)),
+            price=Price(hour=hourly(collection, seen)),
             intent=intent.op_id,
         )
         self._add(operation, renews=True)
@@ -432,8 +472,8 @@ class _Draft:
         why = why or (f"{lost.id} is gone from the service" if lost else "" if changed else "asked for by --replace")
         drops = (lost.key,) if lost else ()
         asks = consent == "Manual"
-        planned = self._create(document, part, action, reasons=changed, why=why, drops=drops, needs_consent=asks)
-        if planned and not collection.keeps_superseded:
+        made = self._create(document, part, action, reasons=changed, why=why, drops=drops, needs_consent=asks)
+        if made and not collection.keeps_superseded:
             self.superseded |= {old.key: old for old in olds}
 
     def _update(
@@ -444,6 +484,8 @@ class _Draft:
         collection, names = self.collections[row.collection], frozenset(change.path[0] for change in changed)
         requests = collection.update(row.id, part, names)
         was, resolved = self._running(row), self._resolved(part)
+        if not self._fits(document, part, resolved, changed, names):
+            return
         for number, request in enumerate(requests):
             last = number == len(requests) - 1
             price = collection.price(part.fields, base=part.base) if last else was
@@ -625,9 +667,11 @@ class _Draft:
             collection=row.collection,
             target_id=row.id,
             after=tuple(sorted(set(after))),
-            why="superseded" if row.key in self.superseded else "",
+            why=SUPERSEDED if row.key in self.superseded else "",
             was=self._costing(row),
         )
+        if common.action is Action.SWAP:
+            common = replace(common, price=Price(once=money.overlap(common.was.hour)))
         if kept := self._why_kept(row, policy):
             why, hint = kept
             self.operations.append(
@@ -639,6 +683,7 @@ class _Draft:
                     why=why,
                     hint=hint,
                     was=NO_PRICE,
+                    price=NO_PRICE,
                     code=3,
                 )
             )
@@ -646,7 +691,7 @@ class _Draft:
             why = "already gone from the service" if gone else "stays on the service, no longer ours (Orphan)"
             name = f"forget {row.slot} {row.id}"
             self.operations.append(
-                replace(common, id=name, action=Action.FORGET, verb=Verb.FORGET, why=why, was=NO_PRICE)
+                replace(common, id=name, action=Action.FORGET, verb=Verb.FORGET, why=why, was=NO_PRICE, price=NO_PRICE)
             )
         else:
             self.operations.append(replace(common, request=collection.delete(row.id)))
@@ -695,7 +740,7 @@ class _Draft:
 
     def _duplicate(self, intent: Intent, seen: Observed) -> Operation:
         collection = self.collections[intent.collection]
-        price = Price(hour=_hourly(collection, seen))
+        price = Price(hour=hourly(collection, seen))
         why = f"{seen.id} was made twice: it came late of operation {intent.op_id}, which had been given up"
         cost = _cost_in_words(collection.price(intent.fields, base=intent.base), price)
         if ("duplicate", seen.id) in self.choices.allow:
@@ -742,14 +787,14 @@ class _Draft:
             others = [seen for key, seen in sorted(objects.items()) if f"{name}/{key}" not in self.state.owned]
             if not others:
                 continue
-            hours = [_hourly(collection, seen) for seen in others]
-            cost = _total(hours)
+            hours = [hourly(collection, seen) for seen in others]
+            cost = money.total(hours)
             price = "" if cost == 0 else f" ({'price unknown' if cost is None else f'{cost:,.2f} CNY/h'})"
             count = f"{len(others)} in {name}" if len(others) > 1 else f"1 in {name}, {others[0].id},"
-            yield Note("", f"{count} that no manifest names{price}")
+            yield Note("", f"{count} that no manifest names{price}", "reconciler discover --billable" if price else "")
 
     def totals(self) -> Totals:
-        return sums(self.operations, _total(self._costing(row).hour for row in self.state.owned.values()))
+        return sums(self.operations, money.total(self._costing(row).hour for row in self.state.owned.values()))
 
     def _costing(self, row: Owned) -> Price:
         """What an object of ours costs an hour at this moment."""
@@ -857,19 +902,11 @@ def bills(seen: Observed) -> bool:
     return seen.phase is Phase.READY or bool(seen.outputs.get("ready"))
 
 
-def _hourly(collection: Collection, seen: Observed) -> Decimal | None:
-    base = str(seen.outputs.get("base") or seen.fields.get("model", ""))
+def hourly(collection: Collection, seen: Observed, base: str = "") -> Decimal | None:
+    """What an object that the service shows costs an hour now, whoever made it; None is not known."""
+    base = str(seen.outputs.get("base") or base or seen.fields.get("model", ""))
     return collection.price(seen.fields, base=base).hour if bills(seen) else Decimal(0)
 
 
 def _minus(after: Decimal | None, before: Decimal | None) -> Decimal | None:
     return None if after is None or before is None else after - before
-
-
-def _total(values: Iterable[Decimal | None]) -> Decimal | None:
-    total = Decimal(0)
-    for value in values:
-        if value is None:
-            return None
-        total += value
-    return total

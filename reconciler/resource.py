@@ -7,7 +7,7 @@ a kind (`kinds/*.py`) is written in them alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -15,7 +15,7 @@ from types import MappingProxyType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, get_args, get_origin
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from reconciler.catalogue import Limits, ProfileCatalogue
@@ -88,6 +88,21 @@ class Lifecycle(Spec):
     deletion_policy: DeletionPolicy | None = None
     ignore: list[str] = []
     observe_only: bool = False
+
+
+class Budget(Spec):
+    """What an apply may do without a word of its own. Unset means no limit; of several budgets the stricter holds."""
+
+    once_cny: Annotated[float, Field(ge=0, description="what one apply may cost once")] | None = None
+    hourly_cny: Annotated[float, Field(ge=0, description="the run rate an apply may lead to")] | None = None
+    deletes: Annotated[int, Field(ge=0, description="how many objects one apply may delete")] | None = None
+    delete_share: (
+        Annotated[str, Field(pattern=r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$", description="and what share of all owned")]
+        | None
+    ) = None
+    unknown_price: Annotated[
+        Literal["Allow", "Refuse"], Field(description="whether something may be bought whose price nobody knows")
+    ] = "Allow"
 
 
 @dataclass(frozen=True)
@@ -257,9 +272,9 @@ class Probe(NamedTuple):
 class Part:
     """What one slot should hold: authored fields only, by the author's names, each with its place.
 
-    A value may be a `Known`. `base` is the base model code behind the fields, `tokens` what a run would read, `format`
-    how the rows of an upload read: for prices and limits, never compared. `collection` names where it lives, "" for the
-    one of its document.
+    A value may be a `Known`. `base` is the base model code behind the fields, `tokens` what a run would read (an
+    estimate unless `counted`), `format` how the rows of an upload read: for prices and limits, never compared.
+    `collection` names where it lives, "" for the one of its document.
     """
 
     slot: Slot
@@ -269,6 +284,7 @@ class Part:
     probes: tuple[Probe, ...] = ()
     base: str = ""
     tokens: int | None = None
+    counted: bool = False
     format: str = ""
     collection: str = ""
 
@@ -401,11 +417,15 @@ class Observed:
 
 @dataclass(frozen=True)
 class Price:
-    """What something costs in CNY; None is unknown, never zero. `basis` is the sum behind it, in words."""
+    """What something costs in CNY; None is unknown, never zero. `basis` is the sum behind it, in words.
+
+    `prepaid` is a month of it bought in advance, where it is sold so; we never buy it so.
+    """
 
     once: Decimal | None = FREE
     hour: Decimal | None = FREE
     basis: str = ""
+    prepaid: Decimal | None = None
 
 
 class Sign(NamedTuple):
@@ -417,12 +437,20 @@ class Sign(NamedTuple):
 
 
 class Quota(NamedTuple):
-    """How much of one limit of the account is used up; `of_bytes` where it is no count."""
+    """How much of one limit of the account is used up, and how much more is `wanted`; `of_bytes`: it is no count."""
 
     what: str
     used: int
     limit: int
     of_bytes: bool = False
+    wanted: int = 0
+
+
+class Measurement(NamedTuple):
+    """What one line of a log says of a run at a step of it, by the names the log uses."""
+
+    step: int
+    values: Mapping[str, float]
 
 
 class Match(StrEnum):
@@ -453,6 +481,7 @@ class Collection:
     changeable: ClassVar[frozenset[str]] = frozenset()  # fields that `update` brings up to date
     hidden: ClassVar[frozenset[str]] = frozenset()  # those among them that are never shown
     deletion: ClassVar[DeletionPolicy] = "Delete"  # what happens to an object whose author wrote no policy
+    material: ClassVar[bool] = False  # True: only there for others to use, so waste where nothing refers to it
     gone: ClassVar[frozenset[str]] = frozenset()  # statuses that mean the object is no more
     settle_s: ClassVar[float] = 240.0  # this long after a creation can last have been sent, what is absent stays absent
     unique_mark: ClassVar[bool] = False  # True: the service refuses a second object with the same mark
@@ -553,13 +582,29 @@ class Collection:
         """
         yield from ()
 
-    def quotas(self, items: tuple[Json, ...], limits: Limits) -> tuple[Quota, ...]:
-        """What all entries of the list use up of these limits."""
+    def quotas(self, seen: Sequence[Observed], limits: Limits, making: Sequence[Part] = ()) -> tuple[Quota, ...]:
+        """What all objects of the list use up of these limits, and what more would be wanted to make these parts."""
         return ()
+
+    def offers(self, page: int) -> Request | None:
+        """One page, counted from 1, of what the service offers to make these objects of; None where it does not say."""
+        return None
+
+    def offered(self, reply: Json) -> tuple[Json, ...] | None:
+        """The offers of one page; None where the answer cannot be read."""
+        return None
+
+    def fits(self, fields: Mapping[str, Any], base: str, offers: Sequence[Json]) -> Iterator[Finding]:
+        """What the service, which offers this, would refuse of these fields. A warning: what nobody can tell."""
+        yield from ()
 
     def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
         """What an object with these fields costs."""
         return Price()
+
+    def passes(self, fields: Mapping[str, Any]) -> int:
+        """How often what is made with these fields reads its tokens."""
+        return 1
 
     def logs(self, remote_id: str, offset: int) -> Request | None:
         """Log lines from `offset` on, where the collection keeps any."""
@@ -572,6 +617,10 @@ class Collection:
     def figure(self, lines: tuple[str, ...]) -> str:
         """The newest number worth watching in these log lines, or ""."""
         return ""
+
+    def measurements(self, lines: Sequence[str]) -> tuple[Measurement, ...]:
+        """Everything that these log lines measured, in their order."""
+        return ()
 
     def probe(self, remote_id: str, prompt: str) -> Request | None:
         """One prompt to a running object, where that means something."""

@@ -81,7 +81,8 @@ class Intent:
 
     `at` and `deadline` are times of the service's clock: after the deadline nothing of it is sent any more. `account`
     is a salted hash of the key it was sent with. `result_id` is what it made, `by` who decided an outcome that no
-    answer told: "" or PERSON. A row may also record what a person did to the state; `verb` names it then.
+    answer told: "" or PERSON. `tokens` is what one pass over its data was foreseen to read, an estimate unless
+    `counted`. A row may also record what a person did to the state; `verb` names it then.
     """
 
     op_id: str
@@ -106,6 +107,8 @@ class Intent:
     account: str = ""
     status: int = 0
     by: str = ""
+    tokens: int | None = None
+    counted: bool = False
 
     @property
     def is_open(self) -> bool:

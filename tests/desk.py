@@ -95,10 +95,12 @@ class Desk:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(dedent(text).lstrip("\n"), encoding="utf-8")
 
-    def declare(self, *documents: Mapping[str, Any], profile: str = "2026") -> None:
+    def declare(
+        self, *documents: Mapping[str, Any], profile: str = "2026", stack: Mapping[str, Any] | None = None
+    ) -> None:
         """One manifest with a Stack and these documents, in this order."""
-        stack = document("Stack", "desk", {"endpoint": "emulator", "profile": profile})
-        everything = [stack, *documents]
+        spec = {"endpoint": "emulator", "profile": profile, **(stack or {})}
+        everything = [document("Stack", "desk", spec), *documents]
         self.write("stack.yaml", yaml.safe_dump_all(everything, allow_unicode=True, sort_keys=False))
 
     def rows(self, name: str, texts: Sequence[str], kind: str = "sft") -> None:

@@ -105,7 +105,9 @@ RUN = operation(
     fields={"model": "qwen3.5-9b", "trainingType": "efficient_sft", "hyperParameters": {"n_epochs": 3}},
     after=(UPLOAD.id,),
     reasons=(Change(("training",), [OLD], [NEW], at(14)),),
-    price=Price(once=Decimal("3.67224"), basis="about 61,204 tokens x 3 epochs x 0.02 CNY/1k"),
+    price=Price(
+        once=Decimal("3.67224"), basis="about 61,204 tokens x 3 epochs x 0.02 CNY/1k (±8 %, from 4 finished runs)"
+    ),
     needs_consent=True,
 )
 SWAP = operation(
@@ -117,7 +119,7 @@ SWAP = operation(
     fields={"model": MODEL},
     after=(RUN.id,),
     reasons=(Change(("model",), "qwen3.5-9b-ft-202611021405-a1b2", MODEL, at(25)),),
-    price=Price(hour=Decimal(216), basis="mu MU1 x 4, billed from RUNNING"),
+    price=Price(hour=Decimal(216), basis="mu MU1 x 4, billed from RUNNING, a started minute counts whole"),
 )
 OLD_SIDE = operation(
     Action.SWAP,
@@ -128,6 +130,7 @@ OLD_SIDE = operation(
     after=(SWAP.id,),
     why="superseded",
     was=Price(hour=Decimal(216)),
+    price=Price(once=Decimal(36)),
 )
 WORDS = operation(
     Action.UPDATE,
@@ -150,7 +153,7 @@ CHANGED = plan(
     OLD_SIDE,
     STALE,
     notes=(Note("", "1 in deployments, other-1, that no manifest names (216.00 CNY/h)"),),
-    totals=Totals(Decimal("3.67224"), Decimal(216), Decimal(216)),
+    totals=Totals(Decimal("39.67224"), Decimal(216), Decimal(216)),
 )
 
 
@@ -178,13 +181,22 @@ def test_chinese_names_keep_the_columns_aligned() -> None:
 
 def test_no_change_is_one_line() -> None:
     text = click.unstyle(plan_text(HEADING, plan(), COLLECTIONS, objects=7))
-    assert text.splitlines()[1:] == ["no changes: 7 objects are as declared"]
+    assert text.splitlines()[1:-1] == ["no changes: 7 objects are as declared"]
+
+
+def test_every_plan_ends_with_its_money_and_the_date_of_its_prices() -> None:
+    """Also where nothing is to do: the run rate goes on. Prices that the Stack brings are told as its own."""
+    text = plan_text(HEADING, plan(totals=Totals(Decimal(0), Decimal(216), Decimal(216))), COLLECTIONS, objects=7)
+    footer = "once 0.00 CNY     run rate 216.00 -> 216.00 CNY/h (157,680.00 a month)     prices of 2026-05-26"
+    assert click.unstyle(text).splitlines()[-1] == footer
+    own = plan_text(replace(HEADING, own_prices="prices.yaml"), plan(), COLLECTIONS, objects=7)
+    assert click.unstyle(own).endswith("prices of 2026-05-26 under those of prices.yaml")
 
 
 def test_work_that_goes_on_is_told_and_is_no_change() -> None:
     wait = operation(Action.WAIT, Verb.WAIT, JOB, "jobs", why="ft-1 is RUNNING")
     text = click.unstyle(plan_text(HEADING, plan(wait), COLLECTIONS, objects=2))
-    assert text.splitlines()[1:] == [
+    assert text.splitlines()[1:-1] == [
         "no changes: 2 objects are as declared",
         "  … FineTuneJob/support  ft-1 is RUNNING",
     ]

@@ -58,6 +58,8 @@ def carry_out(
 
         def approve(snapshot: Snapshot) -> bool:
             _show(opened, snapshot, output)
+            if snapshot.breaches:
+                return False
             if not approved and not click.confirm(question, err=True):
                 return False
             signals.arm()

@@ -37,7 +37,11 @@ GROUPS = {
         "describe": "Everything known of one object.",
         "logs": "The log of a fine-tune job.",
         "call": "Put one prompt to a deployment.",
+        "metrics": "The loss curve of a fine-tune job.",
         "graph": "What refers to what.",
+        "lineage": "From data to the deployed model, and back.",
+        "cost": "What runs, what was bought, what is declared, in CNY.",
+        "discover": "What the account holds that is not ours or serves nothing.",
     },
     "Put the record right": {
         "state": "What is recorded: look, move, forget, unlock, rebuild.",

@@ -27,6 +27,13 @@ def _order(pair: tuple[Slot, Owned | None]) -> tuple[Slot, str]:
     return pair[0], pair[1].role.value if pair[1] else ""
 
 
+def left_running(session: Session, snapshot: Snapshot) -> list[Item]:
+    """What was superseded and still costs something an hour."""
+    rows = [row for row in snapshot.state.owned.values() if row.role is Role.RETIRED]
+    found = [item(row.slot, row, snapshot.world, session.collections) for row in sorted(rows, key=lambda row: row.key)]
+    return [one for one in found if one.hour != 0]
+
+
 def retired(session: Session, snapshot: Snapshot, address: str) -> list[Item]:
     """What an address held before, newest first."""
     rows = [row for row in snapshot.state.owned.values() if row.slot.address == address and row.role is Role.RETIRED]

@@ -16,7 +16,14 @@ RULES = {
     "duplicate": "ID",  # what a creation that was given up made after all may be stopped
     "inferred": "ID",  # what was taken for ours by its looks may be let go
     "vanished": "all",  # that most objects are gone at once is no wrong account
+    "cost": "CNY",  # this apply may cost so much once, whatever the budget says
+    "rate": "CNY",  # and lead to so much an hour
+    "deletes": "COUNT",
+    "share": "PERCENT",  # of what is owned, deleted
+    "unknown-price": "yes",
+    "quota": "yes",  # the account's limit is another than pages say
 }
+_NUMBERS = frozenset({"cost", "rate", "deletes", "share"})
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ def color(command: Command) -> Command:
 
 
 def choices(command: Command) -> Command:
-    """What a plan may do: `--prune`, `--replace`, `--allow`."""
+    """What a plan may do: `--prune`, `--replace`, `--allow`, `--max-cost`."""
     prune = click.option("--prune", is_flag=True, help="Also delete what is ours and no longer declared.")
     replace = click.option("--replace", multiple=True, metavar="KIND/NAME", help="Make it anew; may be repeated.")
     allow = click.option(
@@ -107,7 +114,10 @@ def choices(command: Command) -> Command:
         help="Consent given beforehand: retrain=FineTuneJob/NAME lets changed inputs buy a new run; others as the plan"
         " names them. May be repeated.",
     )
-    return prune(replace(allow(command)))
+    max_cost = click.option(
+        "--max-cost", type=click.FloatRange(min=0), metavar="CNY", help="Refuse what costs more than this once."
+    )
+    return prune(replace(allow(max_cost(command))))
 
 
 def addresses(allow: Iterable[tuple[str, str]]) -> Iterator[str]:
@@ -162,7 +172,8 @@ class Rule(click.ParamType[tuple[str, str]]):
         if isinstance(value, tuple):
             return value
         rule, _, wanted = value.partition("=")
-        if rule not in RULES or not wanted:
+        number = re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", wanted)
+        if rule not in RULES or not wanted or (rule in _NUMBERS and not number):
             known = ", ".join(f"{name}={of}" for name, of in RULES.items())
             self.fail(f"{value!r} is no consent: write one of {known}", param, ctx)
         return rule, wanted

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from reconciler import engine
-from reconciler.adapters import connection, terminal
+from reconciler.adapters import connection, operator, terminal
 from reconciler.adapters.options import Target
 from reconciler.engine import Session, Snapshot
 from reconciler.errors import UsageError
 from reconciler.project import Project, load
 from reconciler.render.errors import warnings_text
 from reconciler.render.plan import Heading, plan_text
+from reconciler.resource import Budget
 from reconciler.state import Role
 from reconciler.wording import did_you_mean, shown
 from reconciler.yamltext import MAX_FILE_BYTES
@@ -31,7 +32,10 @@ class Opened:
         """The plan as text."""
         slots = {part.slot for parts in self.session.project.parts.values() for part in parts}
         held = sum(1 for slot in slots if snapshot.state.row(slot, Role.CURRENT))
-        return plan_text(self.heading, snapshot.plan, self.session.collections, objects=held, width=width)
+        limits = (self.session.limits, snapshot.breaches)
+        return plan_text(
+            self.heading, snapshot.plan, self.session.collections, objects=held, limits=limits, width=width
+        )
 
 
 def read(target: Target) -> Project:
@@ -46,20 +50,25 @@ def read(target: Target) -> Project:
 
 
 @contextmanager
-def opened(target: Target, *, writes: bool = False) -> Iterator[Opened]:
+def opened(target: Target, *, writes: bool = False, max_cost: float | None = None) -> Iterator[Opened]:
     """The project on its service. Offline mistakes are told before a key is asked for or anything is started."""
-    with connected(read(target), target, writes=writes) as ready:
+    with connected(read(target), target, writes=writes, max_cost=max_cost) as ready:
         yield ready
 
 
 @contextmanager
-def connected(project: Project, target: Target, *, writes: bool = False) -> Iterator[Opened]:
+def connected(
+    project: Project, target: Target, *, writes: bool = False, max_cost: float | None = None
+) -> Iterator[Opened]:
     """A project that was read already, on its service."""
+    budgets = (operator.budget(project.root), Budget.model_validate({"onceCny": max_cost}))
     if writes:
         connection.private_folder(project.root)
     with connection.connect(project, endpoint=target.endpoint, key_file=target.key_file) as service:
         heading = headed(project, service)
-        with engine.session(project, service.origin, service.key, workspace=heading.workspace) as session:
+        with engine.session(
+            project, service.origin, service.key, workspace=heading.workspace, budgets=budgets
+        ) as session:
             yield Opened(session, heading)
 
 
@@ -73,6 +82,7 @@ def headed(project: Project, service: connection.Service) -> Heading:
         prices_of=project.profile.as_of,
         workspace=(getattr(project.stack.spec, "workspace", None) if project.stack else None) or "",
         declared=project.stack is not None,
+        own_prices=(getattr(project.stack.spec, "catalogue", None) if project.stack else None) or "",
     )
 
 

@@ -28,6 +28,11 @@ def somebody_watches() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
+def draws() -> bool:
+    """Whether stdout can hold more than ASCII."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "gb18030")
+
+
 def say(text: str) -> None:
     """A result, on stdout."""
     click.echo(text)

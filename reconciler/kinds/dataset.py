@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -48,6 +48,7 @@ class Files(Paged):
     members = "files"
     id_field = "file_id"
     replaced_as = Action.CREATE
+    material = True
     verified = frozenset({"source"})
     facts: ClassVar[Mapping[str, str]] = {
         "mark": "a file shows the description it was uploaded with (contract §1.2)",
@@ -59,7 +60,10 @@ class Files(Paged):
         md5, size = string(item.get("md5")).lower(), whole(item.get("size"))
         fields = said(source=f"{md5}-{size}" if re.fullmatch("[0-9a-f]{32}", md5) and size is not None else None)
         facts = said(
-            name=text(item.get("name")), created=text(item.get("gmt_create")), mark=text(item.get("description"))
+            name=text(item.get("name")),
+            created=text(item.get("gmt_create")),
+            mark=text(item.get("description")),
+            size=size,
         )
         return Observed(
             id=string(item.get("file_id")),
@@ -82,11 +86,12 @@ class Files(Paged):
         if self.profile.profile != "dec-2024":
             yield Sign("purpose", bool(text(item.get("purpose"))), f"purpose of {remote_id}")
 
-    def quotas(self, items: tuple[Json, ...], limits: Limits) -> tuple[Quota, ...]:
-        used = sum(whole(item.get("size")) or 0 for item in items)
+    def quotas(self, seen: Sequence[Observed], limits: Limits, making: Sequence[Part] = ()) -> tuple[Quota, ...]:
+        used = sum(one.outputs.get("size", 0) for one in seen)
+        wanted = sum(part.content.size for part in making if part.content)
         return (
-            Quota("files", len(items), limits.files),
-            Quota("storage", used, limits.total_bytes, of_bytes=True),
+            Quota("files", len(seen), limits.files, wanted=len(making)),
+            Quota("storage", used, limits.total_bytes, of_bytes=True, wanted=wanted),
         )
 
     def create(self, part: Part, tag: str) -> Request:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -181,7 +181,40 @@ class Deployments(Paged):
         if not hour:
             return Price(basis="billed per token, nothing while idle")
         basis = " ".join(str(word) for word in (plan, spec) if word) or "instances"
-        return Price(hour=hour, basis=f"{basis} x {capacity}, billed from RUNNING")
+        unit = "minute" if plan == "mu" else "hour"
+        prepaid = self.profile.prepaid_month(base, plan=plan, deploy_spec=spec, capacity=capacity)
+        basis += f" x {capacity}, billed from RUNNING, a started {unit} counts whole"
+        return Price(hour=hour, basis=basis, prepaid=prepaid)
+
+    def offers(self, page: int) -> Request:
+        query: dict[str, str | int] = {"page_no": page, "page_size": self.page_size}
+        query |= {"version": "v1.0"} if self.profile.plans else {}
+        return Request("deployments.models", "GET", "/deployments/models", query=query)
+
+    def offered(self, reply: Json) -> tuple[Json, ...] | None:
+        return entries(dig(reply, "output", "models"))
+
+    def fits(self, fields: Mapping[str, Any], base: str, offers: Sequence[Json]) -> Iterator[Finding]:
+        """Whether the capacity is a multiple that can be bought (contract §3.1).
+
+        A model that is still to be trained is judged by its base, which binds nobody.
+        """
+        model, capacity, plan = fields.get("model"), fields.get("capacity"), fields.get("plan")
+        if not isinstance(capacity, int) or plan == "lora":
+            return
+        for name in (model, base):
+            offer = next((one for one in offers if one.get("model_name") == name), None)
+            if offer is not None and (unit := _base_capacity(offer, plan, fields.get("deploySpec"))):
+                if capacity % unit:
+                    what = f"capacity {capacity} is not a multiple of {unit}, the base capacity of {name}"
+                    near = [capacity - capacity % unit, capacity - capacity % unit + unit]
+                    hint = f"write {' or '.join(str(one) for one in near if one)}"
+                    yield Finding(("capacity",), what, hint, warning=name != model)
+                return
+        said_by_us = self.profile.base_capacity(plan, fields.get("deploySpec"))
+        known = f"{said_by_us} by the catalogue" if said_by_us else "which no page states either"
+        what = f"the service does not tell its base capacity ({known}): capacity {capacity} is unverified"
+        yield Finding(("capacity",), what, warning=True)
 
     def probe(self, remote_id: str, prompt: str) -> Request:
         """Not journalled and never retried after a byte was sent: an answer costs tokens (contract §6)."""
@@ -214,6 +247,18 @@ def _phase(status: str, plan: str, capacity: int | None, ready: int | None) -> P
         return Phase.UNKNOWN
     growing = plan != "lora" and capacity is not None and ready is not None and ready < capacity
     return Phase.PENDING if growing else Phase.READY
+
+
+def _base_capacity(offer: Json, plan: str | None, spec: str | None) -> int | None:
+    """What a capacity must be a multiple of, by the offer's template of this plan, or by the old form of the list."""
+    for one in rows(offer.get("plans")):
+        templates = rows(one.get("templates")) if one.get("plan") == plan else ()
+        for template in templates:
+            unit = whole(dig(template, "roles", "unified", "capacity_unit_per_instance"))
+            if unit and unit > 0 and (template.get("template_id") == spec or (spec is None and len(templates) == 1)):
+                return unit
+    unit = whole(offer.get("base_capacity")) if plan is None else None  # it does not say of which spec it speaks
+    return unit if unit and unit > 0 else None
 
 
 def _limits(fields: Mapping[str, Any]) -> dict[str, Any]:

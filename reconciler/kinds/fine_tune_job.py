@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal
@@ -22,6 +22,7 @@ from reconciler.resource import (
     Known,
     Mark,
     Match,
+    Measurement,
     Observed,
     Paged,
     Part,
@@ -203,13 +204,13 @@ class Jobs(Paged):
         elif not in_model:
             yield Sign("mark", False, f"job_name and finetuned_output of {job}, {status}")
 
-    def quotas(self, items: tuple[Json, ...], limits: Limits) -> tuple[Quota, ...]:
-        counted = [item for item in items if PHASES.get(text(item.get("status"))) is not Phase.FAILED]
-        return (Quota("jobs that run or succeeded", len(counted), limits.jobs),)
+    def quotas(self, seen: Sequence[Observed], limits: Limits, making: Sequence[Part] = ()) -> tuple[Quota, ...]:
+        counted = [one for one in seen if PHASES.get(one.status) is not Phase.FAILED]
+        return (Quota("jobs that run or succeeded", len(counted), limits.jobs, wanted=len(making)),)
 
     def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
         """(tokens + mixed-in tokens) x epochs x unit price (contract §2.13); mixed-in tokens are not foreseen here."""
-        epochs = dict(fields.get("hyperParameters", {})).get("n_epochs", 1)
+        epochs = _epochs(fields)
         unit = self.profile.training_price(base)
         if unit is None:
             return Price(once=None, basis=f"no training price is known for {base}")
@@ -218,6 +219,10 @@ class Jobs(Paged):
         cost = self.profile.training_cost(tokens=tokens, epochs=epochs, model=base)
         times = f"{epochs} epoch{'s' if epochs != 1 else ''}"
         return Price(once=cost, basis=f"about {tokens:,} tokens x {times} x {unit} CNY/1k")
+
+    def passes(self, fields: Mapping[str, Any]) -> int:
+        epochs = _epochs(fields)
+        return epochs if isinstance(epochs, int) and epochs > 0 else 1
 
     def logs(self, remote_id: str, offset: int) -> Request:
         query = {"offset": offset, "line": 1000}
@@ -230,6 +235,13 @@ class Jobs(Paged):
     def figure(self, lines: tuple[str, ...]) -> str:
         losses = [found[1] for line in lines if (found := _LOSS.search(line))]
         return f"loss {losses[-1]}" if losses else ""
+
+    def measurements(self, lines: Sequence[str]) -> tuple[Measurement, ...]:
+        """Every `name: number` of a line that tells a loss: no page says how a log reads, so anything like it."""
+        found = [{name: _number(number) for name, number in _MEASURED.findall(line)} for line in lines]
+        told = [values for values in found if any(name.endswith("loss") for name in values)]
+        steps = [int(values.pop("step", number)) for number, values in enumerate(told, start=1)]
+        return tuple(map(Measurement, steps, told))
 
 
 def _inputs(item: Json) -> tuple[str, ...]:
@@ -250,6 +262,13 @@ def _echo(item: Json, job: str) -> Iterator[Sign]:
         yield Sign("echo", False, f"training_file_ids and training_datasets of {job}")
 
 
+def _epochs(fields: Mapping[str, Any]) -> Any:
+    return dict(fields.get("hyperParameters", {})).get("n_epochs", 1)
+
+
+_MEASURED = re.compile(
+    r"(?<![\w.])([a-z][a-z_]{0,40})['\"]?\s*[:=]\s*(-?[0-9]{1,15}(?:\.[0-9]{1,17})?(?:e[-+]?[0-9]{1,2})?)(?![\w.])"
+)
 _LOSS = re.compile(r"(?<![a-z_])loss['\"]?\s*[:=]\s*([0-9]+(?:\.[0-9]+)?)", re.IGNORECASE)
 
 

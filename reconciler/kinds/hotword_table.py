@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -113,8 +113,8 @@ class Vocabularies(Collection):
         if tag:
             yield Sign("mark", f"v{tag}" in remote_id, f"vocabulary_id {remote_id}")
 
-    def quotas(self, items: tuple[Json, ...], limits: Limits) -> tuple[Quota, ...]:
-        return (Quota("vocabularies", len(items), limits.vocabularies),)
+    def quotas(self, seen: Sequence[Observed], limits: Limits, making: Sequence[Part] = ()) -> tuple[Quota, ...]:
+        return (Quota("vocabularies", len(seen), limits.vocabularies, wanted=len(making)),)
 
     def _call(self, verb: str, effect: Effect = Effect.READ, **fields: Any) -> Request:
         plural = "vocabularies." + {"query": "get"}.get(verb, verb)

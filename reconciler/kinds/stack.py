@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from reconciler.resource import Spec
+from reconciler.resource import Budget, Spec
 
 
 class StateLocation(Spec):
@@ -44,6 +44,9 @@ class Stack(Spec):
     profile: Literal["2026", "dec-2024"] = "2026"
     workspace: Annotated[str, Field(pattern=r"^llm-[a-z0-9]{1,40}$")] | None = None
     state: StateLocation = StateLocation()
+    budget: Annotated[Budget | None, Field(description="limits of an apply; the operator's own hold beside them")] = (
+        None
+    )
     on_unknown: Annotated[
         Literal["Recreate", "Ask"],
         Field(

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.diff import Change
+from reconciler.money import OVERLAP, a_month
 from reconciler.plan import Operation, Verb
 from reconciler.render.words import clean, count, listed, money, place, size_text, value_text
-from reconciler.resource import Action, Content, Known, Price
+from reconciler.resource import FREE, Action, Content, Known, Price
 
 ACTION_WORDS: Mapping[Action, str] = {
     Action.CREATE: "create",
@@ -153,14 +154,20 @@ def cost(operations: Sequence[Operation]) -> str:
     lead, last = operations[0], operations[-1]
     if lead.verb is Verb.CREATE:
         parts = [_once(lead.price), _hourly(lead.price)]
-        swapped = next((op.was.hour for op in operations[1:]), None)
-        if lead.action is Action.SWAP and swapped:
-            parts.append(f"both sides are billed until the old one ({money(swapped)} CNY/h) is gone")
+        beside = next((op.price.once for op in operations[1:]), FREE)
+        if lead.action is Action.SWAP and beside != 0:
+            parts.append(f"both sides are billed for about {_OVERLAP} min ({money(beside)} CNY)")
         return "; ".join(filter(None, parts))
     before, after = lead.was, last.price
     if lead.verb is Verb.UPDATE and before.hour != after.hour:
         return f"{money(before.hour)} -> {money(after.hour)} CNY/h: {clean(after.basis)}"
-    return f"{money(before.hour)} CNY/h less" if lead.verb is Verb.DELETE and before.hour != 0 else ""
+    if lead.verb is Verb.DELETE and before.hour != 0:
+        until = f", after about {money(lead.price.once)} CNY beside the new side" if lead.price.once != 0 else ""
+        return f"{money(before.hour)} CNY/h less{until}"
+    return ""
+
+
+_OVERLAP = int(OVERLAP.total_seconds()) // 60
 
 
 def _once(price: Price) -> str:
@@ -174,4 +181,4 @@ def _hourly(price: Price) -> str:
         return f"hourly price unknown: {clean(price.basis)}"
     if not price.hour:
         return clean(price.basis) if price.basis and price.once == 0 else ""
-    return f"{money(price.hour)} CNY/h: {clean(price.basis)}"
+    return f"{money(price.hour)} CNY/h, {money(a_month(price.hour))} a month: {clean(price.basis)}"

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from reconciler.plan import Operation, Plan, Verb
+from reconciler.guards import NO_LIMITS, Breach, Limits
+from reconciler.money import a_month
+from reconciler.plan import SPENDING, Operation, Plan, Verb
 from reconciler.render import changes
 from reconciler.render.words import Line, clean, columns, count, money, padded, page
 from reconciler.resource import Action, Collection, Slot
@@ -55,6 +57,7 @@ class Heading:
     prices_of: dt.date
     workspace: str = ""
     declared: bool = True  # False: no manifest declares a Stack
+    own_prices: str = ""  # the file that the Stack lays over the price table
 
 
 class Entry(NamedTuple):
@@ -69,9 +72,18 @@ class Entry(NamedTuple):
 
 
 def plan_text(
-    heading: Heading, plan: Plan, collections: Mapping[str, Collection], *, objects: int, width: int | None = None
+    heading: Heading,
+    plan: Plan,
+    collections: Mapping[str, Collection],
+    *,
+    objects: int,
+    limits: tuple[Limits, tuple[Breach, ...]] = (NO_LIMITS, ()),
+    width: int | None = None,
 ) -> str:
-    """The whole page, broken at `width` columns where one is given. `objects`: declared slots that hold something."""
+    """The whole page, broken at `width` columns where one is given.
+
+    `objects`: declared slots that hold something. `limits`: those that hold, and how the plan goes over them.
+    """
     lines = [Line(heading_text(heading), hang=2)]
     staged = entries(plan, collections)
     if plan.changes:
@@ -81,8 +93,9 @@ def plan_text(
         lines.append(Line(unchanged if objects else "nothing to do"))
         lines += entry_lines(staged, width=width, stages=False)
     lines += _notes(plan)
+    lines += _sums(heading, plan, staged, width)
     if plan.changes:
-        lines += _sums(plan, staged, width)
+        lines += _limits(*limits)
     return page(lines, width)
 
 
@@ -184,16 +197,54 @@ def _entry_lines(entry: Entry, column: int | None) -> Iterator[Line]:
 def _notes(plan: Plan) -> Iterator[Line]:
     for note in plan.notes:
         about = f"{clean(note.about)} " if note.about else ""
-        yield Line(f"left alone: {about}{clean(note.what)}" + (f" ({clean(note.hint)})" if note.hint else ""))
+        hint = f" ({clean(note.hint)})" if note.hint else ""
+        if note.warning:
+            yield Line(f"warning: {about}{clean(note.what, 400)}{hint}", {"fg": "yellow"})
+        else:
+            yield Line(f"left alone: {about}{clean(note.what)}{hint}")
 
 
-def _sums(plan: Plan, staged: tuple[Entry, ...], width: int | None) -> Iterator[Line]:
-    totals = plan.totals
-    rate = f"run rate {money(totals.hour_before)} -> {money(totals.hour_after)} CNY/h"
-    sums = (counts_text(staged), f"once {_once_text(plan)}", rate)
+def _sums(heading: Heading, plan: Plan, staged: tuple[Entry, ...], width: int | None) -> Iterator[Line]:
+    counted = [text] if (text := counts_text(staged)) else []
+    sums = [*counted, *money_texts(plan), prices_text(heading)]
     together = "     ".join(sums)
     fits = width is None or columns(together) <= width
     yield from (Line(text, {"bold": True}) for text in ((together,) if fits else sums))
+
+
+def money_texts(plan: Plan) -> tuple[str, str]:
+    """What carrying it out costs once, and the run rate before and after."""
+    before, after = plan.totals.hour_before, plan.totals.hour_after
+    rate = f"run rate {money(before)} -> {money(after)} CNY/h ({money(a_month(after))} a month)"
+    return f"once {_once_text(plan)}", rate
+
+
+def prices_text(heading: Heading) -> str:
+    """Whose prices they are, and of when."""
+    own = f" under those of {clean(heading.own_prices)}" if heading.own_prices else ""
+    return f"prices of {heading.prices_of}{own}"
+
+
+def _limits(limits: Limits, breaches: tuple[Breach, ...]) -> Iterator[Line]:
+    """Whether an apply would be let through, where anybody set limits."""
+    for breach in breaches:
+        style = {"fg": "red", "bold": True}
+        yield Line(f"over the limit: {clean(breach.rule)}: {clean(breach, 400)} ({breach.override})", style)
+    if limits.any and not breaches:
+        yield Line(f"budget: {', '.join(_limit_words(limits))}: ok")
+
+
+def _limit_words(limits: Limits) -> Iterator[str]:
+    if limits.once is not None:
+        yield f"{money(limits.once)} CNY an apply"
+    if limits.hour is not None:
+        yield f"{money(limits.hour)} CNY/h"
+    if limits.deletes is not None:
+        yield count(limits.deletes, "deletion", "deletions")
+    if limits.share is not None:
+        yield f"{limits.share:g} % deleted"
+    if limits.known_prices_only:
+        yield "known prices only"
 
 
 def counts_text(staged: tuple[Entry, ...]) -> str:
@@ -212,5 +263,5 @@ def _noun(op: Operation) -> tuple[str, str]:
 def _once_text(plan: Plan) -> str:
     if plan.totals.once is not None:
         return f"{money(plan.totals.once)} CNY"
-    known = sum((op.price.once or Decimal(0) for op in plan.operations if op.verb is Verb.CREATE), Decimal(0))
+    known = sum((op.price.once or Decimal(0) for op in plan.operations if op.verb in SPENDING), Decimal(0))
     return f"unknown (at least {money(known)} CNY)"

@@ -74,11 +74,12 @@ class OperationJson(_Model):
 
 
 class NoteJson(_Model):
-    """Something the plan leaves alone."""
+    """Something the plan leaves alone, or a warning."""
 
     about: str
     what: str
     hint: str
+    warning: bool = Field(description="true: it is about what the plan does")
 
 
 class TotalsJson(_Model):
@@ -132,7 +133,7 @@ def plan_json(
         prices_of=str(heading.prices_of),
         changes=bool(plan.changes),
         operations=[_operation(op, staged[op.id]) for op in plan.operations],
-        notes=[NoteJson(about=note.about, what=note.what, hint=note.hint) for note in plan.notes],
+        notes=[NoteJson(about=note.about, what=note.what, hint=note.hint, warning=note.warning) for note in plan.notes],
         totals=TotalsJson(
             once_cny=plan.totals.once,
             hour_before_cny=plan.totals.hour_before,

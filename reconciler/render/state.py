@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from reconciler.money import a_month
 from reconciler.plan import Plan, World, bills
 from reconciler.render.data import yaml_text
-from reconciler.render.plan import Heading, entries, entry_lines, heading_text
+from reconciler.render.plan import Heading, entries, entry_lines, heading_text, money_texts, prices_text
 from reconciler.render.plan_json import plain
 from reconciler.render.words import Line, clean, listed, money, page, place, table, value_text
-from reconciler.resource import Collection, Document, Observed, Slot, authored
+from reconciler.resource import Collection, Document, Observed, Price, Slot, authored
 from reconciler.state import Intent, Owned, State
 
 NOT_CREATED, GONE = "not created", "gone"
@@ -51,8 +52,14 @@ def item(slot: Slot, row: Owned | None, world: World, collections: Mapping[str, 
         return Item(slot)
     seen = world.get(row)
     costs = seen is not None and bills(seen)
-    hour = collections[row.collection].price(row.last_applied, base=row.base).hour if costs else Decimal(0)
+    hour = hourly_price(row, seen, collections).hour if costs else Decimal(0)
     return Item(slot, row, seen, hour)
+
+
+def hourly_price(row: Owned, seen: Observed | None, collections: Mapping[str, Collection]) -> Price:
+    """What an object costs while it runs, as the service has it."""
+    fields = {**row.last_applied, **(seen.fields if seen else {})}
+    return collections[row.collection].price(fields, base=row.base)
 
 
 # All of them --------------------------------------------------------------------------------------------------------
@@ -62,7 +69,9 @@ def status_text(heading: Heading, items: Sequence[Item], state: State, plan: Pla
     """A line for each slot, then the run rate and whatever is not settled."""
     rows = [[clean(one.slot), clean(one.status), _id(one), clean(one.since), _rate(one)] for one in items]
     failures = [(one.slot, one.row.failure) for one in items if one.row and one.row.failure]
-    lines = [Line(f"run rate {money(plan.totals.hour_before)} CNY/h", {"bold": True})]
+    rate = plan.totals.hour_before
+    lines = [Line(f"run rate {money(rate)} CNY/h ({money(a_month(rate))} a month)", {"bold": True})]
+    lines.append(Line(f"an apply would cost {', '.join(money_texts(plan))}; {prices_text(heading)}"))
     lines += [Line(f"failed: {clean(slot)}: {clean(failure, 400)}", {"fg": "red"}) for slot, failure in failures]
     lines += [Line(_open_text(intent), {"fg": "red"}) for intent in state.open_intents()]
     objects = table(("OBJECT", "STATUS", "ID", "SINCE", "CNY/H"), rows, width) if rows else "nothing is declared"

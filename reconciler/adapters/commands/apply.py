@@ -31,6 +31,7 @@ def apply(
     prune: bool,
     replace: tuple[str, ...],
     allow: tuple[tuple[str, str], ...],
+    max_cost: float | None,
     auto_approve: bool,
     wait: Literal["ready", "created", "none"],
     timeout: float | None,
@@ -63,7 +64,7 @@ def apply(
     if saved and saved.made_from != target.files:
         made, given = (" ".join(f"-f {clean(path)}" for path in paths) for paths in (saved.made_from, target.files))
         terminal.mention(f"the plan was made with {made}; this is {given}")
-    with stack.opened(target, writes=True) as opened:
+    with stack.opened(target, writes=True, max_cost=max_cost) as opened:
         stack.check_addresses(opened.session.project, (*replace, *options.addresses(allow)))
         return carry_out(
             opened,

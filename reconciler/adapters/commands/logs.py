@@ -35,9 +35,7 @@ def logs(target: Target, address: str, follow: bool, tail: int | None) -> int:
         collection = session.collections[row.collection]
         if collection.logs(row.id, 0) is None:
             raise UsageError(f"{address} keeps no log", hint="fine-tune jobs do")
-        lines: list[str] = []
-        while more := engine.logs(session, row, len(lines)):
-            lines += more
+        lines = list(engine.whole_log(session, row))
         for line in lines[-tail:] if tail else [] if tail == 0 else lines:
             terminal.say(clean(line, 2000))
         told, under_way = len(lines), follow

@@ -29,6 +29,7 @@ def plan(
     prune: bool,
     replace: tuple[str, ...],
     allow: tuple[tuple[str, str], ...],
+    max_cost: float | None,
     destroy: bool,
     out: str,
     detailed_exitcode: bool,
@@ -47,7 +48,7 @@ def plan(
 
     if out:
         planfile.check(out)
-    with stack.opened(target) as opened:
+    with stack.opened(target, max_cost=max_cost) as opened:
         stack.check_addresses(opened.session.project, (*replace, *options.addresses(allow)))
         choices = Choices(
             destroy=destroy,

@@ -1,0 +1,117 @@
+"""What the service holds that nobody here asked for or still needs, and what it costs an hour. Pure.
+
+The service tells of no deployment whether anybody calls it. So only what follows from the record and the manifests is
+told as idle, and nothing is ever concluded from silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from reconciler.plan import Desired, World, hourly
+from reconciler.resource import Collection, Observed
+from reconciler.state import Owned, Role, State
+
+UNMANAGED, IDLE, UNREFERENCED = "unmanaged", "idle", "unreferenced"
+
+
+@dataclass(frozen=True)
+class Find:
+    """One object worth a look: which of the three it is, why, and what it costs an hour; None is not known."""
+
+    sort: str
+    collection: str
+    id: str
+    why: str
+    status: str
+    created: str
+    hour: Decimal | None
+
+    @property
+    def billable(self) -> bool:
+        return self.hour != 0
+
+
+def discover(desired: Desired, state: State, world: World, collections: Mapping[str, Collection]) -> tuple[Find, ...]:
+    """Everything worth a look, what costs most first; what costs nobody knows how much before it all."""
+    found = [
+        *_unmanaged(state, world, collections),
+        *_idle(desired, state, world, collections),
+        *_unreferenced(desired, state, world, collections),
+    ]
+    order = {UNMANAGED: 0, IDLE: 1, UNREFERENCED: 2}
+    dear = [(one.hour is not None, -(one.hour or 0), order[one.sort], one.collection, one.id) for one in found]
+    return tuple(one for _, one in sorted(zip(dear, found, strict=True), key=lambda pair: pair[0]))
+
+
+def silent(world: World, collections: Mapping[str, Collection]) -> int:
+    """How many objects should show what they were made from and do not: what they use is not known."""
+    telling = [name for name, collection in collections.items() if "echo" in collection.facts]
+    shown = (seen for name in telling for seen in world.objects.get(name, {}).values())
+    return sum(1 for seen in shown if "inputs" not in seen.outputs)
+
+
+def _unmanaged(state: State, world: World, collections: Mapping[str, Collection]) -> Iterator[Find]:
+    for name, objects in world.objects.items():
+        for remote_id, seen in objects.items():
+            if f"{name}/{remote_id}" not in state.owned:
+                yield _find(UNMANAGED, collections[name], seen, "not ours")
+
+
+def _idle(desired: Desired, state: State, world: World, collections: Mapping[str, Collection]) -> Iterator[Find]:
+    declared = {part.slot for parts in desired.parts.values() for part in parts}
+    for row in state.owned.values():
+        seen = world.get(row)
+        why = _needless(row, declared=row.slot in declared)
+        if seen is None or not why:
+            continue
+        find = _find(IDLE, collections[row.collection], seen, f"{row.slot} {why}", base=row.base)
+        if find.billable:
+            yield find
+
+
+def _needless(row: Owned, *, declared: bool) -> str:
+    if row.failure:
+        return "failed and was never put in use"
+    if row.role is Role.RETIRED:
+        return "was superseded and is still there"
+    return "" if declared else "is ours, and no manifest declares it"
+
+
+def _unreferenced(
+    desired: Desired, state: State, world: World, collections: Mapping[str, Collection]
+) -> Iterator[Find]:
+    wanted = {key.partition("/")[2] for row in state.owned.values() for key in row.uses}
+    wanted |= {str(one) for seen in _all(world) for one in seen.outputs.get("inputs", ())}
+    wanted |= {word for parts in desired.parts.values() for part in parts for word in _words(part.fields)}
+    for name in (name for name in world.objects if collections[name].material):
+        for remote_id, seen in world.objects[name].items():
+            if remote_id not in wanted:
+                row = state.owned.get(f"{name}/{remote_id}")
+                why = f"nothing refers to it{f'; it is {row.slot}' if row else ', and it is not ours'}"
+                yield _find(UNREFERENCED, collections[name], seen, why)
+
+
+def _find(sort: str, collection: Collection, seen: Observed, why: str, base: str = "") -> Find:
+    created = str(seen.outputs.get("created", "")).replace("T", " ")
+    return Find(sort, collection.name, seen.id, why, seen.status, created, hourly(collection, seen, base))
+
+
+def _all(world: World) -> Iterator[Observed]:
+    for objects in world.objects.values():
+        yield from objects.values()
+
+
+def _words(value: Any) -> Iterator[str]:
+    """Every text in an author's fields: a literal id may be any of them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _words(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _words(item)
