@@ -296,7 +296,7 @@ class _Draft:
             drops=drops,
             deletion=document.lifecycle.deletion_policy or "",
             needs_consent=needs_consent,
-            price=collection.price(part.fields, base=part.base, tokens=part.tokens),
+            price=collection.price(part.fields, base=part.base, tokens=part.tokens, counted=part.counted),
         )
         self._add(operation, renews=True)
 
