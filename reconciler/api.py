@@ -131,7 +131,7 @@ class Api:
         self._headers = {"User-Agent": "bailian-reconciler"}
         if self._key:
             self._headers["Authorization"] = f"Bearer {self._key}"
-        self.account = hashlib.sha256(f"{self.origin}\n{workspace}\n{self._key}".encode()).hexdigest()[:16]
+        self._workspace, self._service = workspace, self.origin
         if workspace:
             self._headers["X-DashScope-WorkSpace"] = workspace
         verify = ssl.create_default_context() if origin.startswith("https:") else None
@@ -142,6 +142,11 @@ class Api:
         self.skew: timedelta | None = None  # how far ahead of ours the service's clock was at its last answer
         self.emulator = ""
         self.hurry = 1.0  # how much faster than ours the service's time runs; only an emulator's does
+
+    @property
+    def account(self) -> str:
+        """Whose service is asked with which key and workspace, as a hash. An emulator has another port each time."""
+        return hashlib.sha256(f"{self._service}\n{self._workspace}\n{self._key}".encode()).hexdigest()[:16]
 
     def __enter__(self) -> Api:
         return self
@@ -200,7 +205,8 @@ class Api:
         self._bucket.quicken(EMULATOR_RATE_PER_S)
         speed = dig(_json(body), "speed")
         self.hurry = max(1.0, float(speed)) if isinstance(speed, int | float) else 1.0
-        return f"emulator:{self.emulator}"
+        self._service = f"emulator:{self.emulator}"
+        return self._service
 
     # One exchange -----------------------------------------------------------------------------------------------
 

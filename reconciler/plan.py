@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -125,9 +125,41 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """A name for exactly these operations."""
-        facts = [[op.id, op.action, op.fields, op.target_id, op.after] for op in self.operations]
-        return hashlib.sha256(canonical(facts).encode()).hexdigest()
+        """A name for exactly these operations: what they send, in which order, and what they cost."""
+        told = [[op.id, facts(op), op.after] for op in self.operations]
+        return hashlib.sha256(canonical(told).encode()).hexdigest()
+
+
+def facts(op: Operation) -> dict[str, Any]:
+    """All that decides what an operation does and costs, as plain data; neither its name nor its place in the plan."""
+    part, request = op.part, op.request
+    return {
+        "action": op.action,
+        "verb": op.verb,
+        "slot": op.slot,
+        "collection": op.collection,
+        "target": op.target_id,
+        "fields": op.fields,
+        "content": asdict(part.content) if part and part.content else None,
+        "probes": part.probes if part else (),
+        "base": part.base if part else "",
+        "request": [request.method, request.path, request.query, request.form, request.body] if request else None,
+        "changes": [[change.path, change.before, change.after] for change in op.reasons],
+        "drops": op.drops,
+        "deletion": op.deletion,
+        "needs consent": op.needs_consent,
+        "of": op.intent,
+        "price": {"once": op.price.once, "hour": op.price.hour},
+        "code": op.code,
+    }
+
+
+def sums(operations: Iterable[Operation], hour_before: Decimal | None) -> Totals:
+    """What these operations cost together, where this much was paid per hour before them."""
+    ops = tuple(operations)
+    once = [op.price.once for op in ops if op.verb is Verb.CREATE]
+    deltas = [_minus(op.price.hour, op.was.hour) for op in ops if op.verb is not Verb.NOTHING]
+    return Totals(_total(once), hour_before, _total([hour_before, *deltas]))
 
 
 @dataclass(frozen=True)
@@ -154,13 +186,17 @@ class World:
 
 @dataclass(frozen=True)
 class Choices:
-    """What the operator decided. `unattended`: nobody is there to be asked for a consent."""
+    """What the operator decided. `unattended`: nobody is there to be asked for a consent.
+
+    `settled` are slots that a saved plan made before it was interrupted: `replace` is done with them.
+    """
 
     destroy: bool = False
     prune: bool = False
     unattended: bool = False
     allow: frozenset[tuple[str, str]] = frozenset()
     replace: frozenset[str] = frozenset()
+    settled: frozenset[Slot] = frozenset()
 
 
 def make_plan(
@@ -231,7 +267,7 @@ class _Draft:
     def _plan_next(self, document: Document, part: Part, row: Owned) -> None:
         """The slot holds an object that was created and is not yet in use."""
         collection, observed = self._collection_of(document, part), self.world.get(row)
-        again = document.address in self.choices.replace and not part.collection
+        again = self._again(document, part)
         changed = self._differences(document, part, row, observed)
         action = collection.replaced_as if self.state.row(part.slot, Role.CURRENT) else collection.created_as
         if observed is None and (changed or again or collection.recreated_when_lost):
@@ -250,7 +286,7 @@ class _Draft:
         collection, observed = self._collection_of(document, part), self.world.get(row)
         changed = self._differences(document, part, row, observed)
         fixed = {name for name, of in marks(type(document.spec)).items() if Mark.IMMUTABLE in of}
-        again = document.address in self.choices.replace and not part.collection
+        again = self._again(document, part)
         if again or any(collection.fixed or change.path[0] in fixed for change in changed):
             self._replace(document, part, changed, collection.replaced_as)
         elif observed is None and collection.recreated_when_lost:
@@ -663,11 +699,7 @@ class _Draft:
             yield Note("", f"{count} that no manifest names{price}")
 
     def totals(self) -> Totals:
-        before = [self._costing(row).hour for row in self.state.owned.values()]
-        once = [op.price.once for op in self.operations if op.verb is Verb.CREATE]
-        deltas = [_minus(op.price.hour, op.was.hour) for op in self.operations if op.verb is not Verb.NOTHING]
-        hour_before = _total(before)
-        return Totals(_total(once), hour_before, _total([hour_before, *deltas]))
+        return sums(self.operations, _total(self._costing(row).hour for row in self.state.owned.values()))
 
     def _costing(self, row: Owned) -> Price:
         """What an object of ours costs an hour at this moment."""
@@ -688,6 +720,11 @@ class _Draft:
         return datetime.fromisoformat(self.world.at) - datetime.fromisoformat(row.applied_at) < NOT_YET
 
     # Look-ups ---------------------------------------------------------------------------------------------------
+
+    def _again(self, document: Document, part: Part) -> bool:
+        """Whether the operator wants it made anew, although nothing about it changed."""
+        wanted = document.address in self.choices.replace and part.slot not in self.choices.settled
+        return wanted and not part.collection
 
     def _collection_of(self, document: Document, part: Part) -> Collection:
         spec = document.spec

@@ -6,6 +6,7 @@ nothing, writes nothing but what spares reading unchanged data again (`cache.py`
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,7 +39,8 @@ _WORDS = "words"  # the format of a source that is a list of hotwords, not rows 
 class Project:
     """Everything the author declared. `documents` are in graph order, without the Stack; `parts` are by address.
 
-    `root` is as the user would type it; `stack` is None where no manifest declares one.
+    `root` is as the user would type it; `stack` is None where no manifest declares one. `manifests` are the digests of
+    all that was read, by path below the root.
     """
 
     root: Path
@@ -48,6 +50,7 @@ class Project:
     documents: tuple[Document, ...]
     parts: Mapping[str, tuple[Part, ...]]
     warnings: tuple[Problem, ...]
+    manifests: Mapping[str, str] = field(default_factory=dict)
 
 
 def load(
@@ -90,6 +93,7 @@ def load(
         documents=graph.ordered(documents),
         parts=assembly.counted_parts(),
         warnings=tuple(assembly.warnings),
+        manifests={_below(root, file.source): hashlib.sha256(file.source.data).hexdigest() for file in files},
     )
 
 
@@ -140,6 +144,10 @@ def _read(manifest: Manifest) -> _Source:
     location = manifest.tree.root.resolve() / manifest.relative
     data = manifest.tree.read(manifest.relative, limit_bytes=MAX_FILE_BYTES)
     return _Source(manifest.display, manifest.folder, location, data)
+
+
+def _below(root: Path, source: _Source) -> str:
+    return STDIN if source.display == STDIN else source.location.relative_to(root.resolve()).as_posix()
 
 
 def _root(paths: Sequence[str], files: Iterable[_File]) -> Path:

@@ -18,16 +18,29 @@ from reconciler.plan import Choices
 from reconciler.render.data import json_text
 from reconciler.render.plan_json import plan_json
 from reconciler.render.progress import STOPPING, summary_json, summary_text
+from reconciler.saved import Saved
 from reconciler.state import Role
 
 DECLINED = 3
 
 
 def carry_out(
-    opened: Opened, choices: Choices, terms: Terms, *, output: str, approved: bool, question: str, lock_timeout_s: float
+    opened: Opened,
+    choices: Choices,
+    terms: Terms,
+    *,
+    output: str,
+    approved: bool,
+    question: str,
+    lock_timeout_s: float,
+    saved: Saved | None = None,
+    if_equal: bool = False,
 ) -> int:
-    """The exit code of a whole apply. Without a terminal and without approval nothing is done, whatever the plan."""
-    attended = terminal.somebody_is_there()
+    """The exit code of a whole apply. Without a terminal and without approval nothing is done, whatever the plan.
+
+    A `saved` plan is its own approval, and brings its own choices.
+    """
+    attended, approved = terminal.somebody_is_there(), approved or saved is not None
     choices = replace(choices, unattended=approved or not attended)
     if not (approved or attended):
         return _only_shown(opened, choices, output)
@@ -56,6 +69,8 @@ def carry_out(
                 noticed=view.notice,
                 stopped=stopped,
                 lock_timeout_s=lock_timeout_s,
+                saved=saved,
+                if_equal=if_equal,
             )
         finally:
             view.end()

@@ -26,6 +26,7 @@ GROUPS = {
         "init": "Write a small stack to start from.",
         "validate": "Check the manifests, offline and without a key.",
         "plan": "Show what would happen and what it would cost.",
+        "show": "Show a plan that was saved, offline.",
         "apply": "Do it, once, and wait until it is done.",
         "destroy": "Delete what the stack owns, users before what they use.",
     },

@@ -80,7 +80,7 @@ def test_every_command_that_help_names_exists_and_has_help(empty: Shell, name: s
         (["pln"], "did you mean plan?"),
         (["plan", "--nonsense"], "--nonsense"),
         (["apply", "--timeout", "soon"], "write 30s, 10m or 2h"),
-        (["apply", "--allow", "everything=yes"], "write retrain="),
+        (["apply", "--allow", "everything=yes"], "is no consent: write one of retrain="),
         (["get", "Gadget"], "there is no kind 'Gadget'"),
         (["describe", "Deployment/prd"], "did you mean Deployment/prod?"),
         (["plan", "--replace", "Deployment/prd"], "did you mean Deployment/prod?"),
