@@ -140,7 +140,7 @@ def facts(op: Operation) -> dict[str, Any]:
         "collection": op.collection,
         "target": op.target_id,
         "fields": op.fields,
-        "content": asdict(part.content) if part and part.content else None,
+        "content": asdict(replace(part.content, tokens=None, counted=False)) if part and part.content else None,
         "probes": part.probes if part else (),
         "base": part.base if part else "",
         "request": [request.method, request.path, request.query, request.form, request.body] if request else None,

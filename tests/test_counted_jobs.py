@@ -10,8 +10,9 @@ from reconciler import kinds, tokens
 from reconciler.cache import Cache
 from reconciler.errors import ManifestError
 from reconciler.files import Tree
+from reconciler.plan import Operation, Verb, facts
 from reconciler.project import Project, load
-from reconciler.resource import Part
+from reconciler.resource import Action, Content, Part, Slot
 from tests.desk import document
 
 pytest.importorskip("tiktoken")  # tests/test_tokens.py fails in CI where it is missing
@@ -250,6 +251,17 @@ def test_unchanged_rows_are_not_opened_again_by_the_next_command(
     second = folder.load(*documents)
     assert opened == ["stack.yaml"]
     assert second.parts == first.parts
+
+
+def test_how_an_upload_was_counted_does_not_make_it_another_operation() -> None:
+    """A plan may be saved where the extra is installed and applied where it is not: its price is what is compared."""
+    slot, content = Slot("Dataset/d", "a.jsonl"), Content("a.jsonl", ("a.jsonl",), 9, "0" * 32, 1, tokens=8)
+    counted = Content("a.jsonl", ("a.jsonl",), 9, "0" * 32, 1, tokens=7, counted=True)
+    made = [
+        Operation("x", Action.CREATE, Verb.CREATE, slot, "files", part=Part(slot, {}, content=one))
+        for one in (content, counted)
+    ]
+    assert facts(made[0]) == facts(made[1])
 
 
 def test_a_price_is_never_made_of_a_forgotten_share(folder: Folder) -> None:
