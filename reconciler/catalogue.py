@@ -20,6 +20,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 JsonObject = Mapping[str, Any]
+Overlong = Literal["dropped", "truncated", "dropped or truncated"]
 Reader = Callable[[Any, str], Any]
 Shape = TypeVar("Shape")
 
@@ -69,14 +70,15 @@ class Model:
     """A model as one profile offers it.
 
     `training_price` is CNY per 1,000 training tokens. `instance` names the instance plan that a deployment buys
-    (dec-2024), `model_units` the specs with a published unit price (2026). `inferred` names the fields that no page
-    states outright.
+    (dec-2024), `model_units` the specs with a published unit price (2026). `vocabulary` is what turns its texts into
+    tokens, None where nobody publishes it. `inferred` names the fields that no page states outright.
     """
 
     code: str
     name: str
     family: str
     modality: Literal["text", "vl"]
+    vocabulary: Literal["qwen", "qwen3.5"] | None
     token_max_length: int | None
     retired: Retirement | None
     training_types: tuple[str, ...]
@@ -171,12 +173,16 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class ProfileCatalogue:
-    """What one profile offers. `plans` is empty where a deployment is a plain instance without a plan."""
+    """What one profile offers. `plans` is empty where a deployment is a plain instance without a plan.
+
+    `overlong` says of each training type what becomes of rows beyond max_length, as far as pages agree (contract §2.8).
+    """
 
     profile: str
     as_of: dt.date
     plans: tuple[str, ...]
     training_types: Mapping[str, str]
+    overlong: Mapping[str, Overlong]
     hyper_parameters: tuple[HyperParameter, ...]
     model_units: Mapping[str, Price]
     instances: Mapping[str, Price]
@@ -226,6 +232,16 @@ class ProfileCatalogue:
         head = code[: tail.start()]
         bases = [model.code for model in self.models if head == model.code or head.startswith(f"{model.code}-")]
         return max(bases, key=len, default=None)
+
+    def vocabulary(self, code: str) -> str | None:
+        """The vocabulary of a model; a tuned one has that of its base."""
+        model = self._model_or_base(code)
+        return model.vocabulary if model else None
+
+    def token_max_length(self, code: str) -> int | None:
+        """How many tokens a model reads at most, where a page says (contract §2.11)."""
+        model = self._model_or_base(code)
+        return model.token_max_length if model else None
 
     def training_price(self, code: str) -> Decimal | None:
         """CNY per 1,000 training tokens; a tuned model costs what its base costs (contract §2.13)."""
@@ -332,6 +348,7 @@ def _profile(document: JsonObject, profile: str) -> ProfileCatalogue:
         as_of=_day(about.get("as_of"), f"{where}.as_of"),
         plans=tuple(_text(plan, f"{where}.plans") for plan in _array(about.get("plans"), f"{where}.plans")),
         training_types=dict(_training_types(document, profile)),
+        overlong=dict(_overlong(document, profile)),
         hyper_parameters=tuple(_hyper_parameters(document, profile)),
         model_units=_table(Price, document, "model_units"),
         instances=_table(Price, document, "instances"),
@@ -346,6 +363,13 @@ def _training_types(document: JsonObject, profile: str) -> Iterator[tuple[str, s
         where = f"catalogue.training_types.{name}"
         if profile in _array(_object(row, where).get("profiles"), f"{where}.profiles"):
             yield name, _text(row.get("title"), f"{where}.title")
+
+
+def _overlong(document: JsonObject, profile: str) -> Iterator[tuple[str, Overlong]]:
+    for name, row in document["training_types"].items():
+        where = f"catalogue.training_types.{name}.overlong"
+        if fate := _object(row.get("overlong", {}), where).get(profile):
+            yield name, _choice(fate, [*get_args(Overlong)], where)
 
 
 def _hyper_parameters(document: JsonObject, profile: str) -> Iterator[HyperParameter]:

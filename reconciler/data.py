@@ -1,23 +1,26 @@
 """Training data on disk to `Content`: which rows make up an upload, what they hash to, and what is wrong with them.
 
-Promises constant memory, and that the same files and seed give the same bytes for ever: nothing is written to disk, a
+Promises constant memory, and that the same files and seed give the same bytes for ever: no row is written to disk, a
 share is cut anew whenever it is sent. It knows no kind and sends nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Literal
 
 from reconciler.archive import archive_findings
+from reconciler.cache import Cache
 from reconciler.catalogue import Limits
 from reconciler.errors import Position, Problem
 from reconciler.files import FileMissing, FileRefused, Tree
-from reconciler.resource import Content, Share, Source
+from reconciler.resource import Content, Json, Share, Source
 from reconciler.rows import MAX_LINE_BYTES, TOKEN, Findings, Row, read_rows, token_twentieths
 from reconciler.wording import did_you_mean, shown
 
@@ -28,17 +31,20 @@ _ARCHIVE = "sft-image"
 
 
 def describe(
-    tree: Tree, source: Source, limits: Limits, *, at: Position | None = None
+    tree: Tree, source: Source, limits: Limits, *, at: Position | None = None, cache: Cache | None = None
 ) -> tuple[tuple[Content, ...], tuple[Problem, ...]]:
     """The uploads a source comes to, and every mistake in its files. `at` is where the author wrote the source.
 
     Unsplit there is one upload a file. Split there are two over the union of all files in path order: each row goes
     where its hash with the seed says, so that identical rows stay together and a new row moves no other. A file with a
-    mistake yields no upload.
+    mistake yields no upload. Files that all look as they did when the cache learnt of them are not read.
     """
     survey = _Survey(tree, source, limits, at)
-    contents = survey.whole() if source.validation is None else survey.split(source.validation)
-    return tuple(contents), tuple(survey.problems)
+    if cache is None:
+        return survey.contents(), tuple(survey.problems)
+    way = repr((source._replace(path=()), limits.file_bytes))
+    contents = cache.contents(tree, survey.paths, way, survey.contents, sound=lambda: not survey.problems)
+    return contents, tuple(survey.problems)
 
 
 def stream(tree: Tree, content: Content) -> Iterator[bytes]:
@@ -56,8 +62,33 @@ def stream(tree: Tree, content: Content) -> Iterator[bytes]:
             yield held
         held = chunk
     if size != content.size or md5.hexdigest() != content.md5:
-        raise FileRefused(content.paths[0], "changed since the plan", hint="plan again")
+        raise _changed(content)
     yield held
+
+
+def values(tree: Tree, content: Content) -> Iterator[Json]:
+    """The rows of an upload that was described. FileRefused where they are no longer those."""
+    for line in _lines(stream(tree, content)):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise _changed(content) from error
+        if not isinstance(value, dict):
+            raise _changed(content)
+        yield value
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
+
+
+def _changed(content: Content) -> FileRefused:
+    return FileRefused(content.paths[0], "changed since the plan", hint="plan again")
 
 
 # Describing ---------------------------------------------------------------------------------------------------------
@@ -73,9 +104,12 @@ class _Survey:
     at: Position | None
     problems: list[Problem] = field(default_factory=list)
 
+    def contents(self) -> tuple[Content, ...]:
+        return tuple(self.whole() if self.source.validation is None else self.split(self.source.validation))
+
     def whole(self) -> Iterable[Content]:
         describe_file = self._archive if self.source.format == _ARCHIVE else self._rows_of_one
-        return _named_apart([content for path in self._paths() if (content := describe_file(path))])
+        return _named_apart([content for path in self.paths if (content := describe_file(path))])
 
     def split(self, validation: float) -> Iterable[Content]:
         if self.source.format == _ARCHIVE:
@@ -83,7 +117,7 @@ class _Survey:
                 "an archive of images cannot be split", "leave split out, and give a second archive for validation"
             )
             return ()
-        paths = self._paths()
+        paths = self.paths
         tallies = {part: _Tally() for part in _PARTS}
         distinct: set[bytes] = set()
         for path in paths:
@@ -143,7 +177,8 @@ class _Survey:
         self.problems += problems
         return None if problems else Content(PurePosixPath(path).name, (path,), size, md5.hexdigest())
 
-    def _paths(self) -> list[str]:
+    @cached_property
+    def paths(self) -> list[str]:
         """The files that the patterns name, each once, in path order."""
         found: set[str] = set()
         for pattern in self.source.patterns:

@@ -44,6 +44,15 @@ class FileMissing(FileRefused):
         super().__init__(path, "there is no such file")
 
 
+class Stamp(NamedTuple):
+    """How a file looks from outside. It is the same for the same bytes, and for those of one moment."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
 @dataclass(frozen=True)
 class Tree:
     """All the files below one folder, by paths relative to it and written with `/`.
@@ -66,6 +75,20 @@ class Tree:
         finally:
             os.close(folder)
         return _regular(descriptor, relative, limit_bytes)
+
+    def stamp(self, relative: str) -> Stamp:
+        """How a regular file looks, without opening it, or FileRefused."""
+        *folders, name = _components(relative)
+        folder = self._open_folder(folders, relative)
+        try:
+            facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            raise FileRefused(relative, _says(error)) from error
+        finally:
+            os.close(folder)
+        if not stat.S_ISREG(facts.st_mode):
+            raise FileRefused(relative, "is not a regular file")
+        return Stamp(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
 
     def read(self, relative: str, *, limit_bytes: int) -> bytes:
         """The whole of a small file; one that grows while it is read is refused too."""

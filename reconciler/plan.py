@@ -149,7 +149,7 @@ def facts(op: Operation) -> dict[str, Any]:
         "collection": op.collection,
         "target": op.target_id,
         "fields": op.fields,
-        "content": asdict(part.content) if part and part.content else None,
+        "content": asdict(replace(part.content, tokens=None, counted=False)) if part and part.content else None,
         "probes": part.probes if part else (),
         "base": part.base if part else "",
         "request": [request.method, request.path, request.query, request.form, request.body] if request else None,
@@ -395,7 +395,7 @@ class _Draft:
 
     def _price(self, collection: Collection, part: Part) -> Price:
         """What a new object costs, as far as runs that are over teach it."""
-        price = collection.price(part.fields, base=part.base, tokens=part.tokens)
+        price = collection.price(part.fields, base=part.base, tokens=part.tokens, counted=part.counted)
         learnt = money.calibration(self.runs, base=part.base, counted=part.counted) if price.once else None
         return money.calibrated(price, learnt)
 

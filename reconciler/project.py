@@ -1,27 +1,30 @@
 """The author's files as one value: manifests read, checked and ordered, data described, every mistake reported at once.
 
 Promises that a `Project` is sound as far as can be told offline, and that nothing outside its root was read. It sends
-nothing, writes nothing and knows no state.
+nothing, writes nothing but what spares reading unchanged data again (`cache.py`), and knows no state.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from graphlib import CycleError
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler import catalogue, graph
+from reconciler import catalogue, graph, tokens
+from reconciler.cache import Cache
 from reconciler.catalogue import ProfileCatalogue
-from reconciler.data import describe
+from reconciler.data import describe, values
 from reconciler.errors import ManifestError, Position, Problem
 from reconciler.files import FileRefused, Manifest, Tree, find_manifests
 from reconciler.kinds import KINDS
 from reconciler.kinds.stack import Stack
+from reconciler.lengths import Lengths
 from reconciler.manifest import Parsed, parse
-from reconciler.resource import Document, Finding, Inputs, Part, Resource, Spec, references
+from reconciler.resource import Content, Document, Finding, Inputs, Part, Reading, Resource, Spec, references
 from reconciler.wording import shown
 from reconciler.words import read_words
 from reconciler.yamltext import MAX_FILE_BYTES, read_yaml
@@ -50,7 +53,13 @@ class Project:
     manifests: Mapping[str, str] = field(default_factory=dict)
 
 
-def load(paths: Sequence[str], *, kinds: Mapping[str, type[Spec]] = KINDS, stdin: bytes | None = None) -> Project:
+def load(
+    paths: Sequence[str],
+    *,
+    kinds: Mapping[str, type[Spec]] = KINDS,
+    stdin: bytes | None = None,
+    cache: Callable[[Path], Cache] = Cache,
+) -> Project:
     """The project that `-f` paths stand for, `-` being the bytes of standard input. ManifestError holds every mistake.
 
     The root is the folder of the Stack, else the first path (of a file: its folder); every manifest must lie below it.
@@ -71,8 +80,9 @@ def load(paths: Sequence[str], *, kinds: Mapping[str, type[Spec]] = KINDS, stdin
         problems.append(Problem("no document in any of the manifests", None, "nothing is deleted because of that"))
     profile, unusable = _profile(Tree(root), stacks)
     problems += unusable
-    assembly = _Assembly(Tree(root), profile)
+    assembly = _Assembly(Tree(root), profile, cache(root))
     assembly.take(documents, blind=not stacks and any(lost.kind in ("", Stack.__name__) for lost in broken))
+    assembly.cache.save()
     if problems or assembly.problems:
         raise ManifestError([*problems, *assembly.problems])
     return Project(
@@ -81,7 +91,7 @@ def load(paths: Sequence[str], *, kinds: Mapping[str, type[Spec]] = KINDS, stdin
         name=stacks[0].metadata.name if stacks else DEFAULT_NAME,
         profile=assembly.profile,
         documents=graph.ordered(documents),
-        parts=assembly.parts,
+        parts=assembly.counted_parts(),
         warnings=tuple(assembly.warnings),
         manifests={_below(root, file.source): hashlib.sha256(file.source.data).hexdigest() for file in files},
     )
@@ -202,7 +212,9 @@ class _Assembly:
 
     tree: Tree
     profile: ProfileCatalogue
+    cache: Cache
     parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)
+    counts: dict[str, set[int]] = field(default_factory=dict)  # tokens of an upload, by whatever vocabularies count it
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
@@ -226,7 +238,7 @@ class _Assembly:
             words, problems = read_words(self.tree, source.patterns[0], at=at)
             inputs = Inputs(words=words)
         else:
-            contents, problems = describe(self.tree, source, self.profile.limits, at=at)
+            contents, problems = describe(self.tree, source, self.profile.limits, at=at, cache=self.cache)
             inputs = Inputs(files=contents)
         self.problems += problems
         return None if problems else inputs
@@ -236,14 +248,50 @@ class _Assembly:
         spec, needed = document.spec, {found.address for found in references(document.spec)}
         if isinstance(spec, Resource) and inputs and needed <= self.parts.keys():
             inputs = replace(inputs, parts={address: self.parts[address] for address in needed})
-            self._report(document, spec.fits(inputs, self.profile))
-            self.parts[document.address] = spec.parts(document, inputs)
+            inputs = replace(inputs, lengths=dict(self._lengths(document, spec.reading(inputs))))
+            findings = tuple(spec.fits(inputs, self.profile))
+            self._report(document, findings)
+            self.parts[document.address] = _remarked(spec.parts(document, inputs), findings)
+
+    def _lengths(self, document: Document, reading: Reading) -> Iterator[tuple[str, Lengths]]:
+        """How long the rows are that a model would learn from, by the digest of their upload."""
+        counter = tokens.counter(self.profile.vocabulary(reading.model))
+        for content in reading.contents:
+            try:
+                lengths = self.cache.lengths(counter.cached_as, content, partial(self._measure, content, counter))
+            except FileRefused as error:
+                self.problems.append(Problem(f"{document.address}: {error}", document.position(), error.hint))
+                continue
+            yield content.digest, lengths
+            if lengths.counted:
+                self.counts.setdefault(content.digest, set()).add(lengths.tokens)
+
+    def _measure(self, content: Content, counter: tokens.Counter) -> Lengths:
+        return tokens.measure(values(self.tree, content), counter)
+
+    def counted_parts(self) -> dict[str, tuple[Part, ...]]:
+        """The parts, their uploads with the number of tokens in place of its estimate where all jobs agree on one."""
+        return {address: tuple(map(self._counted, parts)) for address, parts in self.parts.items()}
+
+    def _counted(self, part: Part) -> Part:
+        counts = self.counts.get(part.content.digest, set()) if part.content else set()
+        if part.content is None or len(counts) != 1:
+            return part
+        return replace(part, content=replace(part.content, tokens=min(counts), counted=True))
 
     def _report(self, document: Document, findings: Iterable[Finding]) -> None:
         for finding in findings:
             at = document.position("spec", *finding.path)
             where = self.warnings if finding.warning else self.problems
             where.append(Problem(f"{document.address}: {finding.what}", at, finding.hint))
+
+
+def _remarked(parts: tuple[Part, ...], findings: Iterable[Finding]) -> tuple[Part, ...]:
+    """What is worth a warning is also worth knowing where it is decided to pay for it."""
+    remarks = tuple(
+        finding.what + (f": {finding.hint}" if finding.hint else "") for finding in findings if finding.warning
+    )
+    return (replace(parts[0], remarks=remarks), *parts[1:]) if parts and remarks else parts
 
 
 def _in_order(documents: Sequence[Document]) -> tuple[Document, ...]:

@@ -20,6 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from reconciler.catalogue import Limits, ProfileCatalogue
 from reconciler.errors import Position, UnusableId
+from reconciler.lengths import Lengths
 
 API_VERSION = "bailian.reconciler/v1alpha1"
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -234,7 +235,8 @@ class Share(NamedTuple):
 class Content:
     """The bytes of one upload, described and never held: which rows of which files, and what they hash to.
 
-    `paths` are relative to the project root; `tokens` is an estimate; `rows` is None for an archive.
+    `paths` are relative to the project root; `tokens` is an estimate unless they were `counted`; `rows` is None for an
+    archive.
     """
 
     filename: str
@@ -244,6 +246,7 @@ class Content:
     rows: int | None = None
     tokens: int | None = None
     share: Share | None = None
+    counted: bool = False
 
     @property
     def digest(self) -> str:
@@ -273,8 +276,9 @@ class Part:
     """What one slot should hold: authored fields only, by the author's names, each with its place.
 
     A value may be a `Known`. `base` is the base model code behind the fields, `tokens` what a run would read (an
-    estimate unless `counted`), `format` how the rows of an upload read: for prices and limits, never compared.
-    `collection` names where it lives, "" for the one of its document.
+    estimate unless `counted`) and `lengths` in which rows, `format` how the rows of an upload read: for prices and
+    limits, never compared. `remarks` are for the person who decides about it. `collection` names where it lives, "" for
+    the one of its document.
     """
 
     slot: Slot
@@ -285,17 +289,30 @@ class Part:
     base: str = ""
     tokens: int | None = None
     counted: bool = False
+    lengths: Lengths | None = None
     format: str = ""
+    remarks: tuple[str, ...] = ()
     collection: str = ""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a kind may read to make its parts: its own files, already described, and the parts of what it references."""
+    """What a kind may read to make its parts: its own files, already described, and the parts of what it references.
+
+    `lengths` are those of the uploads in its `reading`, by their digests.
+    """
 
     files: tuple[Content, ...] = ()
     words: tuple[Mapping[str, Any], ...] = ()
     parts: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    lengths: Mapping[str, Lengths] = field(default_factory=dict)
+
+
+class Reading(NamedTuple):
+    """Uploads that a model is to learn from; its vocabulary counts them."""
+
+    model: str = ""
+    contents: tuple[Content, ...] = ()
 
 
 class Action(StrEnum):
@@ -349,6 +366,10 @@ class Resource(Spec):
     def consent(self) -> str:
         """What a paid re-run needs: Auto, Manual or Never."""
         return "Auto"
+
+    def reading(self, inputs: Inputs) -> Reading:
+        """What has to be counted before it is known what it comes to."""
+        return Reading()
 
     def fits(self, inputs: Inputs, profile: ProfileCatalogue) -> Iterator[Finding]:
         """What is wrong with the files and documents this one is made from. Yields every finding."""
@@ -598,8 +619,10 @@ class Collection:
         """What the service, which offers this, would refuse of these fields. A warning: what nobody can tell."""
         yield from ()
 
-    def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
-        """What an object with these fields costs."""
+    def price(
+        self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None, counted: bool = False
+    ) -> Price:
+        """What an object with these fields costs. `tokens` is an estimate unless they were `counted`."""
         return Price()
 
     def passes(self, fields: Mapping[str, Any]) -> int:

@@ -275,10 +275,12 @@ def token_twentieths(row: Json) -> int:
     0.7 tokens for each Chinese, Japanese or Korean character and one for every 4 UTF-8 bytes of anything else, over the
     texts alone; the chat template is not counted. A tokeniser of the base model differs by some 10 % either way.
     """
-    return sum(_twentieths(text) for text in _texts(row))
+    shared, answers = texts(row)
+    return sum(text_twentieths(text) for text in (*shared, *answers))
 
 
-def _twentieths(text: str) -> int:
+def text_twentieths(text: str) -> int:
+    """The same of one text."""
     if text.isascii():
         return 5 * len(text)
     rest = _CJK.sub("", text)
@@ -288,13 +290,11 @@ def _twentieths(text: str) -> int:
 _CJK = re.compile("[\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]+")
 
 
-def _texts(row: Json) -> Iterator[str]:
-    answers = (row[name] for name in ("chosen", "rejected") if isinstance(row.get(name), dict))
-    for message in (*(message for _, message in _messages(row)), *answers):
-        if isinstance(content := message.get("content"), str):
-            yield content
-    if isinstance(text := row.get("text"), str):
-        yield text
+def texts(row: Json) -> tuple[list[str], list[str]]:
+    """The texts of a row that are read together, and the answers of which one at a time is read with them."""
+    shared = [message.get("content") for _, message in _messages(row)] + [row.get("text")]
+    answers = [row[name].get("content") for name in ("chosen", "rejected") if isinstance(row.get(name), dict)]
+    return [text for text in shared if isinstance(text, str)], [text for text in answers if isinstance(text, str)]
 
 
 def image_names(row: Json) -> Iterator[tuple[str, str]]:

@@ -171,7 +171,9 @@ class Deployments(Paged):
         if tag and self.marks(fields):
             yield Sign("mark", remote_id.endswith(f"-{tag}"), f"deployed_model {remote_id}")
 
-    def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
+    def price(
+        self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None, counted: bool = False
+    ) -> Price:
         plan, spec, capacity = fields.get("plan"), fields.get("deploySpec"), fields.get("capacity", 1)
         hour = self.profile.hourly_price(base, plan=plan, deploy_spec=spec, capacity=capacity)
         if hour is None:

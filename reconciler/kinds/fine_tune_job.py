@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar, Literal
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
 from reconciler.catalogue import HyperParameter, Limits, ProfileCatalogue, Values
+from reconciler.lengths import Lengths, merged
 from reconciler.resource import (
     Action,
     DeletionPolicy,
@@ -29,6 +31,7 @@ from reconciler.resource import (
     Phase,
     Price,
     Quota,
+    Reading,
     Ref,
     Request,
     Resource,
@@ -208,7 +211,9 @@ class Jobs(Paged):
         counted = [one for one in seen if PHASES.get(one.status) is not Phase.FAILED]
         return (Quota("jobs that run or succeeded", len(counted), limits.jobs, wanted=len(making)),)
 
-    def price(self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None) -> Price:
+    def price(
+        self, fields: Mapping[str, Any], *, base: str = "", tokens: int | None = None, counted: bool = False
+    ) -> Price:
         """(tokens + mixed-in tokens) x epochs x unit price (contract §2.13); mixed-in tokens are not foreseen here."""
         epochs = _epochs(fields)
         unit = self.profile.training_price(base)
@@ -218,7 +223,8 @@ class Jobs(Paged):
             return Price(once=None, basis=f"nobody counted the tokens; {unit} CNY/1k")
         cost = self.profile.training_cost(tokens=tokens, epochs=epochs, model=base)
         times = f"{epochs} epoch{'s' if epochs != 1 else ''}"
-        return Price(once=cost, basis=f"about {tokens:,} tokens x {times} x {unit} CNY/1k")
+        about = "" if counted else "about "
+        return Price(once=cost, basis=f"{about}{tokens:,} tokens x {times} x {unit} CNY/1k")
 
     def passes(self, fields: Mapping[str, Any]) -> int:
         epochs = _epochs(fields)
@@ -389,6 +395,10 @@ class FineTuneJob(Resource):
             only = ", ".join(rule.training_types)
             yield Finding(path, f"{name} has no meaning for {self.training_type}", f"only for {only}")
 
+    def reading(self, inputs: Inputs) -> Reading:
+        contents = [part.content for part in self._training(inputs) if part.content]
+        return Reading(self._base(inputs), tuple(content for content in contents if content.rows is not None))
+
     def fits(self, inputs: Inputs, profile: ProfileCatalogue) -> Iterator[Finding]:
         for index, item in enumerate(self.training):
             parts = inputs.parts.get(f"Dataset/{item}", ()) if isinstance(item, str) else ()
@@ -404,6 +414,27 @@ class FineTuneJob(Resource):
             yield Finding(
                 path, f"{sum(known)} rows are fewer than one batch of {batch}: the job would fail", "lower it"
             )
+        if lengths := self._lengths(inputs):
+            yield from self._overlong(lengths, self._base(inputs), profile)
+
+    def _overlong(self, lengths: Lengths, base: str, profile: ProfileCatalogue) -> Iterator[Finding]:
+        """Rows that are paid for and not learnt from, or not in full (contract §2.8, §2.11)."""
+        limit = row_limit(profile, base, self.hyper_parameters)
+        if limit is None or not (over := lengths.over(limit.tokens)):
+            return
+        fate = profile.overlong.get(self.training_type, "dropped or truncated")
+        lost = lengths.lost(limit.tokens, truncated=fate == "truncated")
+        about, left = "" if lengths.counted else "about ", lengths.rows - over
+        rows = f"{about}{over:,} {'row' if over == 1 else 'rows'} ({_percent(Fraction(over, lengths.rows))})"
+        what = f"{rows} {'is' if over == 1 else 'are'} longer than {limit.name} and would be {fate}"
+        path = ("hyperParameters", *(["max_length"] if "max_length" in self.hyper_parameters else []))
+        yield Finding(
+            path, f"{what}, which loses {_percent(lost)} of the tokens", _longer(lengths, limit), warning=True
+        )
+        batch = self.hyper_parameters.get("batch_size")
+        if lengths.counted and fate == "dropped" and isinstance(batch, int) and left < batch <= lengths.rows:
+            fewer = f"the {left:,} rows left are fewer than one batch of {batch}: the job would fail"
+            yield Finding(("hyperParameters",), fewer, warning=True)
 
     # What it comes to -------------------------------------------------------------------------------------------
 
@@ -420,15 +451,18 @@ class FineTuneJob(Resource):
             fields["validation"] = validation
         if self.output_suffix:
             fields["outputSuffix"] = self.output_suffix
-        counts = [part.tokens for part in self._training(inputs)]
-        counted = counts and None not in counts and all(isinstance(item, str) for item in self.training)
+        counts, lengths = [part.tokens for part in self._training(inputs)], self._lengths(inputs)
+        known = counts and None not in counts and all(isinstance(item, str) for item in self.training)
+        tokens = lengths.tokens if lengths and lengths.counted else sum(count or 0 for count in counts)
         return (
             Part(
                 slot=Slot(document.address),
                 fields=fields,
                 at={name: document.position("spec", name) for name in fields},
                 base=self._base(inputs),
-                tokens=sum(count or 0 for count in counts) if counted else None,
+                tokens=tokens if known else None,
+                counted=bool(lengths and lengths.counted),
+                lengths=lengths,
             ),
         )
 
@@ -442,6 +476,11 @@ class FineTuneJob(Resource):
             return self.model
         parts = inputs.parts.get(f"FineTuneJob/{self.model.fine_tune_job}", ())
         return parts[0].base if parts else ""
+
+    def _lengths(self, inputs: Inputs) -> Lengths | None:
+        """Of everything that is trained on and can be counted, as one."""
+        counted = self.reading(inputs).contents
+        return merged(inputs.lengths[one.digest] for one in counted if one.digest in inputs.lengths)
 
     def _training(self, inputs: Inputs) -> list[Part]:
         """The uploads that are trained on: of a split Dataset the training share, else every file."""
@@ -463,6 +502,46 @@ class FineTuneJob(Resource):
                 yield authored(item)
             else:
                 yield from (_known(part) for part in _shares(inputs, item, share))
+
+
+class RowLimit(NamedTuple):
+    """The longest row that is learnt from in full, and the longest it could be made; None where no page says."""
+
+    tokens: int
+    name: str
+    most: int | None
+
+
+def row_limit(profile: ProfileCatalogue, base: str, hyper_parameters: Mapping[str, Value]) -> RowLimit | None:
+    """By max_length, or its default, or what the model can read at all, whichever is least."""
+    rule, reads = profile.hyper_parameter("max_length"), profile.token_max_length(base)
+    default = rule.default if rule else None
+    length = hyper_parameters.get("max_length", default)
+    most = min((int(limit) for limit in (reads, rule.max if rule else None) if limit is not None), default=None)
+    if reads is not None and not (isinstance(length, int) and length <= reads):
+        return RowLimit(reads, f"the {reads:,} tokens that {base} reads", most)
+    if not isinstance(length, int):
+        return None
+    name = "max_length" if "max_length" in hyper_parameters else "the default max_length"
+    return RowLimit(length, f"{name} {length:,}", most)
+
+
+def _longer(lengths: Lengths, limit: RowLimit) -> str:
+    """Which length would do: for 99 % of the rows, or where that many fit already, for all of them."""
+    enough = lengths.keeping(99)
+    wanted, keeps = (enough, "99 %") if enough > limit.tokens else (lengths.longest, "them all")
+    if limit.most is None or wanted <= limit.most:
+        return f"{wanted:,} keeps {keeps}"
+    kept = _percent(1 - lengths.share_over(limit.most))
+    return f"even {limit.most:,}, the most, keeps {kept}" if limit.most > limit.tokens else "it cannot be more"
+
+
+def _percent(share: Fraction) -> str:
+    """To a tenth, and never 0 of something or all of what is less."""
+    if 0 < share < Fraction(1, 1000):
+        return "less than 0.1 %"
+    tenths = min(round(share * 1000), 999) if share < 1 else 1000
+    return f"{tenths / 10:g} %"
 
 
 def _problem(rule: HyperParameter, value: Value) -> str:

@@ -62,7 +62,8 @@ def _swapped(change: Change) -> str:
 def content_text(content: Content) -> str:
     """How much is uploaded."""
     rows = f"{count(content.rows, 'row')}, " if content.rows is not None else ""
-    tokens = f", about {count(content.tokens, 'token')}" if content.tokens is not None else ""
+    about = "" if content.counted else "about "
+    tokens = f", {about}{count(content.tokens, 'token')}" if content.tokens is not None else ""
     files = f" of {len(content.paths)} files" if len(content.paths) > 1 else ""
     return f"{rows}{size_text(content.size)}{tokens}{files}"
 

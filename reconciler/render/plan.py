@@ -185,6 +185,8 @@ def _entry_lines(entry: Entry, column: int | None) -> Iterator[Line]:
         text = f"{lead.action.value} {padded(name, column)}  {what}"
         yield Line(text, style, indent=2, hang=column + 4, head=len(head))
     details = [*changes.reasons(entry.operations), changes.cost(entry.operations)]
+    if lead.verb is Verb.CREATE and lead.part:
+        details += [clean(remark, 400) for remark in lead.part.remarks]
     if lead.needs_consent:
         details.append("needs consent when it is applied, because a paid run follows one that was bought before")
     details.append(clean(lead.hint, 400))

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from reconciler.diff import Change
 from reconciler.errors import Position
-from reconciler.plan import Choices, Operation, Plan
+from reconciler.plan import Choices, Operation, Plan, Verb
 from reconciler.render.changes import ACTION_WORDS, summary
 from reconciler.render.plan import Entry, Heading, entries
 from reconciler.resource import Collection, Known, Price
@@ -67,6 +67,7 @@ class OperationJson(_Model):
     after: list[str] = Field(description="ids of operations that come first")
     reasons: list[ReasonJson]
     price: PriceJson
+    remarks: list[str] = Field(description="what is worth knowing before it is paid for")
     needs_consent: bool
     why: str
     hint: str
@@ -184,6 +185,7 @@ def _operation(op: Operation, entry: Entry) -> OperationJson:
             "after": list(op.after),
             "reasons": [_reason(change) for change in op.reasons],
             "price": _price(op.was, op.price),
+            "remarks": list(op.part.remarks) if op.part and op.verb is Verb.CREATE else [],
             "needs_consent": op.needs_consent,
             "why": op.why,
             "hint": op.hint,

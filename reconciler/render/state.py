@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from reconciler.lengths import Lengths
 from reconciler.money import a_month
 from reconciler.plan import Plan, World, bills
 from reconciler.render.data import yaml_text
+from reconciler.render.lengths import lengths_json, lengths_lines
 from reconciler.render.plan import Heading, entries, entry_lines, heading_text, money_texts, prices_text
 from reconciler.render.plan_json import plain
 from reconciler.render.words import Line, clean, listed, money, page, place, table, value_text
@@ -130,10 +132,13 @@ def describe_text(
     plan: Plan,
     collections: Mapping[str, Collection],
     width: int | None,
+    lengths: Lengths | None = None,
 ) -> str:
-    """Declared, made, journalled, and what an apply would do."""
+    """Declared, made, journalled, and what an apply would do. `lengths` are those of the rows a run learns from."""
     lines = [Line(clean(address), {"bold": True})]
     lines += _declared(document) if document else [Line("no manifest declares it", indent=2)]
+    if lengths:
+        lines += [Line("rows", {"bold": True}), *lengths_lines(lengths)]
     for one in items:
         lines += _object(one)
     journal = sorted((i for i in state.intents.values() if i.slot.address == address), key=lambda i: (i.at, i.op_id))
@@ -184,7 +189,12 @@ def _journal_text(intent: Intent) -> str:
 
 
 def describe_json(
-    address: str, document: Document | None, items: Sequence[Item], state: State, changes: Sequence[Mapping[str, Any]]
+    address: str,
+    document: Document | None,
+    items: Sequence[Item],
+    state: State,
+    changes: Sequence[Mapping[str, Any]],
+    lengths: Lengths | None = None,
 ) -> dict[str, Any]:
     """The same for programs; `changes` are the operations of the plan's JSON that are about it."""
     at = document.position() if document else None
@@ -193,6 +203,7 @@ def describe_json(
         "address": address,
         "at": {"file": at.file, "line": at.line, "column": at.column} if at else None,
         "spec": plain(authored(document.spec)) if document else None,
+        "lengths": lengths_json(lengths) if lengths else None,
         "objects": [{**item_json(one), "uses": list(one.row.uses) if one.row else []} for one in items],
         "journal": [_intent_json(intent) for intent in sorted(journal, key=lambda intent: (intent.at, intent.op_id))],
         "operations": list(changes),

@@ -22,6 +22,7 @@ from reconciler.emulator.server import serve
 from reconciler.render.plan_json import PlanJson
 from reconciler.render.words import columns
 from tests.adapters.conftest import Shell
+from tests.desk import sft
 
 HEAVY = {"pydantic", "httpx", "deepdiff", "yaml", "asyncio", "rich", "starlette", "uvicorn", "sqlite3"}
 REAL_KEY = "sk-" + "0123456789abcdef" * 2
@@ -118,7 +119,7 @@ def test_wrong_manifests_are_told_all_at_once_with_their_places(shell: Shell) ->
 def test_offline_commands_start_no_emulator_and_need_no_key(shell: Shell, command: list[str]) -> None:
     shell.change("stack.yaml", "endpoint: emulator", "endpoint: beijing")
     assert shell(*command).code == 0
-    assert not (shell.folder / ".reconciler").exists()
+    assert {path.name for path in (shell.folder / ".reconciler").glob("*")} <= {"cache"}
 
 
 def test_manifests_may_come_from_stdin(shell: Shell) -> None:
@@ -171,7 +172,7 @@ def test_a_plan_is_shown_and_nothing_is_written_but_the_emulators_own(shell: She
     assert "upload 30 rows" in result.out
     assert "after FineTuneJob/tuned is ready\n  + Deployment/prod" in result.out
     assert "run rate 0.00 -> 216.00 CNY/h" in result.out
-    assert sorted(path.name for path in (shell.folder / ".reconciler").iterdir()) == [".gitignore", "emulator"]
+    assert sorted(path.name for path in (shell.folder / ".reconciler").iterdir()) == [".gitignore", "cache", "emulator"]
     assert stat.S_IMODE((shell.folder / ".reconciler").stat().st_mode) == 0o700
 
 
@@ -294,6 +295,27 @@ def test_describe_tells_everything(applied: Shell) -> None:
     data = json.loads(applied("describe", "FineTuneJob/tuned", "-o", "json").out)
     assert [entry["phase"] for entry in data["journal"]] == ["done"]
     assert [op["action"] for op in data["operations"]] == ["run"]
+
+
+def test_rows_that_are_too_long_are_told_before_they_are_paid_for(shell: Shell) -> None:
+    """Under the run it costs, for programs too, and as a bar among the others."""
+    shell.write("data/rows.jsonl", "".join(json.dumps(sft("word " * size)) + "\n" for size in (*[9] * 60, 700)))
+    shell.change("stack.yaml", "max_length: 2048", "max_length: 600")
+    plan = shell("plan")
+    assert re.search(
+        r"> FineTuneJob/tuned .*\n.*CNY once: [0-9,]+ tokens x 1 epoch.*\n +1 row \(1.6 %\) is longer than", plan.out
+    )
+    operations = json.loads(shell("plan", "-o", "json").out)["operations"]
+    remarks = next(op["remarks"] for op in operations if op["action"] == "run")
+    assert re.fullmatch(
+        r"1 row \(1.6 %\) is longer than max_length 600 and would be dropped, which .*: [0-9,]+ keeps 99 %", remarks[0]
+    )
+    assert f"warning: stack.yaml:18:61  FineTuneJob/tuned: {remarks[0].partition(': ')[0]}" in shell("validate").err
+    assert re.search(
+        r"rows\n  61 rows, [0-9,]+ tokens\n(.*\n)+ +1,024 to 2,047  █ 1\n", shell("describe", "FineTuneJob/tuned").out
+    )
+    lengths = json.loads(shell("describe", "FineTuneJob/tuned", "-o", "json").out)["lengths"]
+    assert (lengths["counted"], lengths["rows"], lengths["histogram"][-1]["rows"]) == (True, 61, 1)
 
 
 def test_logs_and_their_tail(applied: Shell) -> None:

@@ -26,16 +26,17 @@ def describe(target: Target, address: str, output: str) -> int:
         session, snapshot = opened.session, engine.plan(opened.session, Choices())
         address = inventory.address_named(address, session, snapshot.state)
         document = next((one for one in session.project.documents if one.address == address), None)
+        parts = session.project.parts.get(address, ())
+        lengths = next((part.lengths for part in parts if part.lengths), None)
         items = inventory.live(session, snapshot, address) + inventory.retired(session, snapshot, address)
         if output == "text":
+            collections, width = session.collections, terminal.width()
             terminal.say(
-                describe_text(
-                    address, document, items, snapshot.state, snapshot.plan, session.collections, terminal.width()
-                )
+                describe_text(address, document, items, snapshot.state, snapshot.plan, collections, width, lengths)
             )
             return 0
         planned = plan_json(opened.heading, snapshot.plan, session.collections)["operations"]
         changes = [operation for operation in planned if operation["address"] == address]
-        data = describe_json(address, document, items, snapshot.state, changes)
+        data = describe_json(address, document, items, snapshot.state, changes, lengths)
         terminal.say(json_text(data) if output == "json" else yaml_text(data))
     return 0
