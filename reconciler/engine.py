@@ -5,13 +5,13 @@ Every command is a few calls of these functions. They return values; how a value
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from uuid import uuid4
 
 from reconciler import apply as execution
@@ -19,9 +19,10 @@ from reconciler import data, files, kinds, surgery
 from reconciler import saved as saved_plan
 from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
-from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateMismatch
+from reconciler.clock import boottime
+from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateError, StateMismatch
 from reconciler.observe import list_all, observe, read_one
-from reconciler.plan import Choices, Desired, Note, Plan, Verb, World, make_plan
+from reconciler.plan import Choices, Desired, Note, Plan, Verb, World, caught_up, make_plan
 from reconciler.project import Project
 from reconciler.rebuild import Rebuilt, rebuild
 from reconciler.recover import Finding, Listing, recover
@@ -29,7 +30,7 @@ from reconciler.resource import Collection, Match, Observed, Resource, Slot
 from reconciler.saved import Bound, Saved
 from reconciler.state import Event, Intent, Owned, Role, Stamp, State, Ticket
 from reconciler.store import Header, Store
-from reconciler.store.sqlite import SqliteStore, stamped
+from reconciler.store.sqlite import SqliteStore
 from reconciler.surgery import MOVE, UNLOCK, Candidate, Deed
 from reconciler.wording import shown
 
@@ -86,15 +87,23 @@ def session(
     contents = partial(data.stream, files.Tree(project.root))
     with Api(origin, key, workspace=workspace, contents=contents, patience=patience) as api:
         stamp = Stamp(api.identify(), workspace, project.name)
-        store = SqliteStore(state_path(project), stamp)
-        yield Session(project, api, store, kinds.collections(project.profile), api.hurry)
+        yield Session(project, api, open_store(project, stamp), kinds.collections(project.profile), api.hurry)
 
 
-def state_path(project: Project) -> Path:
-    """The file that keeps the state of a project."""
+def open_store(project: Project, stamp: Stamp) -> Store:
+    """The state of a project, where its Stack says that it is. Neither reads nor writes it."""
     spec = project.stack.spec if project.stack else None
     location = getattr(spec, "state", None)
-    return project.root / (location.path if location else ".reconciler/state.db")
+    if location is None or location.backend == "sqlite":
+        return SqliteStore(project.root / (location.path if location else ".reconciler/state.db"), stamp)
+    try:
+        from reconciler.store.postgres import DSN, PostgresStore
+    except ImportError as error:
+        raise StateError(
+            "the Stack keeps its state in PostgreSQL, and the driver for it is not installed",
+            hint="pip install 'bailian-reconciler[postgres]'",
+        ) from error
+    return PostgresStore(os.environ.get(DSN, ""), stamp, folder=project.root / ".reconciler")
 
 
 def plan(session: Session, choices: Choices) -> Snapshot:
@@ -140,7 +149,7 @@ def apply(
     noticed: Callable[[Finding], None] = lambda finding: None,
     stopped: Callable[[], bool] = lambda: False,
     lock_timeout_s: float = 0,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = boottime,
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], datetime] = today,
     saved: Saved | None = None,
@@ -169,7 +178,7 @@ def apply(
             return Applied(snapshot, recovered=found, declined=True)
         if ticket:
             session.store.commit(epoch, ticket)
-        _remember(session, snapshot.state, epoch)
+        _remember(session, snapshot, epoch)
         progress = execution.run(
             snapshot.plan,
             snapshot.world,
@@ -184,7 +193,7 @@ def apply(
             sleep=sleep,
         )
         if any(one.stage is Stage.UNKNOWN for one in progress):
-            late = _quietly(seek)
+            late = _quietly(partial(seek, stopped=stopped))
             for finding in late:
                 noticed(finding)
             found += late
@@ -239,13 +248,13 @@ Change = Callable[[State, Deed], tuple[Event, ...]]
 
 def recorded(project: Project) -> Store | None:
     """The state of a project for looking at it, without a key or a service; None where there is none yet."""
-    store = stamped(state_path(project))
-    if store and store.stamp.stack != project.name:
+    stamp = open_store(project, Stamp("", "", project.name)).kept_for()
+    if stamp and stamp.stack != project.name:
         raise StateMismatch(
-            f"the state in {store.where} belongs to stack {store.stamp.stack}, not to {project.name}",
+            f"the state of {project.name} belongs to stack {stamp.stack}",
             hint="point at that one again, or give the stack another state",
         )
-    return store
+    return open_store(project, stamp) if stamp else None
 
 
 def operate(session: Session, change: Change, *, reason: str = "", lock_timeout_s: float = 0) -> tuple[Event, ...]:
@@ -376,13 +385,14 @@ def _quietly(seek: Callable[[], tuple[Finding, ...]]) -> tuple[Finding, ...]:
         return ()
 
 
-def _remember(session: Session, state: State, epoch: int) -> None:
-    """What the manifests say of objects that stay: new names, and policies, which must outlive their manifest."""
-    before, documents = session.store.load(), session.project.documents
+def _remember(session: Session, snapshot: Snapshot, epoch: int) -> None:
+    """What is true of our objects without any work: new names, fields that are as declared already, policies."""
+    state, before, documents = snapshot.state, session.store.load(), session.project.documents
+    rows = {**state.owned, **{row.key: row for row in caught_up(session.desired, state, snapshot.world)}}
     policies = {d.address: d.lifecycle.deletion_policy or "" for d in documents}
-    rows = [replace(row, deletion=policies.get(row.slot.address, row.deletion)) for row in state.owned.values()]
+    rows = {key: replace(row, deletion=policies.get(row.slot.address, row.deletion)) for key, row in rows.items()}
     names, deed = surgery.renames(before, documents), _deed(session, epoch, "movedFrom in its manifest")
-    events: list[Event] = [row for row in rows if row != before.owned[row.key]]
+    events: list[Event] = [row for key, row in rows.items() if row != before.owned[key]]
     for number, (old, new) in enumerate(sorted(names.items())):
         ids = tuple(row.id for row in before.rows(old))
         events.append(deed.entry(MOVE, new, number, fields={"from": [*old]}, by="", known_before=ids))

@@ -36,6 +36,7 @@ from reconciler.state import Intent, IntentPhase, Owned, Role, State, canonical,
 NO_PRICE = Price()
 ATTEMPTS = 10  # marks of one generation that are looked for where the state may have lost count
 NOT_YET = timedelta(seconds=120)  # so long after a creation a read by id may say 404: not yet, rather than gone
+_UNHEARD = ", a status this program does not know: nothing is done about it"
 _VANISHED = "is gone from the service, and so is most of what is ours: is this the right account and workspace?"
 _VANISHED_HINT = "--allow vanished=all where it truly was deleted"
 
@@ -285,6 +286,8 @@ class _Draft:
             self._wait(document, part, row, observed)
         elif changed or again:
             self._replace(document, part, changed, action)
+        elif collection.verified:  # an upload: what did not arrive whole is sent again, and costs nothing
+            self._replace(document, part, (), action, why=f"{row.id} is not what was sent")
         else:
             self._block_failed(document, part, row, row.failure or _failure(observed))
 
@@ -397,7 +400,14 @@ class _Draft:
         self._add(operation, renews=True)
 
     def _replace(
-        self, document: Document, part: Part, changed: tuple[Change, ...], action: Action, *, lost: Owned | None = None
+        self,
+        document: Document,
+        part: Part,
+        changed: tuple[Change, ...],
+        action: Action,
+        *,
+        lost: Owned | None = None,
+        why: str = "",
     ) -> None:
         """Create the next object beside the one in use, unless consent or the id stands in the way."""
         collection = self._collection_of(document, part)
@@ -419,7 +429,7 @@ class _Draft:
         if clash:
             self._block(document, part, clash, "", changed)
             return
-        why = f"{lost.id} is gone from the service" if lost else "" if changed else "asked for by --replace"
+        why = why or (f"{lost.id} is gone from the service" if lost else "" if changed else "asked for by --replace")
         drops = (lost.key,) if lost else ()
         asks = consent == "Manual"
         planned = self._create(document, part, action, reasons=changed, why=why, drops=drops, needs_consent=asks)
@@ -466,7 +476,7 @@ class _Draft:
             fields=row.last_applied,
             target_id=row.id,
             reasons=changed,
-            why=f"{row.id} is {observed.status or 'not ready'}",
+            why=f"{row.id} is {observed.status or 'not ready'}{_UNHEARD if _unheard(observed) else ''}",
             hint="what changed since is planned when it is done" if changed else "",
             was=self._costing(row),
             price=self._running(row),
@@ -775,6 +785,36 @@ class _Draft:
         return self.state.row(slot, Role.NEXT) or self.state.row(slot, Role.CURRENT)
 
 
+def caught_up(desired: Desired, state: State, world: World) -> tuple[Owned, ...]:
+    """Rows whose fields the service already shows as they are declared, though nobody recorded that it took them over.
+
+    So an update that was cut off, or that somebody made by hand, is applied from here on. What no call can change is
+    never taken from what the service shows.
+    """
+    found = []
+    for document in desired.documents:
+        for part in desired.parts.get(document.address, ()):
+            row = state.row(part.slot, Role.CURRENT)
+            seen = world.get(row) if row else None
+            if row is None or seen is None:
+                continue
+            shown = _shown_as_declared(document, part, seen)
+            late = {n: v for n, v in shown.items() if canonical(row.last_applied.get(n)) != canonical(v)}
+            if late:
+                found.append(replace(row, last_applied={**row.last_applied, **late}))
+    return tuple(found)
+
+
+def _shown_as_declared(document: Document, part: Part, seen: Observed) -> dict[str, Any]:
+    """The authored fields that can be changed in place and that the service shows as they are declared."""
+    marked, left_out = marks(type(document.spec)), frozenset(document.lifecycle.ignore)
+    left_out |= {name for name, of in marked.items() if Mark.IMMUTABLE in of}
+    left_out |= {name for name, value in part.fields.items() if any(_known((value,)))}
+    fields = {name: value for name, value in part.fields.items() if name in seen.fields and name not in left_out}
+    differing = {change.path[0] for change in differences(part, fields, {}, seen, Compared(marked))}
+    return {name: value for name, value in fields.items() if name not in differing}
+
+
 def references_of(part: Part) -> tuple[Known, ...]:
     """Every reference inside a part's fields."""
     return tuple(_known(part.fields.values()))
@@ -802,6 +842,10 @@ def _cost_in_words(bought: Price, running: Price) -> str:
     once = "" if bought.once == 0 else f"{bought.once or 'an unknown sum of'} CNY once"
     hour = "" if running.hour == 0 else f"{running.hour or 'an unknown sum of'} CNY/h"
     return f" and costs {' and '.join(filter(None, (once, hour)))}" if once or hour else ""
+
+
+def _unheard(observed: Observed) -> bool:
+    return observed.phase is Phase.UNKNOWN and bool(observed.status)
 
 
 def _failure(observed: Observed) -> str:

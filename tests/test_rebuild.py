@@ -314,18 +314,33 @@ def test_a_damaged_state_is_put_away_whole_and_never_deleted(desk: Desk) -> None
         desk.state()
     restored = restore(desk)
     assert "damaged" in restored.damaged
-    assert [Path(path).read_bytes() for path in restored.aside] == [b"\0" * 5000]
+    assert Path(restored.aside[0]).read_bytes() == b"\0" * 5000
     assert lines(desk.plan()) == []
 
 
 def test_what_is_kept_beside_a_state_goes_with_it(tmp_path: Path) -> None:
     """A journal of SQLite's left behind would be played into the file that takes its place."""
     store = SqliteStore(tmp_path / "state.db", Stamp("emulator:1", "", "desk"))
-    for name in ("state.db", "state.db-journal", "state.rescue"):
+    names = ["state.db", "state.db-journal", "state.db.backup", "state.db.rescue-1"]
+    for name in names:
         (tmp_path / name).write_text(name)
     aside = store.set_aside()
-    assert [Path(path).read_text() for path in aside] == ["state.db", "state.db-journal", "state.rescue"]
+    assert [Path(path).read_text() for path in aside] == names
     assert sorted(str(path) for path in tmp_path.iterdir()) == sorted(aside)
+    assert store.load().owned == {}, "nothing that is left looks like a state of before"
+
+
+def test_a_state_that_went_away_beside_its_copy_is_rebuilt_too(desk: Desk) -> None:
+    """The copy is an older state: it is put away with what it is a copy of, or it would say that one is missing."""
+    desk.declare(hotwords())
+    desk.apply()
+    desk.apply()
+    file = desk.root / ".reconciler/state.db"
+    file.unlink()
+    with pytest.raises(StateCorrupt, match="missing"):
+        desk.state()
+    assert [Path(path).suffix for path in restore(desk).aside] == [".backup"]
+    assert lines(desk.plan()) == []
 
 
 def test_no_leaves_everything_as_it_was(desk: Desk) -> None:
