@@ -248,10 +248,11 @@ Change = Callable[[State, Deed], tuple[Event, ...]]
 
 def recorded(project: Project) -> Store | None:
     """The state of a project for looking at it, without a key or a service; None where there is none yet."""
-    stamp = open_store(project, Stamp("", "", project.name)).kept_for()
+    anybodys = open_store(project, Stamp("", "", project.name))
+    stamp = anybodys.whose()
     if stamp and stamp.stack != project.name:
         raise StateMismatch(
-            f"the state of {project.name} belongs to stack {stamp.stack}",
+            f"the state in {anybodys.where} belongs to stack {stamp.stack}, not to {project.name}",
             hint="point at that one again, or give the stack another state",
         )
     return open_store(project, stamp) if stamp else None
@@ -386,8 +387,11 @@ def _quietly(seek: Callable[[], tuple[Finding, ...]]) -> tuple[Finding, ...]:
 
 
 def _remember(session: Session, snapshot: Snapshot, epoch: int) -> None:
-    """What is true of our objects without any work: new names, fields that are as declared already, policies."""
-    state, before, documents = snapshot.state, session.store.load(), session.project.documents
+    """What is true of our objects without any work.
+
+    New names, fields that are as declared already, and policies, which must outlive their manifest.
+    """
+    before, state, documents = session.store.load(), snapshot.state, session.project.documents
     rows = {**state.owned, **{row.key: row for row in caught_up(session.desired, state, snapshot.world)}}
     policies = {d.address: d.lifecycle.deletion_policy or "" for d in documents}
     rows = {key: replace(row, deletion=policies.get(row.slot.address, row.deletion)) for key, row in rows.items()}

@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import tally
 from tests.desk import Desk, Emulator, emulator
 
 # A machine that is busy with something else is no fault of the code: nothing here is judged by a clock.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for counting in (tally.CONFORMANCE, tally.CRASH):
+        config.pluginmanager.register(counting)
 
 
 @pytest.fixture

@@ -314,7 +314,7 @@ def test_a_damaged_state_is_put_away_whole_and_never_deleted(desk: Desk) -> None
         desk.state()
     restored = restore(desk)
     assert "damaged" in restored.damaged
-    assert Path(restored.aside[0]).read_bytes() == b"\0" * 5000
+    assert [Path(path).read_bytes() for path in restored.aside] == [b"\0" * 5000]
     assert lines(desk.plan()) == []
 
 
@@ -328,15 +328,17 @@ def test_what_is_kept_beside_a_state_goes_with_it(tmp_path: Path) -> None:
     assert [Path(path).read_text() for path in aside] == names
     assert sorted(str(path) for path in tmp_path.iterdir()) == sorted(aside)
     assert store.load().owned == {}, "nothing that is left looks like a state of before"
+    with store.lease():
+        pass
+    assert Path(aside[-1]).read_text() == names[-1], "nor like an answer that waits to be taken in"
 
 
 def test_a_state_that_went_away_beside_its_copy_is_rebuilt_too(desk: Desk) -> None:
-    """The copy is an older state: it is put away with what it is a copy of, or it would say that one is missing."""
+    """The copy is an older state: it is put away as well, or it would go on saying that one is missing."""
     desk.declare(hotwords())
     desk.apply()
     desk.apply()
-    file = desk.root / ".reconciler/state.db"
-    file.unlink()
+    (desk.root / ".reconciler/state.db").unlink()
     with pytest.raises(StateCorrupt, match="missing"):
         desk.state()
     assert [Path(path).suffix for path in restore(desk).aside] == [".backup"]

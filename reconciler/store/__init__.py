@@ -185,20 +185,17 @@ class Store(ABC):
         with self._usable(), self._reading() as db:
             return self._header(db) if db else None
 
-    def kept_for(self) -> Stamp | None:
-        """Whose state is kept here, by its own word, for whoever looks at it; None where there is none yet."""
-        with self._usable(), self._reading() as db:
-            lines = self._lines(db) if db else ()
-        try:
-            return Stamp(**json.loads(lines[0][0])) if lines else None
-        except (ValueError, TypeError):
-            raise self._damaged() from None
-
     def holder(self) -> Header | None:
         """Who holds the lease and lives, as far as can be seen from here; None where it is free."""
         header = self.header()
         with ExitStack() as tried:
             return header if header and header.holder and not self._locked(tried, header.epoch) else None
+
+    def whose(self) -> Stamp | None:
+        """The account that a state of this stack belongs to, whichever it is; None where there is none yet."""
+        with self._usable(), self._reading() as db:
+            rows = db("select stamp from states where name = ?", self.name) if db else ()
+        return self._stamp(rows[0][0]) if rows else None
 
     def set_aside(self) -> tuple[str, ...]:
         """Put away a state that cannot be read, so that a new one can take its place; where it went. Deletes nothing.
@@ -249,17 +246,11 @@ class Store(ABC):
         found = db(f"select {HEADER} from states where name = ?", self.name)
         return self._checked(found[0]) if found else None
 
-    def _lines(self, db: Database) -> Sequence[tuple[Any, ...]]:
-        return db("select stamp from states where name = ?", self.name)
-
     def _checked(self, row: tuple[Any, ...]) -> Header:
         if [type(value) for value in row] != [type(value) for value in NOBODY]:
             raise self._damaged()
         header = Header(*row)
-        try:
-            recorded = Stamp(**json.loads(header.stamp))
-        except (ValueError, TypeError):
-            raise self._damaged() from None
+        recorded = self._stamp(header.stamp)
         for (name, was), now in zip(asdict(recorded).items(), asdict(self.stamp).values(), strict=True):
             if was != now:
                 raise StateMismatch(
@@ -267,6 +258,12 @@ class Store(ABC):
                     hint="point at that one again, or give the stack another state",
                 )
         return header
+
+    def _stamp(self, text: str) -> Stamp:
+        try:
+            return Stamp(**json.loads(text))
+        except (ValueError, TypeError):
+            raise self._damaged() from None
 
     def _records(self, db: Database) -> Sequence[Record]:
         rows = db("select kind, key, body from records where state = ?", self.name)

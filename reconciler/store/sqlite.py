@@ -21,7 +21,7 @@ from reconciler.clock import boottime
 from reconciler.errors import StateCorrupt, StateError, StateLocked, StateMismatch
 from reconciler.state import Stamp
 from reconciler.store import HEADER, SCHEMA, TABLES, Database, Header, Lock, Store
-from reconciler.store.disk import beside, place, rescued
+from reconciler.store.disk import beside, place, rescued, sync
 
 BALLAST_BYTES = 256 * 1024
 OVERRIDE = "RECONCILER_STATE_ON_NETWORK_DRIVE"
@@ -140,9 +140,6 @@ class SqliteStore(Store):
             raise StateMismatch(f"the state in {self.path} belongs to stack {header.name}")
         return header
 
-    def _lines(self, db: Database) -> Sequence[tuple[Any, ...]]:
-        return db("select stamp from states")
-
     def _damaged(self) -> StateCorrupt:
         return StateCorrupt(f"{self.path} is not a state file, or it is damaged", hint=self._way_back())
 
@@ -152,23 +149,8 @@ class SqliteStore(Store):
         except StateError:
             good = False
         backup = f"{self.backup}, which is good and from before the last run," if good else "a backup"
-        alone = f"without a {self.path.name}-journal beside it (docs/state.md)"
-        return f"put {backup} in its place, {alone}; or reconciler state rebuild"
-
-    def set_aside(self) -> tuple[str, ...]:
-        """All that belongs to it: a journal left behind would be played into the next file."""
-        for lock in self.path.parent.glob(f"{escape(self.path.name)}.lock-*"):
-            epoch = lock.name.rpartition("-")[2]
-            with ExitStack() as tried:
-                if epoch.isdecimal() and not self._locked(tried, int(epoch)):
-                    raise StateLocked("a process that still runs", "before the state was damaged")
-        away = beside(self.path, f".damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
-        remains = (self.path, beside(self.path, "-journal"), self.backup, *rescued(self.rescue))
-        moved = [(p, beside(away, p.name.removeprefix(self.path.name))) for p in remains if p.exists()]
-        with self._usable():
-            for path, aside in moved:
-                path.rename(aside)
-        return tuple(str(aside) for _, aside in moved)
+        place_it = f"put {backup} in its place, without a {self.path.name}-journal beside it (docs/state.md)"
+        return f"{place_it}, or find again what it recorded: reconciler state rebuild"
 
     # Making -----------------------------------------------------------------------------------------------------
 
@@ -220,6 +202,32 @@ class SqliteStore(Store):
     def _make_room(self) -> None:
         with suppress(OSError):
             self.ballast.unlink(missing_ok=True)
+
+    def set_aside(self) -> tuple[str, ...]:
+        """The file with what is kept beside it: a journal left behind would be played into the next file."""
+        for lock in self.path.parent.glob(f"{escape(self.path.name)}.lock-*"):
+            epoch = lock.suffix.removeprefix(".lock-")
+            with self._usable(), ExitStack() as tried:
+                if epoch.isdecimal() and not self._locked(tried, int(epoch)):
+                    raise StateLocked("a process that still runs", "before the state was damaged")
+        away = beside(self.path, f".damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+        moved = []
+        with self._usable():
+            for path in (self.path, beside(self.path, "-journal"), self.backup, *rescued(self.rescue)):
+                with suppress(FileNotFoundError):  # what is put away must not begin like what is looked for
+                    path.rename(aside := beside(away, path.name.removeprefix(self.path.name)))
+                    moved.append(str(aside))
+            sync(self.path.parent)
+        return tuple(moved)
+
+    def whose(self) -> Stamp | None:
+        with self._usable(), self._reading() as db:
+            if db is None:
+                return None
+            rows = db("select stamp from states")
+        if len(rows) != 1:
+            raise self._damaged()
+        return self._stamp(rows[0][0])
 
     # Locks ------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,17 @@ def test_then_it_only_asks_to_stop_and_says_so() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals.requested
     assert told == ["stopping"]
+
+
+def test_what_ended_in_time_is_not_ended_again() -> None:
+    """The limit is for what is in flight; afterwards it would kill a program that went on to something else."""
+    with Interrupts(lambda: None) as signals:
+        signals.arm()
+        os.kill(os.getpid(), signal.SIGTERM)
+        (limit,) = (one for one in threading.enumerate() if isinstance(one, threading.Timer))
+    limit.join(timeout=60)
+    assert not limit.is_alive()
+    assert limit.finished.is_set()
 
 
 @pytest.mark.parametrize("farewell", ["lambda: None", "lambda: 1 / 0"])

@@ -7,7 +7,6 @@ there nobody would notice a skip.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import cache
@@ -19,15 +18,13 @@ import pytest
 
 from tests.conformance import facts, vendor
 from tests.desk import KEY, Emulator, emulator
+from tests.tally import CONFORMANCE, Tally
 
-Tally = Counter[tuple[str, str]]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-_TALLY = pytest.StashKey[Tally]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "conformance: the vendor's own clients against the emulator")
-    config.stash[_TALLY] = Counter()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,20 +34,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.conformance)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    tally = config.stash[_TALLY]
-    if not tally:
-        return
-    terminalreporter.section("conformance: checks that held, by client and surface")
-    for (client, surface), count in sorted(tally.items()):
-        terminalreporter.line(f"{count:6}  {client:<16} {surface}")
-    terminalreporter.line(f"{tally.total():6}  in all")
-
-
 @pytest.fixture(scope="session")
-def tally(pytestconfig: pytest.Config) -> Tally:
+def tally() -> Tally:
     """Counts what held, by client and surface; the table at the end of the run."""
-    return pytestconfig.stash[_TALLY]
+    return CONFORMANCE.tally
 
 
 @pytest.fixture(scope="session")

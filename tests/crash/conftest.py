@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -17,18 +16,15 @@ import pytest
 from tests.crash import scenes
 from tests.crash.lab import Zygote
 from tests.crash.scenes import Scene
+from tests.tally import CRASH, Tally
 
-Tally = Counter[tuple[str, str]]
-LONG = os.environ.get("RECONCILER_LONG") == "1"
 HANDS = 2  # trials at a time; each has a zygote of its own
-_TALLY = pytest.StashKey[Tally]()
 _MEMORY = Path("/dev/shm")
 T = TypeVar("T")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "crash: the proof by kills, pauses, cuts and simulation")
-    config.stash[_TALLY] = Counter()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,18 +33,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.crash)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    tally = config.stash[_TALLY]
-    if tally:
-        terminalreporter.section("crash: " + ("everything" if LONG else "a sample; RECONCILER_LONG=1 runs everything"))
-        for (what, scene), number in sorted(tally.items()):
-            terminalreporter.line(f"{number:6}  {what:<24} {scene}")
-
-
 @pytest.fixture(scope="session")
-def tally(pytestconfig: pytest.Config) -> Tally:
+def tally() -> Tally:
     """Counts what was tried, by kind and scene."""
-    return pytestconfig.stash[_TALLY]
+    return CRASH.tally
 
 
 @pytest.fixture(scope="session")
