@@ -136,11 +136,14 @@ def _events(file: str, text: str) -> Iterator[yaml.Event]:
     except yaml.MarkedYAMLError as error:
         what = error.problem or "it cannot be understood"
         at = _position(file, error.problem_mark) if error.problem_mark else here
+        if "nesting depth" in what:  # a bound of libyaml's own, which looks ahead of its events
+            raise _Unreadable(Problem(_TOO_DEEP, at)) from error
         raise _Unreadable(Problem(f"not YAML: {what}", at, _SYNTAX_HINTS.get(what, ""))) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # what the pure Python loader raises for bad escapes
         raise _Unreadable(Problem("not YAML from here on", here)) from error
 
 
+_TOO_DEEP = f"more than {MAX_DEPTH} levels deep"
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _SYNTAX_HINTS = {
@@ -209,7 +212,7 @@ class _Builder:
     def _open(self, event: Any) -> None:
         self._check(event)
         if len(self._frames) == MAX_DEPTH:
-            self._stop(f"more than {MAX_DEPTH} levels deep", event)
+            self._stop(_TOO_DEEP, event)
         is_mapping = isinstance(event, yaml.MappingStartEvent)
         container: Any = {} if is_mapping else []
         self._frames.append(_Frame(container, self._put(container, event), awaits_key=is_mapping))

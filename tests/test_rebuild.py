@@ -327,6 +327,22 @@ def test_what_is_kept_beside_a_state_goes_with_it(tmp_path: Path) -> None:
     aside = store.set_aside()
     assert [Path(path).read_text() for path in aside] == names
     assert sorted(str(path) for path in tmp_path.iterdir()) == sorted(aside)
+    assert store.load().owned == {}, "nothing that is left looks like a state of before"
+    with store.lease():
+        pass
+    assert Path(aside[-1]).read_text() == names[-1], "nor like an answer that waits to be taken in"
+
+
+def test_a_state_that_went_away_beside_its_copy_is_rebuilt_too(desk: Desk) -> None:
+    """The copy is an older state: it is put away as well, or it would go on saying that one is missing."""
+    desk.declare(hotwords())
+    desk.apply()
+    desk.apply()
+    (desk.root / ".reconciler/state.db").unlink()
+    with pytest.raises(StateCorrupt, match="missing"):
+        desk.state()
+    assert [Path(path).suffix for path in restore(desk).aside] == [".backup"]
+    assert lines(desk.plan()) == []
 
 
 def test_no_leaves_everything_as_it_was(desk: Desk) -> None:

@@ -21,7 +21,7 @@ from reconciler.clock import boottime
 from reconciler.errors import StateCorrupt, StateError, StateLocked, StateMismatch
 from reconciler.state import Stamp
 from reconciler.store import HEADER, SCHEMA, TABLES, Database, Header, Lock, Store
-from reconciler.store.disk import beside, place, sync
+from reconciler.store.disk import beside, place, rescued, sync
 
 BALLAST_BYTES = 256 * 1024
 OVERRIDE = "RECONCILER_STATE_ON_NETWORK_DRIVE"
@@ -210,13 +210,12 @@ class SqliteStore(Store):
             with self._usable(), ExitStack() as tried:
                 if epoch.isdecimal() and not self._locked(tried, int(epoch)):
                     raise StateLocked("a process that still runs", "before the state was damaged")
-        label = f".damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        rescued = self.path.parent.glob(f"{escape(self.rescue.name)}-*")
+        away = beside(self.path, f".damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
         moved = []
         with self._usable():
-            for path in (self.path, beside(self.path, "-journal"), self.backup, *sorted(rescued)):
-                with suppress(FileNotFoundError):
-                    path.rename(aside := beside(path, label))
+            for path in (self.path, beside(self.path, "-journal"), self.backup, *rescued(self.rescue)):
+                with suppress(FileNotFoundError):  # what is put away must not begin like what is looked for
+                    path.rename(aside := beside(away, path.name.removeprefix(self.path.name)))
                     moved.append(str(aside))
             sync(self.path.parent)
         return tuple(moved)

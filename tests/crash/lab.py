@@ -119,7 +119,7 @@ class World:
             do="near",
             folder=str(self.project),
             paper=str(paper),
-            argv=[argv[0], "--endpoint", self.service.origin, *argv[1:]],
+            argv=[*argv, "--endpoint", self.service.origin],
             env={"DASHSCOPE_API_KEY": KEY, "COLUMNS": "120", "NO_COLOR": "1"},
             host=where.hostname,
             port=where.port,

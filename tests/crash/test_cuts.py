@@ -15,11 +15,11 @@ import pytest
 from reconciler.api import Api, Key, Patience
 from reconciler.errors import OutcomeUnknown
 from reconciler.resource import Effect, Request
-from tests.crash.conftest import LONG, Tally
 from tests.crash.lab import World
 from tests.crash.scenes import APPLY, Scene
 from tests.crash.trials import Together, report, some, trial
 from tests.far_end import Answer, Received, far_end
+from tests.tally import LONG, Tally
 
 ANSWERS: Mapping[str, Mapping[str, Any]] = {
     "files.create": {"data": {"uploaded_files": [{"file_id": "f-1", "name": "d"}], "failed_uploads": []}},

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.conftest import Tally
 from tests.crash.lab import Aim, World
 from tests.crash.scenes import Scene
 from tests.crash.trials import Together, critical, report, some, trial
+from tests.tally import Tally
 
 SAMPLE = 5
 DISK = ("full", "full on", "broken")

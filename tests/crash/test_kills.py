@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.crash import invariants
-from tests.crash.conftest import LONG, Tally
 from tests.crash.lab import Aim, World, Zygote
 from tests.crash.scenes import SCENES, Scene
 from tests.crash.trials import Together, Trial, after_a_kill, chosen, critical, hash_of, killed, report, some, trial
+from tests.tally import LONG, Tally
 
 SAMPLE, FIRSTS = 4, 8
 

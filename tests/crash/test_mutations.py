@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.conftest import Tally
 from tests.crash.lab import Zygote
 from tests.crash.patches import PATCHES
 from tests.crash.promises import PROMISES
 from tests.crash.scenes import Scene
 from tests.crash.trials import trial
+from tests.tally import Tally
 
 
 @pytest.mark.parametrize("promise", PROMISES)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.conftest import Tally
 from tests.crash.lab import TERM_S, Aim, World
 from tests.crash.points import READ
 from tests.crash.scenes import Scene
 from tests.crash.trials import Together, critical, report, some, trial
+from tests.tally import Tally
 
 SAMPLE = 10
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from tests.crash import invariants
-from tests.crash.conftest import LONG, Tally
 from tests.crash.lab import Aim, World, Zygote, world
 from tests.crash.scenes import APPLY, Scene, declare, documents, teach
+from tests.tally import LONG, Tally
 
 COMMAND = (*APPLY, "--prune", "--allow", "retrain=FineTuneJob/j")
 EXAMPLES, STEPS = (2000, 40) if LONG else (8, 14)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.conftest import LONG, Tally
 from tests.crash.lab import Aim, World, Zygote
 from tests.crash.points import UNTRACED
 from tests.crash.scenes import Scene
 from tests.crash.trials import trial
+from tests.tally import LONG, Tally
 
 DISK = "write,pwrite64,fsync,fdatasync,unlink,rename,link,ftruncate,openat"
 WIRE = "sendto,recvfrom,connect,close"

@@ -12,10 +12,10 @@ from pathlib import Path
 from zlib import crc32
 
 from tests.crash import invariants
-from tests.crash.conftest import LONG
 from tests.crash.lab import Aim, World, Zygote, world
 from tests.crash.points import READ
 from tests.crash.scenes import Scene
+from tests.tally import LONG
 
 SEED = 20261126
 Trial = Callable[[Zygote], str]

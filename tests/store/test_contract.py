@@ -297,6 +297,20 @@ def test_a_person_can_end_the_lease_of_a_holder_that_will_not(kept: Place) -> No
     assert list(kept.store().load().owned) == ["deployments/p-1"]
 
 
+def test_whoever_looks_is_told_whose_state_it_is_and_by_whom_it_is_held(place: Place) -> None:
+    """Without knowing its account: a state can be looked at without a key."""
+    anybodys = place.store(endpoint="", workspace="")
+    assert anybodys.whose() is None
+    store = place.store()
+    assert store.holder() is None
+    with store.lease() as epoch:
+        held = place.store().holder()
+        assert held is not None
+        assert (held.epoch, contract.is_here(held)) == (epoch, True)
+    assert anybodys.whose() == STAMP
+    assert place.store().holder() is None
+
+
 def test_the_header_says_whose_state_it_is_and_who_holds_it(place: Place) -> None:
     store = place.store()
     with store.lease() as epoch:
