@@ -6,15 +6,16 @@ nothing, writes nothing and knows no state.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from graphlib import CycleError
 from pathlib import Path
 from typing import NamedTuple
 
 from reconciler import catalogue, graph
 from reconciler.catalogue import ProfileCatalogue
-from reconciler.data import describe
+from reconciler.data import Described, describe
 from reconciler.errors import ManifestError, Position, Problem
 from reconciler.files import FileRefused, Manifest, Tree, find_manifests
 from reconciler.kinds import KINDS
@@ -52,11 +53,7 @@ def load(paths: Sequence[str], *, kinds: Mapping[str, type[Spec]] = KINDS, stdin
 
     The root is the folder of the Stack, else the first path (of a file: its folder); every manifest must lie below it.
     """
-    sources, problems = _sources(paths, stdin)
-    files = [_File(source, parse(source.display, source.data, kinds)) for source in sources]
-    root = _root(paths, files)
-    data = _data_files(root, files)
-    files = [file for file in files if file.source.location not in data]
+    root, files, problems = _read_all(paths, kinds, stdin)
     declared = [document for file in files for document in file.parsed.documents]
     stacks = [document for document in declared if isinstance(document.spec, Stack)]
     documents = [document for document in declared if not isinstance(document.spec, Stack)]
@@ -83,6 +80,28 @@ def load(paths: Sequence[str], *, kinds: Mapping[str, type[Spec]] = KINDS, stdin
     )
 
 
+def described(
+    paths: Sequence[str], *, kinds: Mapping[str, type[Spec]] = KINDS, stdin: bytes | None = None
+) -> dict[str, Callable[[], Described]]:
+    """By address the documents that are made from rows, and a reading of each: also of those whose rows have mistakes.
+
+    ManifestError holds the mistakes of the manifests themselves; whether they go together is not asked.
+    """
+    root, files, problems = _read_all(paths, kinds, stdin)
+    documents = [document for file in files for document in file.parsed.documents]
+    profile, unusable = _profile(Tree(root), [one for one in documents if isinstance(one.spec, Stack)])
+    problems += (*(problem for file in files for problem in file.parsed.problems), *unusable)
+    if problems:
+        raise ManifestError(problems)
+    found: dict[str, Callable[[], Described]] = {}
+    for document in documents:
+        source = document.spec.source if isinstance(document.spec, Resource) else None
+        if source and source.format != _WORDS:
+            at = document.position("spec", *source.path)
+            found[document.address] = partial(describe, Tree(root), source, profile, at=at)
+    return found
+
+
 # Finding and reading ------------------------------------------------------------------------------------------------
 
 
@@ -98,6 +117,17 @@ class _Source(NamedTuple):
 class _File(NamedTuple):
     source: _Source
     parsed: Parsed
+
+
+def _read_all(
+    paths: Sequence[str], kinds: Mapping[str, type[Spec]], stdin: bytes | None
+) -> tuple[Path, list[_File], list[Problem]]:
+    """The root, every manifest that is none of the data files named by one, and what cannot be read."""
+    sources, problems = _sources(paths, stdin)
+    files = [_File(source, parse(source.display, source.data, kinds)) for source in sources]
+    root = _root(paths, files)
+    data = _data_files(root, files)
+    return root, [file for file in files if file.source.location not in data], problems
 
 
 def _sources(paths: Sequence[str], stdin: bytes | None) -> tuple[list[_Source], list[Problem]]:
@@ -218,7 +248,8 @@ class _Assembly:
             words, problems = read_words(self.tree, source.patterns[0], at=at)
             inputs = Inputs(words=words)
         else:
-            contents, problems = describe(self.tree, source, self.profile.limits, at=at)
+            contents, problems, warnings, _ = describe(self.tree, source, self.profile, at=at)
+            self.warnings += warnings
             inputs = Inputs(files=contents)
         self.problems += problems
         return None if problems else inputs

@@ -7,7 +7,7 @@ a kind (`kinds/*.py`) is written in them alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -219,7 +219,8 @@ class Share(NamedTuple):
 class Content:
     """The bytes of one upload, described and never held: which rows of which files, and what they hash to.
 
-    `paths` are relative to the project root; `tokens` is an estimate; `rows` is None for an archive.
+    `paths` are relative to the project root; `tokens` is an estimate, None for an archive. `fingerprints` are of the
+    first rows and hold within this process only.
     """
 
     filename: str
@@ -229,10 +230,16 @@ class Content:
     rows: int | None = None
     tokens: int | None = None
     share: Share | None = None
+    fingerprints: Sequence[int] = field(default=(), compare=False, repr=False)
 
     @property
     def digest(self) -> str:
         return f"{self.md5}-{self.size}"
+
+    def rows_also_in(self, others: Iterable[Content]) -> int:
+        """How many of the rows remembered here are among those of other uploads."""
+        known = {met for other in others for met in other.fingerprints}
+        return sum(met in known for met in self.fingerprints)
 
 
 class Probe(NamedTuple):
@@ -296,6 +303,14 @@ class Action(StrEnum):
     BLOCKED = "!"
 
 
+class Checks(NamedTuple):
+    """What the author wants said of rows that repeat others, and how many rows there must be; None: what is advised."""
+
+    duplicates: Literal["ignore", "warn", "error"] = "warn"
+    near_duplicates: Literal["ignore", "warn", "error"] = "warn"
+    min_rows: int | None = None
+
+
 class Source(NamedTuple):
     """Local files a document is made from: patterns below the project root, how to read them, how to divide them."""
 
@@ -304,6 +319,7 @@ class Source(NamedTuple):
     path: Path
     validation: float | None = None
     seed: int = 0
+    checks: Checks = Checks()
 
 
 class Resource(Spec):

@@ -22,7 +22,7 @@ DATASET = (
     API
     + """kind: Dataset
 metadata: {name: chat}
-spec: {source: data/chat.jsonl, format: sft, split: {validation: 0.2, seed: 7}}
+spec: {source: data/chat.jsonl, format: sft, split: {validation: 0.2, seed: 7}, lint: {minRows: 1}}
 """
 )
 JOB = (
@@ -121,7 +121,7 @@ def test_every_mistake_of_every_step_comes_at_once(folder: Path) -> None:
     said = problems()
     for start in (
         "chat.yaml:10:10  FineTuneJob/support: ",
-        "data/chat.jsonl:1:1  messages must be",
+        "data/chat.jsonl:1:14  messages must be",
         "prod.yaml:4:76  spec.capacity must be a whole number",
         "prod.yaml:9:29  Deployment/test names FineTuneJob/suport, which no manifest declares (did you mean support?)",
         "words/meds.yaml:1:13  weight must be a whole number",

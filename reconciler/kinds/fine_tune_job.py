@@ -365,13 +365,26 @@ class FineTuneJob(Resource):
                 yield Finding(
                     ("training", index), f"{self.training_type} cannot learn from {item}: its format is {form}", wanted
                 )
-        batch, counts = self.hyper_parameters.get("batch_size"), [part.content for part in self._training(inputs)]
-        known = [content.rows for content in counts if content and content.rows is not None]
-        if isinstance(batch, int) and known and len(known) == len(self.training) and sum(known) < batch:
+        yield from self._check_batch(inputs)
+        yield from self._check_overlap(inputs)
+
+    def _check_batch(self, inputs: Inputs) -> Iterator[Finding]:
+        batch, uploads = self.hyper_parameters.get("batch_size"), [part.content for part in self._training(inputs)]
+        counts = [content.rows for content in uploads if content and content.rows is not None]
+        all_known = len(counts) == len(uploads) > 0 and all(isinstance(item, str) for item in self.training)
+        if isinstance(batch, int) and all_known and sum(counts) <= batch:
             path = ("hyperParameters", "batch_size")
-            yield Finding(
-                path, f"{sum(known)} rows are fewer than one batch of {batch}: the job would fail", "lower it"
-            )
+            what = f"{sum(counts)} rows are not more than one batch of {batch}: the job would fail"
+            yield Finding(path, what, "lower it")
+
+    def _check_overlap(self, inputs: Inputs) -> Iterator[Finding]:
+        """The shares of one split have no row in common; Datasets that are named beside each other may."""
+        training = [part.content for part in self._training(inputs) if part.content]
+        for part in self._validating(inputs):
+            if part.content and (both := part.content.rows_also_in(training)):
+                path = ("validation",) if self.validation is not None else ("training",)
+                what = f"{both:,} rows of {part.slot} are also trained on, so they validate nothing"
+                yield Finding(path, what, "split one Dataset, or take them out", warning=True)
 
     # What it comes to -------------------------------------------------------------------------------------------
 
@@ -419,9 +432,16 @@ class FineTuneJob(Resource):
     def _validation(self, inputs: Inputs) -> tuple[str | Known | Json, ...]:
         if self.validation is not None:
             return tuple(self._files(self.validation, "validation", inputs))
+        return tuple(_known(part) for part in self._validating(inputs))
+
+    def _validating(self, inputs: Inputs) -> list[Part]:
+        """The uploads of ours that are validated on: those named, else the validation shares of what is trained on."""
+        if self.validation is not None:
+            named = [item for item in self.validation if isinstance(item, str)]
+            return [part for name in named for part in _shares(inputs, name, "validation")]
         named = [item for item in self.training if isinstance(item, str)]
         shares = [part for name in named for part in inputs.parts.get(f"Dataset/{name}", ())]
-        return tuple(_known(part) for part in shares if part.slot.part == "validation")
+        return [part for part in shares if part.slot.part == "validation"]
 
     def _files(self, items: list[Training], share: str, inputs: Inputs) -> Iterator[str | Known | Json]:
         for item in items:
