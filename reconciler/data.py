@@ -69,7 +69,7 @@ def guess_format(tree: Tree, path: str, profile: ProfileCatalogue) -> str | None
     return None
 
 
-_FIRST_ROWS = 20
+_FIRST_ROWS = 5
 
 
 def stream(tree: Tree, content: Content) -> Iterator[bytes]:

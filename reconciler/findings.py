@@ -15,7 +15,8 @@ from typing import NamedTuple
 from reconciler.errors import Position, Problem
 
 MAX_FINDINGS = 20  # a file: the rest is counted
-MAX_ERRORS = 10_000  # a file: with that many the rest is not worth reading
+MAX_ERRORS = 10_000  # a file: with that many the rest is not worth reading,
+MAX_WRONG_BYTES = 32 << 20  # nor with that much in the rows that have them
 
 DEC_2024 = "dec-2024"
 
@@ -58,7 +59,9 @@ RULES: Mapping[str, Rule] = {
     "empty-file": _error("the file holds a row", _OURS),
     "encoding": _error("UTF-8 without a byte-order mark", "§7.3"),
     "blank-line": _error("no blank line", "§7.3"),
-    "row-size": _error("a row has at most 32 MiB, and 200,000 brackets and keys if it is above 1 MiB", _OURS),
+    "row-size": _error(
+        "a row has at most 32 MiB, 131,072 brackets and keys, and a million commas", _OURS
+    ),
     "json": _error("each line is one object of strict JSON: no NaN, no number that readers round or refuse", "§7.1"),
     "duplicate-key": _error("no key twice in an object", _OURS),
     "character": _error("no NUL and no half of a surrogate pair", _OURS),
@@ -122,7 +125,7 @@ class Findings:
         self._errors: list[Problem] = []
         self._warnings: dict[str, Problem] = {}
         self._counts: Counter[str] = Counter()
-        self._error_count = 0
+        self._error_count = self._errors_passed = self._wrong_bytes = 0
 
     def add(self, rule: str, line: int, what: str, hint: str = "", *, column: Callable[[], int] | int = 1) -> None:
         """Notes one. `column` may be costly, and is asked for only where it will be shown."""
@@ -138,19 +141,27 @@ class Findings:
         else:
             self._warnings[rule] = problem
 
+    def passed(self, size: int) -> None:
+        """A row of so many bytes is done with."""
+        if self._error_count > self._errors_passed:
+            self._wrong_bytes += size
+        self._errors_passed = self._error_count
+
     @property
     def hopeless(self) -> bool:
         """Whether there are so many errors that nobody needs the rest."""
-        return self._error_count >= MAX_ERRORS
+        return self._error_count >= MAX_ERRORS or self._wrong_bytes > MAX_WRONG_BYTES
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """The errors. The last one says how many more there are."""
-        if self._error_count <= MAX_FINDINGS:
+        more = self._error_count - MAX_FINDINGS
+        if not self._errors or (more <= 0 and not self.hopeless):
             return tuple(self._errors)
-        rest = f"{'at least ' if self.hopeless else ''}{self._error_count - MAX_FINDINGS:,} more in {self.file}"
         last = self._errors[-1]
-        return (*self._errors, Problem(f"and {rest}", last.at, rule=last.rule))
+        what = f"and {more:,} more in {self.file}" if more > 0 else f"and perhaps more in {self.file}"
+        what += ", the rest of which was not read" if self.hopeless else ""
+        return (*self._errors, Problem(what, last.at, rule=last.rule))
 
     @property
     def warnings(self) -> tuple[Problem, ...]:

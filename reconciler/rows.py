@@ -21,9 +21,10 @@ from reconciler.resource import Json
 from reconciler.wording import shown
 
 MAX_LINE_BYTES = 32 * 1024 * 1024
-MAX_BRACKETS = 200_000  # with keys, in a long row: a hundred bytes of memory each
+MAX_BRACKETS = 131_072  # with keys, in one row: as many tokens are more than any run reads of one
+MAX_COMMAS = 1_000_000
 
-_LONG = 1 << 20
+_LONG = 1 << 17
 _BOM = b"\xef\xbb\xbf"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
@@ -43,7 +44,7 @@ class Row(NamedTuple):
 def read_rows(file: BinaryIO, format: str, findings: Findings) -> Iterator[Row]:
     """Every row of a file, with all its mistakes added to `findings`.
 
-    A pointer of Git LFS ends it at once, and so do ten thousand errors.
+    A pointer of Git LFS ends it at once, and so do very many errors.
     """
     number = 0
     for number, line in _lines(file, findings):
@@ -53,7 +54,9 @@ def read_rows(file: BinaryIO, format: str, findings: Findings) -> Iterator[Row]:
         if number == 1 and line.startswith(_BOM):
             findings.add("encoding", 1, "a byte-order mark", "save the file as UTF-8 without one")
             line = line.removeprefix(_BOM)
-        yield Row(number, line, plain_row(line, format) or _checked(number, line, format, findings))
+        row = Row(number, line, plain_row(line, format) or _checked(number, line, format, findings))
+        findings.passed(len(line))
+        yield row
         if findings.hopeless:
             return
     if not number:
@@ -101,8 +104,8 @@ def parse_row(line: bytes) -> Json:
     """Strict JSON: no NaN, no key twice, nothing that another reader would take for something else."""
     if not line.strip():
         raise RowFault("blank-line", "a blank line")
-    if len(line) > _LONG and line.count(b"{") + line.count(b"[") + line.count(b'":') > MAX_BRACKETS:
-        raise RowFault("row-size", f"a row of more than {MAX_BRACKETS:,} brackets and keys")
+    if len(line) > _LONG:
+        _check_size(line)
     try:
         text = line.decode("utf-8").rstrip("\r\n")
         value = _DECODER.decode(text)
@@ -117,6 +120,14 @@ def parse_row(line: bytes) -> Json:
     if "\\u" in text:
         _check_escapes(text, value)
     return value
+
+
+def _check_size(line: bytes) -> None:
+    """Refuses what would take a hundred times its length in memory, before it does."""
+    if line.count(b"{") + line.count(b"[") + line.count(b'":') > MAX_BRACKETS:
+        raise RowFault("row-size", f"a row of more than {MAX_BRACKETS:,} brackets and keys")
+    if line.count(b",") > MAX_COMMAS:
+        raise RowFault("row-size", f"a row of more than {MAX_COMMAS:,} commas")
 
 
 def _check_escapes(text: str, value: Json) -> None:
@@ -177,8 +188,8 @@ def plain_row(line: bytes, format: str) -> Json | None:
     Ten times as fast as the strict reader and the rules, and never more lenient: a key given twice shows by its
     quotes, of which a line has those of the names and texts that were read and no others.
     """
-    if b"think>" in line or (b"\\" in line and b"\\u00" in line):
-        return None  # an escaped quote or NUL
+    if len(line) > _LONG or b"think>" in line or (b"\\" in line and b"\\u00" in line):
+        return None  # an escaped quote or NUL may be in it, or more than fits into memory
     try:
         row = from_json(line, allow_inf_nan=False)
     except ValueError:

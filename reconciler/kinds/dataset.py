@@ -125,9 +125,9 @@ class Lint(Spec):
     """What is said of the rows as a whole; what single rows must be is not a matter of choice (docs/lint.md)."""
 
     duplicates: Annotated[Word, Field(description="of rows that are there twice")] = "warn"
-    near_duplicates: Annotated[Word, Field(description="of rows that are another one but for case, spaces and marks; warn: from 1 % on")] = (
-        "warn"
-    )
+    near_duplicates: Annotated[
+        Word, Field(description="of rows that are another one but for case, spaces and marks; warn: from 1 % on")
+    ] = "warn"
     min_rows: Annotated[
         int | None,
         Field(ge=1, le=10**9, description="fewer are an error; unset: fewer than the service advises are a warning"),
