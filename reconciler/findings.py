@@ -59,9 +59,7 @@ RULES: Mapping[str, Rule] = {
     "empty-file": _error("the file holds a row", _OURS),
     "encoding": _error("UTF-8 without a byte-order mark", "§7.3"),
     "blank-line": _error("no blank line", "§7.3"),
-    "row-size": _error(
-        "a row has at most 32 MiB, 131,072 brackets and keys, and a million commas", _OURS
-    ),
+    "row-size": _error("a row has at most 32 MiB, 131,072 brackets and keys, and a million commas", _OURS),
     "json": _error("each line is one object of strict JSON: no NaN, no number that readers round or refuse", "§7.1"),
     "duplicate-key": _error("no key twice in an object", _OURS),
     "character": _error("no NUL and no half of a surrogate pair", _OURS),

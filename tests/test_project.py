@@ -6,6 +6,7 @@ import os
 import pstats
 import random
 import shutil
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 
@@ -280,3 +281,57 @@ def test_a_wrong_catalogue_is_a_mistake_of_the_stack(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as refused:
         load([str(tmp_path)])
     assert any("modles" in problem.what and "models" in problem.what for problem in refused.value.problems)
+
+
+# A job and its data -------------------------------------------------------------------------------------------------
+
+
+def chats(numbers: Iterable[int]) -> str:
+    said = ([{"role": "user", "content": f"q{number}"}, {"role": "assistant", "content": "a"}] for number in numbers)
+    return "".join(json.dumps({"messages": messages}) + "\n" for messages in said)
+
+
+def with_second_dataset(folder: Path, rows: str, change: Callable[[str], str]) -> None:
+    write(folder / "data/other.jsonl", rows)
+    other = (
+        API
+        + """kind: Dataset
+metadata: {name: other}
+spec: {source: data/other.jsonl, format: sft, lint: {minRows: 1}}
+"""
+    )
+    write(folder / "chat.yaml", "---\n".join([DATASET, other, change(JOB)]))
+
+
+def test_a_batch_needs_more_rows_than_it_takes(folder: Path) -> None:
+    """Exactly one batch is not enough either (contract §7.3); rows of several files of one Dataset count together."""
+    write(folder / "data/part/a.jsonl", chats(range(8)))
+    write(folder / "data/part/b.jsonl", chats(range(8, 16)))
+    whole = DATASET.replace("data/chat.jsonl", "data/part/*.jsonl").replace("split: {validation: 0.2, seed: 7}, ", "")
+    write(folder / "chat.yaml", whole + "---\n" + JOB)
+    assert [problem.partition("  ")[2] for problem in problems()] == [
+        "FineTuneJob/support: 16 rows are not more than one batch of 16: the job would fail (lower it)"
+    ]
+    write(folder / "data/part/b.jsonl", chats(range(8, 17)))
+    assert load(["."]).warnings == ()
+
+
+def test_rows_both_trained_and_validated_on_are_a_warning(folder: Path) -> None:
+    """The shares of one split are no such pair, whatever the rows."""
+    assert load(["."]).warnings == ()
+    with_second_dataset(folder, chats(range(3)), lambda job: job.replace("spec:", "spec:\n  validation: [other]", 1))
+    (warning,) = load(["."]).warnings
+    assert warning.what.startswith("FineTuneJob/support: ")
+    assert "rows of Dataset/other:data/other.jsonl are also trained on" in warning.what
+    with_second_dataset(
+        folder, chats(range(100, 103)), lambda job: job.replace("spec:", "spec:\n  validation: [other]", 1)
+    )
+    assert load(["."]).warnings == ()
+
+
+def test_a_second_dataset_may_hold_what_the_first_one_validates_on(folder: Path) -> None:
+    with_second_dataset(
+        folder, chats(range(400)), lambda job: job.replace("training: [chat]", "training: [chat, other]")
+    )
+    (warning,) = load(["."]).warnings
+    assert "Dataset/chat:validation are also trained on" in warning.what
