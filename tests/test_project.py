@@ -304,14 +304,16 @@ spec: {source: data/other.jsonl, format: sft, lint: {minRows: 1}}
 
 
 def test_a_batch_needs_more_rows_than_it_takes(folder: Path) -> None:
-    """Exactly one batch is not enough either (contract §7.3); rows of several files of one Dataset count together."""
+    """Of exactly one batch the pages say two things (contract §2.8); rows of all files of a Dataset count together."""
     write(folder / "data/part/a.jsonl", chats(range(8)))
-    write(folder / "data/part/b.jsonl", chats(range(8, 16)))
     whole = DATASET.replace("data/chat.jsonl", "data/part/*.jsonl").replace("split: {validation: 0.2, seed: 7}, ", "")
     write(folder / "chat.yaml", whole + "---\n" + JOB)
+    write(folder / "data/part/b.jsonl", chats(range(8, 15)))
     assert [problem.partition("  ")[2] for problem in problems()] == [
-        "FineTuneJob/support: 16 rows are not more than one batch of 16: the job would fail (lower it)"
+        "FineTuneJob/support: 15 rows are fewer than one batch of 16: the job would fail (lower it)"
     ]
+    write(folder / "data/part/b.jsonl", chats(range(8, 16)))
+    assert ["16 rows are only one batch of 16" in warning.what for warning in load(["."]).warnings] == [True]
     write(folder / "data/part/b.jsonl", chats(range(8, 17)))
     assert load(["."]).warnings == ()
 

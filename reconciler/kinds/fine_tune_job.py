@@ -373,9 +373,9 @@ class FineTuneJob(Resource):
         counts = [content.rows for content in uploads if content and content.rows is not None]
         all_known = len(counts) == len(uploads) > 0 and all(isinstance(item, str) for item in self.training)
         if isinstance(batch, int) and all_known and sum(counts) <= batch:
-            path = ("hyperParameters", "batch_size")
-            what = f"{sum(counts)} rows are not more than one batch of {batch}: the job would fail"
-            yield Finding(path, what, "lower it")
+            path, fewer = ("hyperParameters", "batch_size"), sum(counts) < batch
+            what = f"{sum(counts)} rows are {'fewer than' if fewer else 'only'} one batch of {batch}: the job "
+            yield Finding(path, what + ("would fail" if fewer else "may fail"), "lower it", warning=not fewer)
 
     def _check_overlap(self, inputs: Inputs) -> Iterator[Finding]:
         """The shares of one split have no row in common; Datasets that are named beside each other may."""
