@@ -53,6 +53,7 @@ BEIJING = timezone(timedelta(hours=8))  # the zone of every timestamp without on
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SKEW_MAX = timedelta(days=100 * 366)  # an emulator may be years ahead; beyond that a date would leave the calendar
 _REACH = "is the endpoint right?"
+_STANDING = "check DASHSCOPE_API_KEY, its workspace and the account's standing; what runs is billed all the same"
 _PAGE = "does a proxy or a login page stand in between?"
 _SIGNED = re.compile(
     r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]+"
@@ -131,7 +132,7 @@ class Api:
         self._headers = {"User-Agent": "bailian-reconciler"}
         if self._key:
             self._headers["Authorization"] = f"Bearer {self._key}"
-        self.account = hashlib.sha256(f"{self.origin}\n{workspace}\n{self._key}".encode()).hexdigest()[:16]
+        self._workspace, self._service = workspace, self.origin
         if workspace:
             self._headers["X-DashScope-WorkSpace"] = workspace
         verify = ssl.create_default_context() if origin.startswith("https:") else None
@@ -140,8 +141,14 @@ class Api:
         self._fresh = _Line(Transport(verify, keep_alive=0, clock=clock))
         self._bucket = Bucket(rate_per_s, clock, sleep)
         self.skew: timedelta | None = None  # how far ahead of ours the service's clock was at its last answer
+        self._shown: tuple[datetime, float] | None = None  # what it showed then, and when that was by `clock`
         self.emulator = ""
         self.hurry = 1.0  # how much faster than ours the service's time runs; only an emulator's does
+
+    @property
+    def account(self) -> str:
+        """Whose service is asked with which key and workspace, as a hash. An emulator has another port each time."""
+        return hashlib.sha256(f"{self._service}\n{self._workspace}\n{self._key}".encode()).hexdigest()[:16]
 
     def __enter__(self) -> Api:
         return self
@@ -153,25 +160,32 @@ class Api:
         self._fresh.client.close()
 
     def send(
-        self, request: Request, *, since: float | None = None, sent: Callable[[int], None] = lambda size: None
+        self,
+        request: Request,
+        *,
+        since: float | None = None,
+        by: float = math.inf,
+        sent: Callable[[int], None] = lambda size: None,
     ) -> Reply:
         """The answer to one request, repeated only where that is safe.
 
         `since` is when the request was decided upon, by `clock`: a creation and all its repeats are over `lasts_s`
-        later, and whoever was stopped for so long in between sends nothing. `sent` is told how many bytes of the upload
-        have left, and cannot disturb it.
+        later, and whoever was stopped for so long in between sends nothing; nor does anything leave after `by`. `sent`
+        is told how many bytes of the upload have left, and cannot disturb it.
 
         Raises ApiError: NotFound, Conflict, Rejected, NotAuthorised, Throttled for what the service refused;
         Unavailable for a read without a usable answer; NeverSent or OutcomeUnknown for a write without one.
         """
-        ends_at = (self.clock() if since is None else since) + self.lasts_s(request)
+        began = self.clock() if since is None else since
+        ends_at = min(began + self.lasts_s(request), by)
+        too_late = ends_at - min(_within_s(request), ends_at - began) / 2  # to begin once more
         for attempt in range(1, self._patience.tries + 1):
             self._bucket.take()
             try:
                 return self._send_once(request, ends_at, sent)
             except ApiError as error:
                 pause_s = self._pause(attempt, error.after_s)
-                in_time = self.clock() + pause_s < ends_at - _within_s(request) / 2
+                in_time = self.clock() + pause_s < too_late
                 if attempt == self._patience.tries or not _repeatable(request, error) or not in_time:
                     raise
                 if isinstance(error, Throttled):
@@ -185,8 +199,11 @@ class Api:
         return within_s if request.effect is Effect.ONCE else max(within_s, self._patience.total_s)
 
     def now(self) -> datetime:
-        """The service's clock, by the `Date` of its last answer, in Beijing time."""
-        return (datetime.now(UTC) + (self.skew or timedelta(0))).astimezone(BEIJING)
+        """The service's clock, by the `Date` of its last answer, in Beijing time. Ours may be set in between."""
+        if self._shown is None:
+            return datetime.now(UTC).astimezone(BEIJING)
+        date, seen_at = self._shown
+        return (date + timedelta(seconds=self.clock() - seen_at)).astimezone(BEIJING)
 
     def identify(self) -> str:
         """Whose service this is, for the stamp of the state: the host, or `emulator:<install id>` whatever the port."""
@@ -200,7 +217,8 @@ class Api:
         self._bucket.quicken(EMULATOR_RATE_PER_S)
         speed = dig(_json(body), "speed")
         self.hurry = max(1.0, float(speed)) if isinstance(speed, int | float) else 1.0
-        return f"emulator:{self.emulator}"
+        self._service = f"emulator:{self.emulator}"
+        return self._service
 
     # One exchange -----------------------------------------------------------------------------------------------
 
@@ -253,7 +271,7 @@ class Api:
         status, parsed = response.status_code, _json(body)
         if 300 <= status < 400:
             target = self._quoted(_host(response.headers.get("location", "")))
-            why = f"{self.origin} answered with a redirect to {target}; redirects are never followed"
+            why = f"{self.origin} answered {request.operation} with a redirect to {target}; none is ever followed"
             raise _lost(request, why, status=status, hint=_PAGE)
         if 200 <= status < 300 and parsed is not None and not _refuses(parsed):
             return Reply(parsed, self._request_id(parsed, response.headers))
@@ -285,9 +303,7 @@ class Api:
         if status >= 500 or status < 300 or status == 408:  # whatever it calls itself, the write may have happened
             return Unavailable(message, **facts) if request.effect is Effect.READ else OutcomeUnknown(message, **facts)
         if status in (401, 403) or code in _FORBIDDEN or code.startswith("AccessDenied"):
-            return NotAuthorised(
-                message, hint="check DASHSCOPE_API_KEY, its workspace and the account's standing", **facts
-            )
+            return NotAuthorised(message, hint=_STANDING, **facts)
         if status == 429 or code.startswith("Throttling"):
             quota = any(words in said.lower() for words in _QUOTA_TEXTS) or status == 400
             return Throttled(message, quota=quota, **facts)
@@ -306,8 +322,9 @@ class Api:
     def _note(self, headers: Mapping[str, str]) -> None:
         self.emulator = headers.get("x-bailian-emulator", "").split(";")[0].strip()
         date = _date(headers.get("date", ""))
-        skew = date - datetime.now(UTC) if date else self.skew
-        self.skew = skew if skew is not None and abs(skew) < _SKEW_MAX else self.skew
+        skew = date - datetime.now(UTC) if date else None
+        if date is not None and skew is not None and abs(skew) < _SKEW_MAX:
+            self.skew, self._shown = skew, (date, self.clock())
 
     def _after_s(self, asked: str) -> float:
         """A pause in seconds, or a date by the service's clock (RFC 9110 §10.2.3); what is neither asks for none."""

@@ -6,6 +6,7 @@ list pass for each collection and tick, however many objects are waited for. Not
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,6 +17,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from reconciler.api import Api, Reply
+from reconciler.clock import boottime
 from reconciler.errors import (
     Ambiguous,
     ApiError,
@@ -34,7 +36,11 @@ from reconciler.state import Event, Fact, Gone, Intent, IntentPhase, Role, State
 from reconciler.store import Store
 
 PROBE_GRACE_S = 90.0  # for about a minute after RUNNING a call may still answer "no such model" (contract §3.4)
+GOING_S = (
+    1800.0  # longer than this nobody waits for a deletion: it was accepted, and the next run sees what became of it
+)
 LOG_LINES, LOG_CHARACTERS = 3, 300  # of a failed run's log, kept with its failure
+UNHEARD = "a status this program does not know; it is waited for"
 GAUGE_S = 1.0  # how often an upload says how far it is
 REST_S_MAX = 10.0  # how long a heartbeat, or a request to stop, may go unnoticed by a `sleep` that nothing wakes
 
@@ -59,7 +65,10 @@ _MAKING = frozenset({Verb.CREATE, Verb.UPDATE, Verb.ADOPT})
 
 @dataclass(frozen=True)
 class Progress:
-    """What is worth telling of an operation now: the service's word for its status, and how long it has been so."""
+    """What is worth telling of an operation now: the service's word for its status, and how long it has been so.
+
+    `op_id` names its row in the journal while its request is on the way.
+    """
 
     operation: Operation
     stage: Stage
@@ -67,6 +76,7 @@ class Progress:
     detail: str = ""
     elapsed_s: float = 0.0
     code: int = 0
+    op_id: str = ""
 
     @property
     def ended(self) -> bool:
@@ -95,7 +105,7 @@ def run(
     terms: Terms,
     report: Callable[[Progress], None],
     stopped: Callable[[], bool] = lambda: False,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = boottime,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Progress, ...]:
     """Carry out the plan's operations and say how each ended.
@@ -262,13 +272,20 @@ class _Apply:
         try:
             request, intent = self._created(op) if op.verb is Verb.CREATE else self._changed(op)
         except ReconcilerError as error:
-            self._tell(op, Stage.FAILED, detail=str(error), code=error.exit_code)
+            self._tell(op, Stage.FAILED, detail=_said(error), code=error.exit_code)
             return
         self._commit(intent, *self._made_ours(op, intent))
-        self._tell(op, Stage.SENDING)
+        self._tell(op, Stage.SENDING, op_id=intent.op_id)
         gauge = _Gauge(request.content.size if request.content else 0)
-        future = pool.submit(self.api.send, request, since=since, sent=gauge.note)
+        future = pool.submit(self.api.send, request, since=since, by=self._last_moment(op), sent=gauge.note)
         self.flights[future] = _Flight(op, request, intent, gauge, self.clock())
+
+    def _last_moment(self, op: Operation) -> float:
+        """A change or a deletion of a run that was passed by would meet what its successor made of the object.
+
+        A creation is not bound so: the successor waits for its deadline, and creates nothing over it.
+        """
+        return math.inf if op.verb is Verb.CREATE else self.store.fresh_until()
 
     def _must_wait_its_turn(self, op: Operation) -> bool:
         """Where marks are not known to be shown, two creations under way at once could be taken for each other."""
@@ -412,9 +429,9 @@ class _Apply:
         if gone:
             self._tell(op, Stage.DONE, detail=gone)
         elif unknown:
-            self._tell(op, Stage.UNKNOWN, detail=str(error), code=7)
+            self._tell(op, Stage.UNKNOWN, detail=_said(error), code=7)
         else:
-            self._tell(op, Stage.FAILED, detail=str(error), code=_code(error))
+            self._tell(op, Stage.FAILED, detail=_said(error), code=_code(error))
 
     def _nothing_left(self, op: Operation, error: Exception) -> str:
         """Why a deletion that was refused is done all the same, or ""."""
@@ -456,10 +473,8 @@ class _Apply:
         try:
             seen = look(self.api, collection, rows)
         except NotAuthorised as error:
-            self.barred = True
             for op, _ in ours:
-                self.waiting.pop(op.id)
-                self._tell(op, Stage.DETACHED, detail=str(error), code=error.exit_code)
+                self._locked_out(op, error)
             return False
         except ApiError as error:
             for op, one in ours:
@@ -467,6 +482,12 @@ class _Apply:
             return False
         moved = [self._judge(pool, op, one, seen.get(one.remote_id)) for op, one in ours]
         return any(moved)
+
+    def _locked_out(self, op: Operation, error: NotAuthorised) -> None:
+        """It says nothing of the object, which goes on; the next run that is let in looks at it again."""
+        self.barred = True
+        self.waiting.pop(op.id, None)
+        self._tell(op, Stage.DETACHED, detail=_said(error), code=error.exit_code)
 
     def _judge(self, pool: ThreadPoolExecutor, op: Operation, one: _Wait, observed: Observed | None) -> bool:
         """What one look says about one waiting operation; whether anything moved."""
@@ -478,6 +499,10 @@ class _Apply:
             if observed is None:
                 self._end_wait(op, Stage.DONE, (Gone(f"{op.collection}/{one.remote_id}"),))
                 return True
+            if self.clock() - one.since > GOING_S / self.terms.hurry:
+                why = f"{one.remote_id} is still {observed.status or 'there'}: accepted, and not waited for any longer"
+                self._end_wait(op, Stage.DETACHED, (), detail=why, code=6)
+                return True
             return self._still(op, one, observed.status)
         if observed is None:
             if self.clock() - one.since < NOT_YET.total_seconds() / self.terms.hurry:
@@ -488,7 +513,8 @@ class _Apply:
         elif observed.phase is Phase.FAILED:
             self._fail(op, " ".join(filter(None, (observed.status, observed.detail, self._last_words(op, observed)))))
         else:
-            return self._still(op, one, observed.status, self._figure(op, one, observed))
+            unheard = observed.phase is Phase.UNKNOWN and observed.status
+            return self._still(op, one, observed.status, UNHEARD if unheard else self._figure(op, one, observed))
         return True
 
     def _vanished(self, op: Operation, one: _Wait) -> None:
@@ -605,6 +631,8 @@ class _Apply:
                     if self.clock() > deadline:
                         return f"smoke prompt {probe.prompt!r}: {error}"
                     self.sleep(0.5)
+                except NotAuthorised:
+                    raise
                 except ApiError as error:
                     return f"smoke prompt {probe.prompt!r}: {error}"
             if why := probe.failure(answer):
@@ -615,7 +643,12 @@ class _Apply:
         row = self.state.row(op.slot, Role.NEXT)
         assert row is not None
         self.waiting[op.id] = _Wait(row.id, self.clock())
-        if why := future.result():
+        try:
+            why = future.result()
+        except NotAuthorised as error:
+            self._locked_out(op, error)
+            return
+        if why:
             self._fail(op, why)
         else:
             self._promote(op, row.id)
@@ -654,7 +687,8 @@ class _Apply:
         for flight in self.flights.values():
             if news := flight.gauge.news():
                 elapsed_s = self.clock() - flight.since
-                self._tell(flight.operation, Stage.SENDING, detail=news, elapsed_s=elapsed_s)
+                op_id = flight.intent.op_id if flight.intent else ""
+                self._tell(flight.operation, Stage.SENDING, detail=news, elapsed_s=elapsed_s, op_id=op_id)
 
     def _commit(self, *events: Event) -> None:
         self.state = self.store.commit(self.epoch, *events)
@@ -664,9 +698,16 @@ class _Apply:
         self.state = self.store.record(self.epoch, *events)
 
     def _tell(
-        self, op: Operation, stage: Stage, status: str = "", detail: str = "", elapsed_s: float = 0.0, code: int = 0
+        self,
+        op: Operation,
+        stage: Stage,
+        status: str = "",
+        detail: str = "",
+        elapsed_s: float = 0.0,
+        code: int = 0,
+        op_id: str = "",
     ) -> None:
-        progress = Progress(op, stage, status, detail, elapsed_s, code)
+        progress = Progress(op, stage, status, detail, elapsed_s, code, op_id)
         self.progress[op.id] = progress
         self.report(progress)
 
@@ -689,6 +730,12 @@ def _filled(part: Part, state: State, *, by_content: bool) -> dict[str, Any]:
         return value
 
     return {name: fill(value) for name, value in part.fields.items()}
+
+
+def _said(error: Exception) -> str:
+    """What went wrong and what next: an outcome is told without its error."""
+    hint = getattr(error, "hint", "")
+    return f"{error} ({hint})" if hint else str(error)
 
 
 def _code(error: Exception) -> int:

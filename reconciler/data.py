@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
@@ -31,12 +31,16 @@ _ARCHIVE = "sft-image"
 
 
 class Described(NamedTuple):
-    """What a source comes to: its uploads, what is wrong with its files, what is only unwise, and its census."""
+    """What a source comes to: its uploads, what is wrong with its files, what is only unwise, and its census.
+
+    `fingerprints` are those of the first rows of each upload, by its digest, within this process.
+    """
 
     contents: tuple[Content, ...]
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
     lint: Lint
+    fingerprints: Mapping[str, Sequence[int]]
 
 
 def describe(tree: Tree, source: Source, profile: ProfileCatalogue, *, at: Position | None = None) -> Described:
@@ -49,7 +53,8 @@ def describe(tree: Tree, source: Source, profile: ProfileCatalogue, *, at: Posit
     survey = _Survey(tree, source, profile, at)
     contents = tuple(survey.whole() if source.validation is None else survey.split(source.validation))
     survey.judge(contents)
-    return Described(contents, tuple(survey.problems), tuple(survey.warnings), survey.census.lint)
+    problems, warnings = tuple(survey.problems), tuple(survey.warnings)
+    return Described(contents, problems, warnings, survey.census.lint, survey.fingerprints)
 
 
 def guess_format(tree: Tree, path: str, profile: ProfileCatalogue) -> str | None:
@@ -105,6 +110,7 @@ class _Survey:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     census: Census = field(default_factory=Census)
+    fingerprints: dict[str, Sequence[int]] = field(default_factory=dict)
 
     def whole(self) -> Iterable[Content]:
         describe_file = self._archive if self.source.format == _ARCHIVE else self._rows_of_one
@@ -127,7 +133,7 @@ class _Survey:
             return ()
         stem = PurePosixPath(paths[0]).stem
         return [
-            tally.content(f"{stem}.{part}.jsonl", paths, Share(part, validation, self.source.seed))
+            self._kept(tally.content(f"{stem}.{part}.jsonl", paths, Share(part, validation, self.source.seed)), tally)
             for part, tally in tallies.items()
         ]
 
@@ -148,7 +154,9 @@ class _Survey:
         before, tally = len(self.problems), _Tally()
         for row in self._rows(path):
             tally.take(row.line, *self._met(row))
-        return tally.content(PurePosixPath(path).name, (path,)) if len(self.problems) == before else None
+        if len(self.problems) > before:
+            return None
+        return self._kept(tally.content(PurePosixPath(path).name, (path,)), tally)
 
     def _rows(self, path: str) -> Iterator[Row]:
         findings = Findings(self.tree.display(path), self.profile.profile)
@@ -181,7 +189,12 @@ class _Survey:
         self._found(of_rows)
         if len(self.problems) > before:
             return None
-        return replace(tally.content(PurePosixPath(path).name, (path,)), size=size, md5=md5.hexdigest(), tokens=None)
+        content = tally.content(PurePosixPath(path).name, (path,))
+        return self._kept(replace(content, size=size, md5=md5.hexdigest(), tokens=None), tally)
+
+    def _kept(self, content: Content, tally: _Tally) -> Content:
+        self.fingerprints[content.digest] = tally.fingerprints
+        return content
 
     def _met(self, row: Row) -> tuple[int, int]:
         """Counts a row; its fingerprint, and its tokens in twentieths."""
@@ -239,7 +252,7 @@ class _Tally:
     def __init__(self) -> None:
         self.size = self.rows = self._twentieths = 0
         self._md5 = _md5()
-        self._fingerprints = array("q")
+        self.fingerprints = array("q")
 
     def take(self, line: bytes, fingerprint: int, twentieths: int) -> None:
         self._md5.update(line)
@@ -247,7 +260,7 @@ class _Tally:
         self.rows += 1
         self._twentieths += twentieths
         if self.rows <= MAX_REMEMBERED:
-            self._fingerprints.append(fingerprint)
+            self.fingerprints.append(fingerprint)
 
     def content(self, filename: str, paths: Sequence[str], share: Share | None = None) -> Content:
         return Content(
@@ -258,7 +271,6 @@ class _Tally:
             self.rows,
             tokens=-(-self._twentieths // TOKEN),
             share=share,
-            fingerprints=self._fingerprints,
         )
 
 

@@ -7,7 +7,8 @@ command line's answer to it (docs/exit-codes.md). This module words nothing else
     ├─ UsageError                64   the command line itself is wrong
     ├─ ManifestError             1    .problems: all of the author's mistakes, each with its place
     ├─ Refused                   3    a guard, a missing consent, a protected object
-    ├─ StalePlan                 4    the world moved since the plan was made
+    ├─ StalePlan                 4    .reasons: what moved since the plan was saved
+    ├─ BrokenPlan                1    the file is no saved plan, or no longer the one that was saved
     ├─ StateError                1
     │  ├─ StateLocked            4    somebody else is applying
     │  ├─ StateLost              4    somebody else took the lease over while we were away
@@ -88,7 +89,17 @@ class Refused(ReconcilerError):
 
 
 class StalePlan(ReconcilerError):
+    """The world moved since the plan was made. `reasons` are what speaks against a saved one, each in a sentence."""
+
     exit_code = 4
+
+    def __init__(self, message: str, *, reasons: Iterable[str] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reasons = tuple(reasons)
+
+
+class BrokenPlan(ReconcilerError):
+    """What was given as a saved plan cannot be trusted to be one."""
 
 
 class StateError(ReconcilerError):

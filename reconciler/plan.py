@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -35,6 +35,7 @@ from reconciler.state import Intent, IntentPhase, Owned, Role, State, canonical
 
 NO_PRICE = Price()
 NOT_YET = timedelta(seconds=120)  # so long after a creation a read by id may say 404: not yet, rather than gone
+_UNHEARD = ", a status this program does not know: nothing is done about it"
 _VANISHED = "is gone from the service, and so is most of what is ours: is this the right account and workspace?"
 _VANISHED_HINT = "--allow vanished=all where it truly was deleted"
 
@@ -125,9 +126,41 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """A name for exactly these operations."""
-        facts = [[op.id, op.action, op.fields, op.target_id, op.after] for op in self.operations]
-        return hashlib.sha256(canonical(facts).encode()).hexdigest()
+        """A name for exactly these operations: what they send, in which order, and what they cost."""
+        told = [[op.id, facts(op), op.after] for op in self.operations]
+        return hashlib.sha256(canonical(told).encode()).hexdigest()
+
+
+def facts(op: Operation) -> dict[str, Any]:
+    """All that decides what an operation does and costs, as plain data; neither its name nor its place in the plan."""
+    part, request = op.part, op.request
+    return {
+        "action": op.action,
+        "verb": op.verb,
+        "slot": op.slot,
+        "collection": op.collection,
+        "target": op.target_id,
+        "fields": op.fields,
+        "content": asdict(part.content) if part and part.content else None,
+        "probes": part.probes if part else (),
+        "base": part.base if part else "",
+        "request": [request.method, request.path, request.query, request.form, request.body] if request else None,
+        "changes": [[change.path, change.before, change.after] for change in op.reasons],
+        "drops": op.drops,
+        "deletion": op.deletion,
+        "needs consent": op.needs_consent,
+        "of": op.intent,
+        "price": {"once": op.price.once, "hour": op.price.hour},
+        "code": op.code,
+    }
+
+
+def sums(operations: Iterable[Operation], hour_before: Decimal | None) -> Totals:
+    """What these operations cost together, where this much was paid per hour before them."""
+    ops = tuple(operations)
+    once = [op.price.once for op in ops if op.verb is Verb.CREATE]
+    deltas = [_minus(op.price.hour, op.was.hour) for op in ops if op.verb is not Verb.NOTHING]
+    return Totals(_total(once), hour_before, _total([hour_before, *deltas]))
 
 
 @dataclass(frozen=True)
@@ -154,13 +187,17 @@ class World:
 
 @dataclass(frozen=True)
 class Choices:
-    """What the operator decided. `unattended`: nobody is there to be asked for a consent."""
+    """What the operator decided. `unattended`: nobody is there to be asked for a consent.
+
+    `settled` are slots that a saved plan made before it was interrupted: `replace` is done with them.
+    """
 
     destroy: bool = False
     prune: bool = False
     unattended: bool = False
     allow: frozenset[tuple[str, str]] = frozenset()
     replace: frozenset[str] = frozenset()
+    settled: frozenset[Slot] = frozenset()
 
 
 def make_plan(
@@ -231,7 +268,7 @@ class _Draft:
     def _plan_next(self, document: Document, part: Part, row: Owned) -> None:
         """The slot holds an object that was created and is not yet in use."""
         collection, observed = self._collection_of(document, part), self.world.get(row)
-        again = document.address in self.choices.replace and not part.collection
+        again = self._again(document, part)
         changed = self._differences(document, part, row, observed)
         action = collection.replaced_as if self.state.row(part.slot, Role.CURRENT) else collection.created_as
         if observed is None and (changed or again or collection.recreated_when_lost):
@@ -242,6 +279,8 @@ class _Draft:
             self._wait(document, part, row, observed)
         elif changed or again:
             self._replace(document, part, changed, action)
+        elif collection.verified:  # an upload: what did not arrive whole is sent again, and costs nothing
+            self._replace(document, part, (), action, why=f"{row.id} is not what was sent")
         else:
             self._block_failed(document, part, row, row.failure or _failure(observed))
 
@@ -250,7 +289,7 @@ class _Draft:
         collection, observed = self._collection_of(document, part), self.world.get(row)
         changed = self._differences(document, part, row, observed)
         fixed = {name for name, of in marks(type(document.spec)).items() if Mark.IMMUTABLE in of}
-        again = document.address in self.choices.replace and not part.collection
+        again = self._again(document, part)
         if again or any(collection.fixed or change.path[0] in fixed for change in changed):
             self._replace(document, part, changed, collection.replaced_as)
         elif observed is None and collection.recreated_when_lost:
@@ -321,7 +360,14 @@ class _Draft:
         self._add(operation, renews=True)
 
     def _replace(
-        self, document: Document, part: Part, changed: tuple[Change, ...], action: Action, *, lost: Owned | None = None
+        self,
+        document: Document,
+        part: Part,
+        changed: tuple[Change, ...],
+        action: Action,
+        *,
+        lost: Owned | None = None,
+        why: str = "",
     ) -> None:
         """Create the next object beside the one in use, unless consent or the id stands in the way."""
         collection = self._collection_of(document, part)
@@ -343,7 +389,7 @@ class _Draft:
         if clash:
             self._block(document, part, clash, "", changed)
             return
-        why = f"{lost.id} is gone from the service" if lost else "" if changed else "asked for by --replace"
+        why = why or (f"{lost.id} is gone from the service" if lost else "" if changed else "asked for by --replace")
         drops = (lost.key,) if lost else ()
         asks = consent == "Manual"
         self._create(document, part, action, reasons=changed, why=why, drops=drops, needs_consent=asks)
@@ -390,7 +436,7 @@ class _Draft:
             fields=row.last_applied,
             target_id=row.id,
             reasons=changed,
-            why=f"{row.id} is {observed.status or 'not ready'}",
+            why=f"{row.id} is {observed.status or 'not ready'}{_UNHEARD if _unheard(observed) else ''}",
             hint="what changed since is planned when it is done" if changed else "",
             was=self._costing(row),
             price=self._running(row),
@@ -663,11 +709,7 @@ class _Draft:
             yield Note("", f"{count} that no manifest names{price}")
 
     def totals(self) -> Totals:
-        before = [self._costing(row).hour for row in self.state.owned.values()]
-        once = [op.price.once for op in self.operations if op.verb is Verb.CREATE]
-        deltas = [_minus(op.price.hour, op.was.hour) for op in self.operations if op.verb is not Verb.NOTHING]
-        hour_before = _total(before)
-        return Totals(_total(once), hour_before, _total([hour_before, *deltas]))
+        return sums(self.operations, _total(self._costing(row).hour for row in self.state.owned.values()))
 
     def _costing(self, row: Owned) -> Price:
         """What an object of ours costs an hour at this moment."""
@@ -689,6 +731,11 @@ class _Draft:
 
     # Look-ups ---------------------------------------------------------------------------------------------------
 
+    def _again(self, document: Document, part: Part) -> bool:
+        """Whether the operator wants it made anew, although nothing about it changed."""
+        wanted = document.address in self.choices.replace and part.slot not in self.choices.settled
+        return wanted and not part.collection
+
     def _collection_of(self, document: Document, part: Part) -> Collection:
         spec = document.spec
         assert isinstance(spec, Resource)
@@ -696,6 +743,36 @@ class _Draft:
 
     def _head(self, slot: Slot) -> Owned | None:
         return self.state.row(slot, Role.NEXT) or self.state.row(slot, Role.CURRENT)
+
+
+def caught_up(desired: Desired, state: State, world: World) -> tuple[Owned, ...]:
+    """Rows whose fields the service already shows as they are declared, though nobody recorded that it took them over.
+
+    So an update that was cut off, or that somebody made by hand, is applied from here on. What no call can change is
+    never taken from what the service shows.
+    """
+    found = []
+    for document in desired.documents:
+        for part in desired.parts.get(document.address, ()):
+            row = state.row(part.slot, Role.CURRENT)
+            seen = world.get(row) if row else None
+            if row is None or seen is None:
+                continue
+            shown = _shown_as_declared(document, part, seen)
+            late = {n: v for n, v in shown.items() if canonical(row.last_applied.get(n)) != canonical(v)}
+            if late:
+                found.append(replace(row, last_applied={**row.last_applied, **late}))
+    return tuple(found)
+
+
+def _shown_as_declared(document: Document, part: Part, seen: Observed) -> dict[str, Any]:
+    """The authored fields that can be changed in place and that the service shows as they are declared."""
+    marked, left_out = marks(type(document.spec)), frozenset(document.lifecycle.ignore)
+    left_out |= {name for name, of in marked.items() if Mark.IMMUTABLE in of}
+    left_out |= {name for name, value in part.fields.items() if any(_known((value,)))}
+    fields = {name: value for name, value in part.fields.items() if name in seen.fields and name not in left_out}
+    differing = {change.path[0] for change in differences(part, fields, {}, seen, Compared(marked))}
+    return {name: value for name, value in fields.items() if name not in differing}
 
 
 def references_of(part: Part) -> tuple[Known, ...]:
@@ -725,6 +802,10 @@ def _cost_in_words(bought: Price, running: Price) -> str:
     once = "" if bought.once == 0 else f"{bought.once or 'an unknown sum of'} CNY once"
     hour = "" if running.hour == 0 else f"{running.hour or 'an unknown sum of'} CNY/h"
     return f" and costs {' and '.join(filter(None, (once, hour)))}" if once or hour else ""
+
+
+def _unheard(observed: Observed) -> bool:
+    return observed.phase is Phase.UNKNOWN and bool(observed.status)
 
 
 def _failure(observed: Observed) -> str:

@@ -6,6 +6,7 @@ nothing, writes nothing and knows no state.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -36,7 +37,8 @@ _WORDS = "words"  # the format of a source that is a list of hotwords, not rows 
 class Project:
     """Everything the author declared. `documents` are in graph order, without the Stack; `parts` are by address.
 
-    `root` is as the user would type it; `stack` is None where no manifest declares one.
+    `root` is as the user would type it; `stack` is None where no manifest declares one. `manifests` are the digests of
+    all that was read, by path below the root.
     """
 
     root: Path
@@ -46,6 +48,7 @@ class Project:
     documents: tuple[Document, ...]
     parts: Mapping[str, tuple[Part, ...]]
     warnings: tuple[Problem, ...]
+    manifests: Mapping[str, str] = field(default_factory=dict)
 
 
 def load(paths: Sequence[str], *, kinds: Mapping[str, type[Spec]] = KINDS, stdin: bytes | None = None) -> Project:
@@ -77,6 +80,7 @@ def load(paths: Sequence[str], *, kinds: Mapping[str, type[Spec]] = KINDS, stdin
         documents=graph.ordered(documents),
         parts=assembly.parts,
         warnings=tuple(assembly.warnings),
+        manifests={_below(root, file.source): hashlib.sha256(file.source.data).hexdigest() for file in files},
     )
 
 
@@ -162,6 +166,10 @@ def _read(manifest: Manifest) -> _Source:
     return _Source(manifest.display, manifest.folder, location, data)
 
 
+def _below(root: Path, source: _Source) -> str:
+    return STDIN if source.display == STDIN else source.location.relative_to(root.resolve()).as_posix()
+
+
 def _root(paths: Sequence[str], files: Iterable[_File]) -> Path:
     """The folder that holds the Stack, also one that has mistakes; without one the first path, or its folder."""
     for file in files:
@@ -227,6 +235,7 @@ class _Assembly:
     parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    fingerprints: dict[str, Sequence[int]] = field(default_factory=dict)
 
     def take(self, documents: Sequence[Document], *, blind: bool) -> None:
         """Checks every document; `blind` where the profile is unknown, so that only the files can be looked at."""
@@ -248,8 +257,9 @@ class _Assembly:
             words, problems = read_words(self.tree, source.patterns[0], at=at)
             inputs = Inputs(words=words)
         else:
-            contents, problems, warnings, _ = describe(self.tree, source, self.profile, at=at)
+            contents, problems, warnings, _, fingerprints = describe(self.tree, source, self.profile, at=at)
             self.warnings += warnings
+            self.fingerprints.update(fingerprints)
             inputs = Inputs(files=contents)
         self.problems += problems
         return None if problems else inputs
@@ -258,7 +268,9 @@ class _Assembly:
         """The parts of a document whose own files and references came through; any other waits for a correction."""
         spec, needed = document.spec, {found.address for found in references(document.spec)}
         if isinstance(spec, Resource) and inputs and needed <= self.parts.keys():
-            inputs = replace(inputs, parts={address: self.parts[address] for address in needed})
+            inputs = replace(
+                inputs, parts={address: self.parts[address] for address in needed}, fingerprints=self.fingerprints
+            )
             self._report(document, spec.fits(inputs, self.profile))
             self.parts[document.address] = spec.parts(document, inputs)
 

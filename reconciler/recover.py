@@ -55,28 +55,36 @@ def recover(
     collections: Mapping[str, Collection],
     *,
     ask: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Finding, ...]:
     """Decide every open operation that can be decided; one finding for each creation.
 
-    With `ask` a person decides whenever nothing is found, though the rules would allow to create again.
+    With `ask` a person decides whenever nothing is found, though the rules would allow to create again. Once `stopped`,
+    what would have to be waited for stays open for the next run.
     """
     _reopen_unseen(store, epoch, api, collections)
     cases: dict[str, list[_Case]] = {}
     for intent in store.load().open_intents():
         collection = collections[intent.collection]
         if intent.verb == "create" and collection.list(1) is not None:
-            cases.setdefault(collection.name, []).append(_Case(collection, intent, api.account, ask))
+            settled = _settled(intent, collection, api.now())
+            cases.setdefault(collection.name, []).append(_Case(collection, intent, api.account, ask, settled))
         else:  # an update, a delete or a repeatable publication is planned again from what the service shows
             store.commit(epoch, replace(intent, phase=IntentPhase.ABSENT, reason="found open"))
     findings: list[Finding] = []
     for name in sorted(cases):
-        findings += _decided(store, epoch, api, cases[name], sleep)
+        findings += _decided(store, epoch, api, cases[name], stopped, sleep)
     return tuple(findings)
 
 
 def _decided(
-    store: Store, epoch: int, api: Api, cases: list[_Case], sleep: Callable[[float], None]
+    store: Store,
+    epoch: int,
+    api: Api,
+    cases: list[_Case],
+    stopped: Callable[[], bool],
+    sleep: Callable[[float], None],
 ) -> Iterator[Finding]:
     """Listings of one collection until each case is decided, by what is there or by what cannot come any more."""
     collection = cases[0].collection
@@ -92,9 +100,20 @@ def _decided(
             store.commit(epoch, *events)
         yield from (Finding(verdict.intent, verdict.what, verdict.candidates) for verdict in found.values())
         cases, before = [case for case in cases if case not in found], frozenset(listing.seen)
+        if cases and stopped():
+            return
         if cases:
             late_s = min((case.settled - now).total_seconds() for case in cases)
-            sleep(min(max(late_s / 4, 0.2), POLL_S_MAX))
+            sleep(max(min(late_s / 4, POLL_S_MAX) / api.hurry, 0.2))
+
+
+def _settled(intent: Intent, collection: Collection, now: datetime) -> datetime:
+    """From then on absent means absent: long after the last moment at which it can have been sent.
+
+    That is never further off than it was when it was written: then a clock went back in between.
+    """
+    began, last = parse_time(intent.at), parse_time(intent.deadline or intent.at)
+    return min(last, now + (last - began)) + timedelta(seconds=collection.settle_s)
 
 
 def _reopen_unseen(store: Store, epoch: int, api: Api, collections: Mapping[str, Collection]) -> None:
@@ -163,13 +182,8 @@ class _Case:
     intent: Intent
     account: str
     ask: bool
+    settled: datetime
     quiet: int = 0
-
-    @property
-    def settled(self) -> datetime:
-        """From here on absent means absent: long after the last moment at which it can have been sent."""
-        last = self.intent.deadline or self.intent.at
-        return parse_time(last) + timedelta(seconds=self.collection.settle_s)
 
     def decide(self, listing: Listing, now: datetime) -> _Verdict | None:
         """What this listing says for certain; None where only more of them can."""

@@ -219,8 +219,7 @@ class Share(NamedTuple):
 class Content:
     """The bytes of one upload, described and never held: which rows of which files, and what they hash to.
 
-    `paths` are relative to the project root; `tokens` is an estimate, None for an archive. `fingerprints` are of the
-    first rows and hold within this process only.
+    `paths` are relative to the project root; `tokens` is an estimate, None for an archive.
     """
 
     filename: str
@@ -230,16 +229,10 @@ class Content:
     rows: int | None = None
     tokens: int | None = None
     share: Share | None = None
-    fingerprints: Sequence[int] = field(default=(), compare=False, repr=False)
 
     @property
     def digest(self) -> str:
         return f"{self.md5}-{self.size}"
-
-    def rows_also_in(self, others: Iterable[Content]) -> int:
-        """How many of the rows remembered here are among those of other uploads."""
-        known = {met for other in others for met in other.fingerprints}
-        return sum(met in known for met in self.fingerprints)
 
 
 class Probe(NamedTuple):
@@ -282,11 +275,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a kind may read to make its parts: its own files, already described, and the parts of what it references."""
+    """What a kind may read to make its parts: its own files, already described, and the parts of what it references.
+
+    `fingerprints` are those of the rows of each upload, by its digest. They hold within this process only, so they are
+    no part of a `Content`, which is saved and compared.
+    """
 
     files: tuple[Content, ...] = ()
     words: tuple[Mapping[str, Any], ...] = ()
     parts: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    fingerprints: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def rows_in_common(self, content: Content, others: Iterable[Content]) -> int:
+        """How many rows of an upload, among those remembered, are also in one of the others."""
+        known = {met for other in others for met in self.fingerprints.get(other.digest, ())}
+        return sum(met in known for met in self.fingerprints.get(content.digest, ()))
 
 
 class Action(StrEnum):

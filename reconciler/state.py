@@ -153,11 +153,15 @@ class Fact:
 
 @dataclass(frozen=True)
 class Ticket:
-    """A saved plan that was begun, by its digest. It can be begun once and resumed until it `ended`."""
+    """A saved plan that was begun, by its digest. It can be begun once and resumed until it `ended`.
+
+    `epoch` is that of its first run: what was asked for from then on, it need not ask for again.
+    """
 
     digest: str
     begun: str
     ended: str = ""
+    epoch: int = 0
 
 
 Event = Owned | Intent | Gone | Fact | Ticket
@@ -323,11 +327,11 @@ def record_of(event: Event) -> Record:
     """An event as the row that it writes or removes."""
     match event:
         case Owned():
-            return Record("owned", event.key, to_json(event))
+            return Record("owned", _ascii(event.key), to_json(event))
         case Intent():
             return Record("intent", event.op_id, to_json(event))
         case Gone():
-            return Record("owned", event.key, None)
+            return Record("owned", _ascii(event.key), None)
         case Fact():
             return Record("fact", event.name, to_json(event))
         case Ticket():
@@ -339,13 +343,23 @@ def record_of(event: Event) -> Record:
 def event_of(record: Record) -> Event:
     """The event that `record_of` was given. Raises StateCorrupt for anything else."""
     if record.body is None:
-        return Gone(record.key)
+        return Gone(_from_ascii(record.key))
     if record.kind not in _READERS:
         raise StateCorrupt(f"the state holds a row of the unknown kind {record.kind[:40]!r}")
     event = _READERS[record.kind](record.body)
     if record_of(event)[:2] != record[:2]:
         raise StateCorrupt(f"a row of the state is filed under another name: {record.key[:100]!r}")
     return event
+
+
+def _ascii(key: str) -> str:
+    """An id of the service's is not of our choosing: neither half a character nor a zero may cost us its row."""
+    return json.dumps(key)[1:-1]
+
+
+def _from_ascii(key: str) -> str:
+    with _readable("the name of a row of the state"):
+        return str(json.loads(f'"{key}"'))
 
 
 def to_json(event: Owned | Intent | Fact | Ticket) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import httpx
 import yaml
 
-from reconciler import engine
+from reconciler import engine, saved
 from reconciler.api import Key
 from reconciler.apply import Progress, Terms
 from reconciler.emulator.server import control_token, serve
@@ -21,6 +22,7 @@ from reconciler.engine import Applied, Session, Snapshot
 from reconciler.plan import Choices, Plan
 from reconciler.project import Project, load
 from reconciler.resource import API_VERSION
+from reconciler.saved import Saved
 from reconciler.state import State
 
 KEY = "sk-test"
@@ -124,8 +126,22 @@ class Desk:
         with self.session() as opened:
             return engine.plan(opened, Choices(**choices))
 
+    def save(self, **choices: Any) -> Saved:
+        """A saved plan, as it is read back from its file."""
+        wanted = Choices(unattended=True, **choices)
+        with self.session() as opened:
+            made = engine.save(opened, engine.plan(opened, wanted), wanted, made_from=(".",))
+        return saved.read("plan.json", saved.text(made).encode())
+
     def apply(
-        self, terms: Terms | None = None, *, stopped: Callable[[], bool] = lambda: False, **choices: Any
+        self,
+        terms: Terms | None = None,
+        *,
+        stopped: Callable[[], bool] = lambda: False,
+        plan: Saved | None = None,
+        if_equal: bool = False,
+        now: Callable[[], datetime] = engine.today,
+        **choices: Any,
     ) -> Applied:
         with self.session() as opened:
             return engine.apply(
@@ -137,6 +153,9 @@ class Desk:
                 stopped=stopped,
                 clock=self.clock,
                 sleep=self.clock.sleep,
+                now=now,
+                saved=plan,
+                if_equal=if_equal,
             )
 
 

@@ -14,11 +14,18 @@ Judge = Callable[[str, str, bytes], bool]
 
 
 @contextmanager
-def lossy(origin: str, loses: Judge, *, pause_s: float = 0) -> Iterator[str]:
+def lossy(
+    origin: str,
+    loses: Judge,
+    *,
+    pause_s: float = 0,
+    takes: Callable[[str, str], int | None] = lambda method, path: None,
+) -> Iterator[str]:
     """An origin that forwards everything, and cuts the connection instead of answering where `loses` says so.
 
     `loses` is asked once for each request, with method, path and body, after the far side has answered. A body of more
-    than a megabyte is read with a pause in the middle.
+    than a megabyte is read with a pause in the middle. Where `takes` says how many bytes, no more of a body is read and
+    nothing is forwarded.
     """
     client = httpx.Client(base_url=origin, trust_env=False, timeout=60)
 
@@ -27,6 +34,11 @@ def lossy(origin: str, loses: Judge, *, pause_s: float = 0) -> Iterator[str]:
 
         def forward(self) -> None:
             size = int(self.headers.get("Content-Length", 0))
+            taken = takes(self.command, self.path)
+            if taken is not None:
+                self.rfile.read(min(size, taken))
+                self.close_connection = True
+                return
             body = self.rfile.read(size // 2)
             time.sleep(pause_s if size > 10**6 else 0)
             body += self.rfile.read(size - len(body))

@@ -34,6 +34,7 @@ from reconciler.errors import (
 from reconciler.resource import Content, Effect, Request
 from reconciler.transport import boottime
 from tests.certificates import Authority
+from tests.desk import emulator
 from tests.far_end import CLOSED, RESET, SILENT, Answer, error, far_end, raw, reply, scripted
 
 SECRET = "sk-0123456789abcdef0123456789abcdef"
@@ -575,7 +576,7 @@ def test_a_page_is_said_to_be_one_and_by_whom_it_may_be() -> None:
 
 def test_a_redirect_is_told_by_its_host_alone() -> None:
     shown = str(said(reply(302, {}, Location="https://u:p@evil.example:8443/a?token=canary")))
-    assert "redirect to https://evil.example:8443; redirects are never followed" in shown
+    assert "redirect to https://evil.example:8443; none is ever followed" in shown
     assert "an address that cannot be read" in str(said(reply(300, {}, Location="https://[::1")))
 
 
@@ -898,3 +899,15 @@ def test_answers_keep_the_services_name_for_the_exchange() -> None:
     with far_end(scripted(FINE)) as end, api(end.origin) as opened:
         assert json.dumps(opened.send(READ).body) == '{"request_id": "r-9", "output": {"id": "t-1"}}'
         assert opened.send(READ).request_id == "r-9"
+
+
+def test_an_emulator_is_one_account_whatever_its_port(tmp_path: Path) -> None:
+    """A creation is looked for by the next command, and each starts the embedded emulator on another port."""
+    seen = []
+    for _ in range(2):
+        with emulator(tmp_path / "data") as service, Api(service.origin, Key("sk-test")) as api:
+            api.identify()
+            seen.append((service.origin, api.account))
+    (first, account), (second, again) = seen
+    assert first != second
+    assert account == again

@@ -15,7 +15,7 @@ from reconciler.catalogue import load
 from reconciler.data import Described, describe, guess_format, stream
 from reconciler.errors import Position
 from reconciler.files import FileRefused, Tree
-from reconciler.resource import Checks, Content, Share, Source
+from reconciler.resource import Checks, Content, Inputs, Share, Source
 
 PROFILE = load().for_profile("2026")
 LIMITS = PROFILE.limits
@@ -76,7 +76,7 @@ def test_a_split_loses_nothing_and_keeps_identical_rows_together(
     root = tmp_path_factory.mktemp("split")
     (root / "b.jsonl").write_bytes(end.join(rows[::2]) + (end if closed else b""))
     (root / "a.jsonl").write_bytes(end.join(rows[1::2] or rows[:1]) + end)
-    found, said, _, _ = describe(Tree(root), source("*.jsonl", validation=validation, seed=seed), PROFILE)
+    found, said, *_ = describe(Tree(root), source("*.jsonl", validation=validation, seed=seed), PROFILE)
     if said:
         assert "empty" in str(said[0])
         return
@@ -184,7 +184,7 @@ def test_mistakes_in_rows_are_told_at_their_own_place_and_all_files_are_looked_a
     (tmp_path / "a.jsonl").write_bytes(row("a") + b"\n\n")
     (tmp_path / "b.jsonl").write_bytes(b"{}\n")
     (tmp_path / "c.jsonl").write_bytes(row("c"))
-    found, said, _, _ = describe(Tree(tmp_path), source("*.jsonl"), PROFILE, at=AT)
+    found, said, *_ = describe(Tree(tmp_path), source("*.jsonl"), PROFILE, at=AT)
     assert [content.filename for content in found] == ["c.jsonl"]
     assert [str(problem.at) for problem in said] == [f"{tmp_path}/a.jsonl:2:1", f"{tmp_path}/b.jsonl:1:1"]
     assert describe(Tree(tmp_path), source("*.jsonl", validation=0.5), PROFILE).contents == ()
@@ -303,10 +303,12 @@ def test_an_archive_counts_its_rows_and_not_its_tokens(tmp_path: Path) -> None:
 def test_rows_in_common_are_counted_and_shares_of_one_split_have_none(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"".join(row(str(number)) + b"\r\n" for number in range(200)))
     (tmp_path / "b.jsonl").write_bytes(b"".join(row(str(number)) + b"\n" for number in range(190, 300)))
-    train, rest = contents(tmp_path, source("a.jsonl", validation=0.3))
-    other = contents(tmp_path, source("b.jsonl"))
-    assert rest.rows_also_in([train]) == 0
-    assert rest.rows_also_in(other) + train.rows_also_in(other) == 10
+    split = describe(Tree(tmp_path), source("a.jsonl", validation=0.3), PROFILE)
+    whole = describe(Tree(tmp_path), source("b.jsonl"), PROFILE)
+    inputs = Inputs(fingerprints={**split.fingerprints, **whole.fingerprints})
+    train, rest = split.contents
+    assert inputs.rows_in_common(rest, [train]) == 0
+    assert sum(inputs.rows_in_common(share, whole.contents) for share in (train, rest)) == 10
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from reconciler import catalogue, kinds
 from reconciler.apply import Progress, Stage
 from reconciler.diff import Change
 from reconciler.engine import Applied, Snapshot
-from reconciler.errors import ManifestError, NotAuthorised, Position, Problem
-from reconciler.plan import Note, Operation, Plan, Totals, Verb, World
+from reconciler.errors import ManifestError, NotAuthorised, Position, Problem, StalePlan
+from reconciler.plan import Choices, Note, Operation, Plan, Totals, Verb, World
 from reconciler.recover import Candidate, Finding
 from reconciler.render import explain, graph
 from reconciler.render.data import json_text, yaml_text
@@ -35,6 +36,7 @@ from reconciler.render.errors import error_text
 from reconciler.render.plan import Heading, entries, plan_text
 from reconciler.render.plan_json import PlanJson, plan_json, plan_schema
 from reconciler.render.progress import event_text, finding_text, heartbeat_text, summary_json, summary_text
+from reconciler.render.saved import saved_text
 from reconciler.render.schema import manifest_schema
 from reconciler.render.state import Item, status_text, table_text
 from reconciler.render.words import (
@@ -50,7 +52,8 @@ from reconciler.render.words import (
     wrapped,
 )
 from reconciler.resource import Action, Content, Known, Observed, Part, Phase, Price, Slot
-from reconciler.state import Intent, IntentPhase, Owned, Role, State
+from reconciler.saved import Bound, Saved
+from reconciler.state import Intent, IntentPhase, Owned, Role, Stamp, State
 
 GOLDEN = Path(__file__).parent / "golden"
 OFFERED = catalogue.load().for_profile("2026")
@@ -209,6 +212,30 @@ def test_a_blocked_line_says_why_and_what_to_do() -> None:
         code=3,
     )
     golden("plan-blocked", plan_text(HEADING, plan(blocked), COLLECTIONS, objects=0))
+
+
+def test_a_saved_plan_reads_as_the_golden_page() -> None:
+    """What it is, the plan as it was shown, and what can be done with it; too old, that instead."""
+    stamp = Stamp("emulator:1", "", "support")
+    files = {"stack.yaml": "1", "support.yaml": "2"}
+    bound = Bound(CHANGED, stamp, "", True, "2026", dt.date(2026, 5, 26), "", files, {}, {}, {}, {}, 3)
+    made_at = dt.datetime(2026, 5, 26, 10, tzinfo=dt.UTC)
+    choices = Choices(prune=True, allow=frozenset({("retrain", "FineTuneJob/support")}))
+    saved = Saved("1", made_at, made_at + dt.timedelta(days=3), ("manifests",), choices, bound, "0.1.0")
+    page = partial(saved_text, saved, HEADING, COLLECTIONS, file="plan.json")
+    golden("saved", page(at=made_at).replace(saved.digest[:12], "(digest)"))
+    late = click.unstyle(page(at=saved.expires_at)).splitlines()
+    assert late[-1] == "it expired 2026-05-29 10:00 UTC: plan again"
+    assert "reconciler apply" not in late[-2]
+
+
+def test_reasons_against_a_saved_plan_are_a_line_each_and_bounded() -> None:
+    told = [f"reason {HOSTILE} {number}" for number in range(25)]
+    error = StalePlan("no longer holds", reasons=told, hint="plan again")
+    lines = error_text(error).splitlines()
+    assert (lines[0], *lines[-2:]) == ("error: no longer holds", "  and 5 more reasons", "  plan again")
+    assert len(lines) == 23
+    assert all(map(harmless, lines))
 
 
 def test_stages_follow_only_what_takes_long() -> None:

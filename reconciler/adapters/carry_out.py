@@ -11,28 +11,50 @@ from reconciler.adapters import interrupts, terminal
 from reconciler.adapters.interrupts import Interrupts
 from reconciler.adapters.stack import Opened
 from reconciler.adapters.views import Json, Lines, Live, View
-from reconciler.apply import Stage, Terms
+from reconciler.apply import Progress, Stage, Terms
 from reconciler.engine import Applied, Snapshot
 from reconciler.errors import worst
 from reconciler.plan import Choices
 from reconciler.render.data import json_text
 from reconciler.render.plan_json import plan_json
-from reconciler.render.progress import STOPPING, summary_json, summary_text
+from reconciler.render.progress import STOPPING, left_text, summary_json, summary_text
+from reconciler.saved import Saved
 from reconciler.state import Role
 
 DECLINED = 3
 
 
 def carry_out(
-    opened: Opened, choices: Choices, terms: Terms, *, output: str, approved: bool, question: str, lock_timeout_s: float
+    opened: Opened,
+    choices: Choices,
+    terms: Terms,
+    *,
+    output: str,
+    approved: bool,
+    question: str,
+    lock_timeout_s: float,
+    saved: Saved | None = None,
+    if_equal: bool = False,
 ) -> int:
-    """The exit code of a whole apply. Without a terminal and without approval nothing is done, whatever the plan."""
-    attended = terminal.somebody_is_there()
+    """The exit code of a whole apply. Without a terminal and without approval nothing is done, whatever the plan.
+
+    A `saved` plan is its own approval, and brings its own choices.
+    """
+    attended, approved = terminal.somebody_is_there(), approved or saved is not None
     choices = replace(choices, unattended=approved or not attended)
     if not (approved or attended):
         return _only_shown(opened, choices, output)
     view = _view(output)
-    with Interrupts(lambda: terminal.say_anyway(STOPPING, err=True)) as signals:
+    latest: dict[str, Progress] = {}
+
+    def report(progress: Progress) -> None:
+        latest[progress.operation.id] = progress
+        view.report(progress)
+
+    def farewell() -> None:
+        terminal.say_last(left_text(latest.values()))
+
+    with Interrupts(lambda: terminal.say_at_once(STOPPING), farewell) as signals:
 
         def approve(snapshot: Snapshot) -> bool:
             _show(opened, snapshot, output)
@@ -52,10 +74,12 @@ def carry_out(
                 choices,
                 replace(terms, watch=isinstance(view, Live)),
                 approve=approve,
-                report=view.report,
+                report=report,
                 noticed=view.notice,
                 stopped=stopped,
                 lock_timeout_s=lock_timeout_s,
+                saved=saved,
+                if_equal=if_equal,
             )
         finally:
             view.end()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -27,6 +28,7 @@ GROUPS = {
         "validate": "Check the manifests, offline and without a key.",
         "lint": "Check training data: a file, or the Datasets of the manifests.",
         "plan": "Show what would happen and what it would cost.",
+        "show": "Show a plan that was saved, offline.",
         "apply": "Do it, once, and wait until it is done.",
         "destroy": "Delete what the stack owns, users before what they use.",
     },
@@ -54,6 +56,7 @@ COMMANDS = {name: about for commands in GROUPS.values() for name, about in comma
 
 def main() -> NoReturn:
     """The console script."""
+    threading.excepthook = _thread_failed
     sys.exit(run())
 
 
@@ -77,8 +80,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _failed(error)
 
 
-def _failed(error: Exception) -> int:
-    """What the tool knows how to say, else one line that a report can start from."""
+def _failed(error: BaseException) -> int:
+    """What the tool knows how to say, else one line, and a file that a report can start from."""
     from reconciler.errors import ReconcilerError
 
     if isinstance(error, ReconcilerError):
@@ -87,9 +90,19 @@ def _failed(error: Exception) -> int:
         return _complain(error_text(error), error.exit_code)
     if os.environ.get("RECONCILER_DEBUG") == "1":
         traceback.print_exc()
+    from reconciler.adapters.report import write_report
+
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
-    return _complain(f"internal error: {type(error).__name__} at {place}, please report it", 1)
+    path = write_report(error)
+    enclose = f"\n  with {path}, which holds where it happened and no data" if path else ""
+    return _complain(f"internal error: {type(error).__name__} at {place}, please report it{enclose}", 1)
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    """A thread of ours ended by a mistake: said as any other. What it was for is missed where it is needed."""
+    if failed.exc_value is not None:
+        _failed(failed.exc_value)
 
 
 def _complain(text: str, code: int) -> int:

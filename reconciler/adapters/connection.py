@@ -63,8 +63,21 @@ def connect(
         with _embedded(project, lasting) as origin:
             yield Service("emulator", origin, Key(_MADE_UP), emulated=True)
     else:
-        name = f"{urlsplit(REGIONS[spec.endpoint]).hostname} ({spec.endpoint})"
+        name = name_of(urlsplit(REGIONS[spec.endpoint]).hostname or "")
         yield Service(name, REGIONS[spec.endpoint], _key_or_none(key_file, keyless), emulated=False)
+
+
+def name_of(endpoint: str) -> str:
+    """What a person calls the endpoint of a stamp."""
+    regions = {urlsplit(origin).hostname: region for region, origin in REGIONS.items()}
+    if is_emulated(endpoint):
+        return "emulator"
+    return f"{endpoint} ({regions[endpoint]})" if endpoint in regions else endpoint
+
+
+def is_emulated(endpoint: str) -> bool:
+    """Whether the endpoint of a stamp is an emulator, where nothing is bought."""
+    return endpoint.startswith("emulator:")
 
 
 # The operator's endpoint --------------------------------------------------------------------------------------------

@@ -19,10 +19,12 @@ class Interrupts:
     A signal that is ignored stays so: `nohup` and background jobs mean it.
     """
 
-    def __init__(self, announce: Callable[[], None]) -> None:
-        self.announce = announce
+    def __init__(self, announce: Callable[[], None], farewell: Callable[[], None] = lambda: None) -> None:
+        """Both are called from inside a signal handler: they must not write to a buffered stream."""
+        self.announce, self.farewell = announce, farewell
         self.requested = False
         self._armed = False
+        self._limit: threading.Timer | None = None
 
     def arm(self) -> None:
         """From here on something may be in flight."""
@@ -36,6 +38,8 @@ class Interrupts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._limit:
+            self._limit.cancel()  # in time after all
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -43,15 +47,20 @@ class Interrupts:
         if not self._armed:
             raise KeyboardInterrupt
         if self.requested:
-            os._exit(EXIT_CODE)
+            self._leave()
         self.requested = True
         if number != signal.SIGINT:
             self._leave_in_time()
         self.announce()
 
-    @staticmethod
-    def _leave_in_time() -> None:
-        """What is still in flight then stays open in the journal, and the next run looks for it."""
-        timer = threading.Timer(GRACE_S, os._exit, (EXIT_CODE,))
-        timer.daemon = True
-        timer.start()
+    def _leave_in_time(self) -> None:
+        self._limit = threading.Timer(GRACE_S, self._leave)
+        self._limit.daemon = True
+        self._limit.start()
+
+    def _leave(self) -> None:
+        """What is still in flight stays open in the journal, and the next run looks for it."""
+        try:
+            self.farewell()
+        finally:
+            os._exit(EXIT_CODE)

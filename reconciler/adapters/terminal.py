@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 import click
+
+SHOW_CURSOR = "\r\x1b[?25h"
 
 
 def width() -> int | None:
@@ -41,6 +44,17 @@ def say_anyway(text: str, *, err: bool = False) -> None:
         click.echo(text, err=err)
     except OSError:
         silence(sys.stderr if err else sys.stdout)
+
+
+def say_at_once(text: str) -> None:
+    """On stderr, past its buffer: a signal may come in the middle of a write to it, and then nothing may be added."""
+    with suppress(OSError):
+        os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
+def say_last(text: str) -> None:
+    """The same, for the last words of a process that does not clean up; a live view had hidden the cursor."""
+    say_at_once(f"{SHOW_CURSOR if os.isatty(2) else ''}{text}")
 
 
 def silence(stream: TextIO) -> None:

@@ -381,7 +381,7 @@ class FineTuneJob(Resource):
         """The shares of one split have no row in common; Datasets that are named beside each other may."""
         training = [part.content for part in self._training(inputs) if part.content]
         for part in self._validating(inputs):
-            if part.content and (both := part.content.rows_also_in(training)):
+            if part.content and (both := inputs.rows_in_common(part.content, training)):
                 path = ("validation",) if self.validation is not None else ("training",)
                 what = f"{both:,} rows of {part.slot} are also trained on, so they validate nothing"
                 yield Finding(path, what, "split one Dataset, or take them out", warning=True)

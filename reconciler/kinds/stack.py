@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from reconciler.resource import Spec
 
 
 class StateLocation(Spec):
-    """Where the record of what we own is kept: a file below the project root."""
+    """Where the record of what we own is kept: in a file below the project root, or in PostgreSQL.
 
+    A manifest never says which database: that, with its password, is in the environment (docs/state.md).
+    """
+
+    backend: Literal["sqlite", "postgres"] = "sqlite"
     path: Annotated[str, Field(min_length=1, max_length=200)] = ".reconciler/state.db"
+
+    @field_validator("path")
+    @classmethod
+    def _stays_below(cls, value: str) -> str:
+        parts = value.split("/")
+        if value.startswith("~") or "\\" in value or not value.isprintable() or {"", ".", ".."} & set(parts):
+            raise ValueError("a path must be relative to the project root and stay below it")
+        return value
+
+    @model_validator(mode="after")
+    def _one(self) -> StateLocation:
+        if self.backend == "postgres" and "path" in self.model_fields_set:
+            raise ValueError("path is a file of the sqlite backend: write one of the two")
+        return self
 
 
 class Stack(Spec):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from reconciler.errors import ManifestError, Problem, ReconcilerError
+from reconciler.errors import ManifestError, Problem, ReconcilerError, StalePlan
 from reconciler.render.words import clean, count
+
+REASONS_MAX = 20
 
 
 def error_text(error: ReconcilerError) -> str:
@@ -14,6 +16,10 @@ def error_text(error: ReconcilerError) -> str:
     if isinstance(error, ManifestError):
         return f"{problems_text(error.problems)}\n{count(len(error.problems), 'problem')}"
     lines = [f"error: {clean(error, 600)}"]
+    if isinstance(error, StalePlan):
+        lines += [f"  {clean(reason, 600)}" for reason in error.reasons[:REASONS_MAX]]
+        more = len(error.reasons) - REASONS_MAX
+        lines += [f"  and {count(more, 'more reason')}"] if more > 0 else []
     if error.hint:
         lines.append(f"  {clean(error.hint, 400)}")
     return "\n".join(lines)

@@ -12,10 +12,11 @@ from reconciler.resource import Lifecycle, Mark, Metadata, Resource, Spec, marks
 
 EXIT_CODES: Mapping[int, str] = {
     0: "done; with --detailed-exitcode: no changes",
-    1: "error: a wrong manifest, a broken file, no usable answer",
+    1: "error: a wrong manifest, a broken file, an altered saved plan, no usable answer",
     2: "only with --detailed-exitcode: changes",
     3: "refused: approval or consent missing, protected object",
-    4: "the state is held by another run: safe to retry",
+    4: "a saved plan no longer holds, or was applied already: plan again. Or the state is held by another run: safe to"
+    " retry",
     5: "remote work failed, or the service refused it",
     6: "work goes on remotely and is recorded: waiting timed out, or was not asked for",
     7: "the outcome of a creation is not known: it is looked for before anything is created again",

@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from reconciler.diff import Change
 from reconciler.errors import Position
-from reconciler.plan import Operation, Plan
+from reconciler.plan import Choices, Operation, Plan
 from reconciler.render.changes import ACTION_WORDS, summary
 from reconciler.render.plan import Entry, Heading, entries
 from reconciler.resource import Collection, Known, Price
+from reconciler.saved import Saved
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 
 
 class _Model(BaseModel):
@@ -88,6 +89,17 @@ class TotalsJson(_Model):
     hour_after_cny: Decimal | None
 
 
+class SavedJson(_Model):
+    """What a plan in a file has beside it."""
+
+    digest: str = Field(description="under this name it is applied once")
+    made_at: AwareDatetime
+    expires_at: AwareDatetime
+    tool_version: str
+    made_from: list[str] = Field(description="the -f paths, as they were given")
+    choices: list[str] = Field(description="the options it was made with")
+
+
 class PlanJson(_Model):
     """The plan of `reconciler plan -o json`."""
 
@@ -102,11 +114,14 @@ class PlanJson(_Model):
     operations: list[OperationJson]
     notes: list[NoteJson]
     totals: TotalsJson
-    fingerprint: str = Field(description="equal for plans that would do the same")
+    fingerprint: str = Field(description="equal for plans that would do the same at the same price")
+    saved: SavedJson | None = Field(description="null where the plan is not from a file")
 
 
-def plan_json(heading: Heading, plan: Plan, collections: Mapping[str, Collection]) -> dict[str, Any]:
-    """The plan as plain data, in plan order."""
+def plan_json(
+    heading: Heading, plan: Plan, collections: Mapping[str, Collection], *, saved: Saved | None = None
+) -> dict[str, Any]:
+    """The plan as plain data, in plan order; with `saved`, the one in that file."""
     staged = {op.id: entry for entry in entries(plan, collections) for op in entry.operations}
     model = PlanJson(
         stack=heading.stack,
@@ -124,6 +139,7 @@ def plan_json(heading: Heading, plan: Plan, collections: Mapping[str, Collection
             hour_after_cny=plan.totals.hour_after,
         ),
         fingerprint=plan.fingerprint,
+        saved=_saved(saved) if saved else None,
     )
     return model.model_dump(mode="json")
 
@@ -132,6 +148,25 @@ def plan_schema() -> dict[str, Any]:
     """The JSON Schema of `plan_json`."""
     schema = PlanJson.model_json_schema(mode="serialization")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Plan", **schema}
+
+
+def _saved(saved: Saved) -> SavedJson:
+    return SavedJson(
+        digest=saved.digest,
+        made_at=saved.made_at,
+        expires_at=saved.expires_at,
+        tool_version=saved.tool,
+        made_from=list(saved.made_from),
+        choices=list(choices_words(saved.choices)),
+    )
+
+
+def choices_words(choices: Choices) -> tuple[str, ...]:
+    """The options of `plan` that stand for these choices."""
+    flags = [name for name, on in (("--destroy", choices.destroy), ("--prune", choices.prune)) if on]
+    replaced = [f"--replace {address}" for address in sorted(choices.replace)]
+    allowed = [f"--allow {rule}={value}" for rule, value in sorted(choices.allow)]
+    return (*flags, *replaced, *allowed)
 
 
 def _operation(op: Operation, entry: Entry) -> OperationJson:

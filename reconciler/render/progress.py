@@ -47,6 +47,14 @@ STYLES: Mapping[Stage, Mapping[str, Any]] = {
 STOPPING = "stopping: what is in flight is still concluded and recorded; once more to leave at once"
 
 
+def left_text(progress: Iterable[Progress]) -> str:
+    """The last words of a run that does not wait for its answers: what is open, and what closes it."""
+    sent = [f"{clean(one.operation.slot)} (operation {clean(one.op_id)})" for one in tuple(progress) if one.op_id]
+    if not sent:
+        return "left at once: whatever the service accepted is recorded"
+    return f"left at once: not answered yet: {', '.join(sent)}\n  the next apply looks for it before anything else"
+
+
 def stage_text(progress: Progress) -> str:
     """How far an operation is, in the service's own word where it has one."""
     match progress.stage:

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -24,17 +24,19 @@ from uuid import uuid4
 from reconciler.clock import boottime
 from reconciler.errors import StateCorrupt, StateError, StateLocked, StateLost, StateMismatch
 from reconciler.state import Event, Intent, Record, Stamp, State, event_of, record_of
+from reconciler.store import disk
 
 SCHEMA = 2
 TERM_S = 60.0  # a lease that showed no sign of life for so long may be taken from its holder
 BEAT_S = TERM_S / 3
-POLL_S = 0.2
-TRIES = 3  # to record an answer of the service, before it goes into the rescue file
+POLL_S = 0.5
+HANG_S = 5.0  # how long a beat that hangs may hold up the end of its lease
+TRIES = 3  # to record an answer of the service, before it goes into a rescue file
 TABLES = (
     "create table states (name text primary key, stamp text not null, lineage text not null, epoch integer not null,"
-    " serial integer not null, holder text not null, since text not null, beat integer not null)",
-    "create table records (state text not null, kind text not null, key text not null, body text not null,"
-    " seal text not null, primary key (state, kind, key))",
+    " serial integer not null, seal text not null, holder text not null, since text not null, beat integer not null)",
+    "create table records (state text not null references states (name), kind text not null, key text not null,"
+    " body text not null, primary key (state, kind, key))",
 )
 
 
@@ -45,22 +47,38 @@ class Database(Protocol):
 
 
 class Header(NamedTuple):
-    """Whose state it is and who holds it. `beat` moves while the holder lives."""
+    """Whose state it is and who holds it. `beat` moves while the holder lives; `seal` is over all that is recorded."""
 
     name: str
     stamp: str
     lineage: str
     epoch: int
     serial: int
+    seal: str
     holder: str
     since: str
     beat: int
 
 
+HEADER = ", ".join(Header._fields)
+NOBODY = Header("", "", "", 0, 0, "", "", "", 0)
+
+
 class Lock(Protocol):
     """Held by this process until it is closed, or until the process ends in whatever way."""
 
+    def keep(self) -> None:
+        """Take it again where the medium may have lost it."""
+
     def close(self) -> None: ...
+
+
+class _Kept(NamedTuple):
+    """A state with the epoch it was read or written in, and what its next seal is made of: a digest of every row."""
+
+    state: State
+    epoch: int
+    digests: Mapping[tuple[str, str], str]
 
 
 class Store(ABC):
@@ -71,22 +89,21 @@ class Store(ABC):
     """
 
     where: str
-    """What a person calls the place: a path, or a database."""
+    """What a person calls the place: a path, or a database. Never a password."""
     rescue: Path
-    """The file that takes answers of the service which the store itself would not."""
+    """How the names of the files begin that take answers of the service which the store itself would not."""
 
     def __init__(self, stamp: Stamp, *, clock: Callable[[], float] = boottime) -> None:
         self.stamp, self._clock = stamp, clock
         self.name = f"{stamp.stack}/{stamp.environment}"
-        self._state: State | None = None
+        self._kept: _Kept | None = None
         self._beaten_at = clock()
 
     # The contract -----------------------------------------------------------------------------------------------
 
     def load(self) -> State:
         """What is recorded; an empty State where there is none yet. Writes nothing."""
-        with self._usable(), self._reading() as db:
-            return self._loaded(db) if db else State(self.stamp)
+        return self._read().state
 
     @contextmanager
     def lease(self, *, wait_s: float = 0, sleep: Callable[[float], None] = time.sleep) -> Iterator[int]:
@@ -96,36 +113,42 @@ class Store(ABC):
         `wait_s` is long enough to see that. Raises StateLocked when another holder keeps it longer than `wait_s`.
         """
         with ExitStack() as held:
-            epoch = self._taken(held, wait_s, sleep)
-            held.enter_context(self._beating(epoch))
+            epoch, lock = self._taken(held, wait_s, sleep)
+            held.enter_context(self._beating(epoch, lock))
             self._take_in_rescued(epoch)
             yield epoch
 
     def commit(self, epoch: int, *events: Event) -> State:
         """Record events in one durable transaction and return the state after them.
 
-        Raises StateLost when somebody else holds the lease now, StateError when it cannot be written. Then nothing is
-        recorded.
+        Raises StateLost when somebody else holds the lease now: nothing is recorded then. Raises any other StateError
+        when it is not recorded, or when nobody can say; in either case nothing may be sent on the strength of it.
         """
-        state, began = (self._state or self.load()).fold(events), self._clock()
-        with self._usable(), self._writing() as db:
-            fenced = (
-                "update states set serial = serial + 1, beat = beat + 1 where name = ? and epoch = ? returning serial"
-            )
-            serial = db(fenced, self.name, epoch)
-            if not serial:
-                raise self._lost(epoch)
-            for event in events:
-                self._write(db, record_of(event))
-        self._beaten_at = began
-        self._state = state.written(int(serial[0][0]))
-        return self._state
+        kept, began = self._kept or self._read(), self._clock()
+        self._kept = None  # until this is known to be recorded, what the medium holds is to be read and not believed
+        if kept.epoch != epoch:
+            raise self._lost(epoch)
+        records = [record_of(event) for event in events]
+        state = kept.state.fold(events).written(kept.state.serial + 1)
+        after = _Kept(state, epoch, _updated(kept.digests, records))
+        try:
+            with self._usable(), self._writing() as db:
+                self._advance(db, epoch, kept, after)
+                for record in records:
+                    self._write(db, record)
+        except StateLost:
+            raise
+        except StateError:
+            if not self._landed(epoch, after.state.serial):
+                raise
+        self._kept, self._beaten_at = after, began
+        return after.state
 
     def record(self, epoch: int, *events: Event, sleep: Callable[[float], None] = time.sleep) -> State:
         """Like `commit`, for what the service has already done: it must not be lost to a full disk.
 
-        Tries again with all the room there is; then leaves the events in the rescue file, which the next lease takes
-        in, and raises StateError.
+        Tries again with all the room there is; then leaves the events in a rescue file, which the next lease takes
+        in, and raises the StateError.
         """
         for attempt in range(1, TRIES + 1):
             try:
@@ -138,14 +161,14 @@ class Store(ABC):
                 self._make_room()
                 if attempt < TRIES:
                     sleep(POLL_S * attempt)
-        self._leave_for_rescue(events)
-        raise StateError(
-            f"{refusal}; what the service answered is in {self.rescue}", hint="the next run takes it from there"
+        path = self._left_for_rescue(events)
+        raise type(refusal)(
+            f"{refusal}; what the service answered is in {path}", hint="the next run takes it from there"
         ) from refusal
 
-    def fresh(self) -> bool:
-        """Whether the lease was renewed so lately that nobody can have taken it over."""
-        return self._clock() - self._beaten_at < TERM_S
+    def fresh_until(self) -> float:
+        """Until when, by the store's clock, nobody can have taken the lease over; it moves on while we live."""
+        return self._beaten_at + TERM_S
 
     def unlock(self, epoch: int) -> None:
         """Take the lease from a holder that a person knows to be gone; refused once another one holds it.
@@ -178,126 +201,168 @@ class Store(ABC):
 
     @abstractmethod
     def _writing(self) -> AbstractContextManager[Database]:
-        """One durable transaction over an existing state: all of the block, or nothing of it."""
-
-    @abstractmethod
-    def _prepare(self) -> None:
-        """Create or migrate what `_writing` needs, and keep a copy of what was there."""
+        """One durable transaction, brought to this version first: all of the block, or nothing of it."""
 
     @abstractmethod
     def _grab(self, epoch: int) -> Lock | None:
         """The lock that the holder of an epoch has while it lives; None where it does."""
+
+    def _secure(self) -> None:  # noqa: B027  # a database is made by its first transaction and backed up by its owner
+        """Make what `_writing` needs, or keep a copy of what is there. Only ever called by the next holder."""
 
     def _make_room(self) -> None:  # noqa: B027  # a database has no disk of ours to clear
         """Free what was kept aside for recording an answer on a full disk."""
 
     # Rows -------------------------------------------------------------------------------------------------------
 
-    def _loaded(self, db: Database) -> State:
-        header = self._header(db)
-        if header is None:
-            return State(self.stamp)
-        rows = db("select kind, key, body, seal from records where state = ? order by kind, key", header.name)
-        state = State(self.stamp, lineage=header.lineage, serial=header.serial)
-        return state.fold(event_of(self._unsealed(Record(*row), seal)) for *row, seal in rows)
+    def _read(self) -> _Kept:
+        with self._usable(), self._reading() as db:
+            header = self._header(db) if db else None
+            if db is None or header is None:
+                return _Kept(State(self.stamp), 0, {})
+            return self._unsealed(header, self._records(db))
 
     def _header(self, db: Database) -> Header | None:
         """The one line about this state, known to be of this account."""
-        found = [Header(*row) for row in db("select * from states where name = ?", self.name)]
-        if found:
-            self._check_stamp(found[0].stamp)
-        return found[0] if found else None
+        found = db(f"select {HEADER} from states where name = ?", self.name)
+        return self._checked(found[0]) if found else None
 
-    def _check_stamp(self, text: str) -> None:
+    def _checked(self, row: tuple[Any, ...]) -> Header:
+        if [type(value) for value in row] != [type(value) for value in NOBODY]:
+            raise self._damaged()
+        header = Header(*row)
         try:
-            recorded = Stamp(**json.loads(text))
+            recorded = Stamp(**json.loads(header.stamp))
         except (ValueError, TypeError):
-            raise StateCorrupt(f"{self.where} does not say whose state it is") from None
+            raise self._damaged() from None
         for (name, was), now in zip(asdict(recorded).items(), asdict(self.stamp).values(), strict=True):
             if was != now:
                 raise StateMismatch(
                     f"the state in {self.where} belongs to {name} {was or '(none)'}, not to {now or '(none)'}",
                     hint="point at that one again, or give the stack another state",
                 )
+        return header
+
+    def _records(self, db: Database) -> Sequence[Record]:
+        rows = db("select kind, key, body from records where state = ?", self.name)
+        if not all(isinstance(value, str) for row in rows for value in row):
+            raise self._damaged()
+        return [Record(*row) for row in sorted(rows)]
+
+    def _unsealed(self, header: Header, records: Sequence[Record]) -> _Kept:
+        """A flipped bit may leave a row that reads well, of another id; or a row fewer, and with it a purchase more."""
+        digests = _updated({}, records)
+        if header.seal != _seal(header, digests.values()):
+            raise self._damaged()
+        state = State(self.stamp, lineage=header.lineage, serial=header.serial)
+        return _Kept(state.fold(map(event_of, records)), header.epoch, digests)
+
+    def _begin(self, db: Database) -> None:
+        """The line of a state that is new; nothing where there is one."""
+        new = NOBODY._replace(name=self.name, stamp=json.dumps(asdict(self.stamp)), lineage=uuid4().hex)
+        new = new._replace(seal=_seal(new, ()))
+        places = ", ".join("?" * len(new))
+        db(f"insert into states ({HEADER}) values ({places}) on conflict do nothing", *new)
+
+    def _reseal(self, db: Database) -> None:
+        """The seal of a state whose rows a migration changed."""
+        header = self._header(db)
+        if header is not None:
+            seal = _seal(header, _updated({}, self._records(db)).values())
+            db("update states set seal = ? where name = ?", seal, self.name)
+
+    def _advance(self, db: Database, epoch: int, before: _Kept, after: _Kept) -> None:
+        """The next serial, if the lease is still ours; until this transaction ends nobody else can take it."""
+        serial = after.state.serial
+        line = NOBODY._replace(name=self.name, lineage=before.state.lineage, serial=serial)
+        fenced = (
+            "update states set serial = ?, seal = ?, beat = beat + 1"
+            " where name = ? and epoch = ? and serial = ? returning serial"
+        )
+        if not db(fenced, serial, _seal(line, after.digests.values()), self.name, epoch, serial - 1):
+            raise self._lost(epoch)
 
     def _write(self, db: Database, record: Record) -> None:
         if record.body is None:
             db("delete from records where state = ? and kind = ? and key = ?", self.name, record.kind, record.key)
         else:
             upsert = (
-                "insert into records (state, kind, key, body, seal) values (?, ?, ?, ?, ?)"
-                " on conflict (state, kind, key) do update set body = excluded.body, seal = excluded.seal"
+                "insert into records (state, kind, key, body) values (?, ?, ?, ?)"
+                " on conflict (state, kind, key) do update set body = excluded.body"
             )
-            db(upsert, self.name, *record, _seal(record))
+            db(upsert, self.name, *record)
 
-    def _unsealed(self, record: Record, seal: str) -> Record:
-        """A flipped bit in a file still reads as a row, of another id; a row from before there were seals has none."""
-        if seal not in ("", _seal(record)):
-            raise StateCorrupt(f"{self.where}: the row {record.key[:100]!r} was altered or is damaged")
-        return record
+    def _landed(self, epoch: int, serial: int) -> bool:
+        """Whether a transaction that failed was recorded all the same: only its answer was lost.
 
-    def _begin(self, db: Database) -> None:
-        """The line of a state that is new."""
-        columns = "name, stamp, lineage, epoch, serial, holder, since, beat"
-        insert = f"insert into states ({columns}) values (?, ?, ?, 0, 0, '', '', 0) on conflict do nothing"
-        db(insert, self.name, json.dumps(asdict(self.stamp)), uuid4().hex)
+        Asks by writing, which waits for one that is still under way; reading would not see it.
+        """
+        with suppress(StateError):
+            return self._beat(epoch) == serial
+        return False
+
+    def _lost(self, epoch: int) -> StateLost:
+        return StateLost(f"another run took over the state (our epoch was {epoch}); nothing was recorded")
+
+    def _damaged(self) -> StateCorrupt:
+        return StateCorrupt(
+            f"what {self.where} holds is not a state, or it is damaged",
+            hint="restore a backup of it; never delete it while objects it records are live",
+        )
 
     # The lease --------------------------------------------------------------------------------------------------
 
-    def _taken(self, held: ExitStack, wait_s: float, sleep: Callable[[float], None]) -> int:
+    def _taken(self, held: ExitStack, wait_s: float, sleep: Callable[[float], None]) -> tuple[int, Lock]:
         """The epoch that is ours from here on. Two locks: the last holder's, to know that it is gone, and our own."""
         deadline, since, before = self._clock() + wait_s, self._clock(), None
-        with self._usable():
-            self._prepare()
         while True:
-            seen = self._required()
-            if before is None or seen.epoch != before.epoch or seen.beat != before.beat:
+            seen = self.header() or NOBODY
+            if before is None or (seen.epoch, seen.beat) != (before.epoch, before.beat):
                 since, before = self._clock(), seen
             with ExitStack() as tried:
                 expired = self._clock() - since >= TERM_S
-                if (expired or self._locked(tried, seen.epoch)) and self._locked(tried, seen.epoch + 1):
-                    epoch = self._advance(seen)
-                    if epoch is not None:
+                if expired or self._locked(tried, seen.epoch):
+                    lock = self._locked(tried, seen.epoch + 1)
+                    if lock and self._succeeded(seen):
                         held.push(tried.pop_all())
-                        return epoch
+                        return seen.epoch + 1, lock
             if self._clock() >= deadline:
                 raise StateLocked(seen.holder or "a process that left no name", seen.since or "an unknown time")
             sleep(POLL_S)
 
-    def _required(self) -> Header:
-        header = self.header()
-        if header is None:
-            raise StateError(f"{self.where} went away")
-        return header
-
-    def _locked(self, held: ExitStack, epoch: int) -> bool:
+    def _locked(self, held: ExitStack, epoch: int) -> Lock | None:
         with self._usable():
             lock = self._grab(epoch)
-        if lock is None:
-            return False
-        held.callback(lock.close)
-        return True
+        if lock is not None:
+            held.callback(lock.close)
+        return lock
 
-    def _advance(self, seen: Header) -> int | None:
-        """Our epoch, unless somebody was quicker, or the holder stirred."""
-        self._state, self._beaten_at = None, self._clock()
+    def _succeeded(self, seen: Header) -> bool:
+        """Whether the next epoch is ours: not if somebody was quicker, or the holder stirred."""
         statement = (
             "update states set epoch = epoch + 1, holder = ?, since = ?, beat = 0"
             " where name = ? and epoch = ? and beat = ? returning epoch"
         )
-        with self._usable(), self._writing() as db:
-            rows = db(statement, _myself(), _now(), self.name, seen.epoch, seen.beat)
-        return int(rows[0][0]) if rows else None
+        self._kept, began = None, self._clock()
+        with self._usable():
+            self._secure()
+            with self._writing() as db:
+                self._begin(db)
+                rows = db(statement, _myself(), _now(), self.name, seen.epoch, seen.beat)
+        self._beaten_at = began
+        return bool(rows)
 
     @contextmanager
-    def _beating(self, epoch: int) -> Iterator[None]:
-        """Show that we live, until the block ends. What fails here is found by the next commit."""
+    def _beating(self, epoch: int, lock: Lock) -> Iterator[None]:
+        """Show that we live, until the block ends."""
         over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(BEAT_S):
-                with suppress(StateError):
-                    self._beat(epoch)
+            lost = False
+            while not lost and not over.wait(BEAT_S):
+                with suppress(Exception):  # whatever fails here, the next commit finds it and can say so
+                    lock.keep()
+                    lost = self._beat(epoch) is None
 
         thread = threading.Thread(target=beat, name="lease", daemon=True)
         thread.start()
@@ -305,64 +370,63 @@ class Store(ABC):
             yield
         finally:
             over.set()
-            thread.join()
+            thread.join(HANG_S)
 
-    def _beat(self, epoch: int) -> None:
+    def _beat(self, epoch: int) -> int | None:
+        """Renew the lease; the serial of what is recorded, or None where it is no longer ours."""
         began = self._clock()
         with self._usable(), self._writing() as db:
-            if db("update states set beat = beat + 1 where name = ? and epoch = ? returning beat", self.name, epoch):
-                self._beaten_at = began
-
-    def _lost(self, epoch: int) -> StateLost:
-        return StateLost(f"another run took over the state (our epoch was {epoch}); nothing was recorded")
+            rows = db(
+                "update states set beat = beat + 1 where name = ? and epoch = ? returning serial", self.name, epoch
+            )
+        if not rows:
+            return None
+        self._beaten_at = began
+        return int(rows[0][0])
 
     # What a full disk would have cost -----------------------------------------------------------------------------
 
-    def _leave_for_rescue(self, events: Sequence[Event]) -> None:
-        line = json.dumps({"state": self.name, "records": [record_of(event) for event in events]}) + "\n"
+    def _left_for_rescue(self, events: Sequence[Event]) -> Path:
         try:
-            self.rescue.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = os.open(self.rescue, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(file, line.encode())
-                os.fsync(file)
-            finally:
-                os.close(file)
+            return disk.leave(self.rescue, events)
         except OSError as error:
             ids = ", ".join(event.result_id for event in events if isinstance(event, Intent) and event.result_id)
             raise StateError(
-                f"neither {self.where} nor {self.rescue} can be written ({error.strerror})",
+                f"neither {self.where} nor a file beside {self.rescue} can be written ({error.strerror})",
                 hint=f"the service made {ids}: keep this line, and run again when there is room" if ids else "",
             ) from error
 
     def _take_in_rescued(self, epoch: int) -> None:
         """Answers that could not be recorded in time; those whose operation was decided since are left out."""
-        try:
-            lines = self.rescue.read_text().splitlines()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise StateError(f"{self.rescue} cannot be read: {error.strerror}") from error
-        for line in lines:
-            events = self._rescued(line)
+        for path in disk.rescued(self.rescue):
+            events = disk.events_in(path)
             known = self.load().intents
             if any(isinstance(one, Intent) and one.op_id in known and known[one.op_id].is_open for one in events):
-                self.commit(epoch, *events)
-        self.rescue.unlink()
-
-    def _rescued(self, line: str) -> tuple[Event, ...]:
-        """The events of one line; none where it was cut off, or belongs to another state of the same folder."""
-        try:
-            body = json.loads(line)
-            if body["state"] != self.name:
-                return ()
-            return tuple(event_of(Record(*record)) for record in body["records"])
-        except (ValueError, KeyError, TypeError):
-            return ()
+                try:
+                    self.commit(epoch, *events)
+                except StateCorrupt as error:
+                    raise StateError(f"{path} does not fit the state: {error}", hint=disk.UNREADABLE) from error
+            with suppress(OSError):  # one that stays is decided by now, and left out the next time
+                path.unlink()
 
 
-def _seal(record: Record) -> str:
-    return hashlib.sha256("\n".join((record.kind, record.key, record.body or "")).encode()).hexdigest()[:16]
+def _updated(digests: Mapping[tuple[str, str], str], records: Sequence[Record]) -> dict[tuple[str, str], str]:
+    after = dict(digests)
+    for record in records:
+        if record.body is None:
+            after.pop(record[:2], None)
+        else:
+            after[record[:2]] = _digest(record.kind, record.key, record.body)
+    return after
+
+
+def _seal(header: Header, digests: Iterable[str]) -> str:
+    """Over everything a commit decides; what the lease moves is left out."""
+    return _digest(header.name, header.lineage, str(header.serial), *sorted(digests))
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def _myself() -> str:

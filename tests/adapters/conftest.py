@@ -6,7 +6,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -93,17 +92,21 @@ class Shell:
         )
         return Result(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The program under way, to be interrupted."""
+    def start(self, *arguments: str, first: str = "") -> subprocess.Popen[str]:
+        """The program under way, to be interrupted; `first` is what its interpreter runs before.
+
+        It hears a SIGINT also where the tests run in the background; said by itself, for this process has threads.
+        """
+        hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        code = f"{hears}\n{first}\nfrom reconciler.adapters.cli import main\nmain()"
         return subprocess.Popen(
-            self.command(*arguments),
+            [sys.executable, "-c", code, *arguments],
             cwd=self.folder,
             env=self.environment(None),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     @staticmethod

@@ -79,7 +79,7 @@ def test_every_command_that_help_names_exists_and_has_help(empty: Shell, name: s
         (["pln"], "did you mean plan?"),
         (["plan", "--nonsense"], "--nonsense"),
         (["apply", "--timeout", "soon"], "write 30s, 10m or 2h"),
-        (["apply", "--allow", "everything=yes"], "write retrain="),
+        (["apply", "--allow", "everything=yes"], "is no consent: write one of retrain="),
         (["get", "Gadget"], "there is no kind 'Gadget'"),
         (["describe", "Deployment/prd"], "did you mean Deployment/prod?"),
         (["plan", "--replace", "Deployment/prd"], "did you mean Deployment/prod?"),
@@ -361,6 +361,14 @@ def test_the_state_of_one_service_is_not_used_on_another(applied: Shell, tmp_pat
     assert "belongs to" in result.err
 
 
+@pytest.mark.parametrize("command", ["plan", "apply", "status"])
+def test_a_closed_port_is_told_in_words(shell: Shell, command: str) -> None:
+    result = shell(command, *(["-y"] if command == "apply" else []), "--endpoint", "http://127.0.0.1:9")
+    assert result.code == 1
+    assert "http://127.0.0.1:9 cannot be reached: " in result.err
+    assert "is the endpoint right?" in result.err
+
+
 # Terminals, pipes, signals ------------------------------------------------------------------------------------------
 
 
@@ -467,19 +475,72 @@ def test_hostile_text_in_a_manifest_reaches_no_terminal(shell: Shell) -> None:
     assert "\u202e" not in result.err
 
 
-def test_our_own_mistake_is_one_line_and_a_traceback_only_on_request(shell: Shell) -> None:
-    """The line has a place to report and nothing of the environment."""
-    code = "import reconciler.adapters.cli as c, reconciler.project as p; p.load = lambda *_, **__: 1 / 0; c.main()"
+CANARY = "a training row that nobody may see"
+MISTAKES = {
+    "ZeroDivisionError": "1 / 0",
+    "MemoryError": "(_ for _ in ()).throw(MemoryError(row))",
+    "RecursionError": "deep()",
+    "KeyError": "{}[row, os.environ['DASHSCOPE_API_KEY'], 'sk-another']",
+}
+
+
+def mistaken(shell: Shell, mistake: str, *, before: str = "", debug: str = "") -> subprocess.CompletedProcess[str]:
+    """A program with a mistake in it, which has a row of data and a key in its hands when it makes it."""
+    code = (
+        f"import os, sys, tempfile, threading; row = {CANARY!r}\n"
+        "import reconciler.adapters.cli as c, reconciler.project as p\n"
+        "def deep(): return deep()\n"
+        f"{before}\n"
+        f"p.load = lambda *_, **__: {mistake}\n"
+        "c.main()"
+    )
+    (shell.folder / "tmp").mkdir(exist_ok=True)
+    temporary = str(shell.folder / "tmp")
+    return subprocess.run(
+        [sys.executable, "-c", code, "validate"],
+        cwd=shell.folder,
+        env=shell.environment({"RECONCILER_DEBUG": debug, "DASHSCOPE_API_KEY": REAL_KEY, "TMPDIR": temporary}),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_our_own_mistake_is_one_line_and_a_report_without_data(shell: Shell, name: str) -> None:
+    """The line has a place; the report has the way there, for its owner's eyes, and nothing of what was at hand."""
+    done = mistaken(shell, MISTAKES[name])
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"internal error: {name} at <string>:")
+    (report,) = (shell.folder / "tmp").iterdir()
+    assert str(report) in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    assert stat.S_IMODE(report.stat().st_mode) == 0o600
+    text = report.read_text()
+    assert f"builtins.{name}" in text
+    assert "reconciler/adapters/cli.py" in text
+    for secret in (CANARY, REAL_KEY, "sk-another", str(shell.folder)):
+        assert secret not in text
+        assert secret not in done.stderr.replace(str(report), "")
+
+
+def test_where_no_report_can_be_written_the_line_stands_alone(shell: Shell) -> None:
+    done = mistaken(shell, "1 / 0", before="tempfile.mkstemp = None")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert done.stderr.endswith("please report it\n")
+
+
+def test_a_mistake_in_a_thread_is_no_traceback_either(shell: Shell) -> None:
+    """A thread that ends by itself must not put its variables, or anything else, on somebody's screen."""
+    thread = "threading.Thread(target=lambda: {}[row])"
+    done = mistaken(shell, f"({thread}.start(), sys.exit(0))")
+    assert done.stderr.startswith("internal error: KeyError at ")
+    assert "Traceback" not in done.stderr
+    assert CANARY not in done.stderr
+
+
+def test_a_traceback_is_shown_only_on_request(shell: Shell) -> None:
     for debug in ("", "1"):
-        done = subprocess.run(
-            [sys.executable, "-c", code, "validate"],
-            cwd=shell.folder,
-            env=shell.environment({"RECONCILER_DEBUG": debug, "DASHSCOPE_API_KEY": REAL_KEY}),
-            capture_output=True,
-            encoding="utf-8",
-            timeout=60,
-        )
-        assert done.returncode == 1
-        assert "internal error: ZeroDivisionError at <string>:1" in done.stderr
+        done = mistaken(shell, "1 / 0", debug=debug)
         assert ("Traceback" in done.stderr) == (debug == "1")
         assert REAL_KEY not in done.stderr
