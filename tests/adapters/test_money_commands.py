@@ -86,6 +86,7 @@ def test_discover_finds_what_is_no_longer_declared_and_what_nothing_refers_to(ap
     text = (applied.folder / "stack.yaml").read_text(encoding="utf-8")
     kept = [one for one in text.split("---\n") if "kind: Deployment" not in one]
     other = kept[1].replace("name: rows", "name: spare").replace("data/rows.jsonl", "data/spare.jsonl")
+    other = other.replace("minRows: 30", "minRows: 1")
     applied.write("data/spare.jsonl", json.dumps(sft("spare")) + "\n")
     applied.write("stack.yaml", "---\n".join([*kept, other]))
     assert applied("apply", "-y").code == 0
