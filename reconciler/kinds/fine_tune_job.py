@@ -116,6 +116,8 @@ class Jobs(Paged):
                 created=text(item.get("create_time")),
                 ended=text(item.get("end_time")),
                 tokens=whole(item.get("usage")),
+                creator=text(item.get("creator")),
+                inputs=_inputs(item),
                 mark=f"{text(item.get('job_name'))} {model.removeprefix(text(item.get('model')))}".strip(),
             ),
             detail=detail if phase is Phase.FAILED else "",
