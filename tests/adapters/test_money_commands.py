@@ -53,7 +53,7 @@ def test_cost_as_data_agrees_with_itself_and_writes_money_as_text(renewed: Shell
 def test_cost_of_a_stack_that_was_never_applied_is_what_it_would_be(shell: Shell) -> None:
     told = shell("cost").out
     assert "now       0.00 CNY/h" in told
-    assert "declared  216.00 CNY/h, 157,680.00 a month; an apply would cost once 0.004 CNY" in told
+    assert "declared  216.00 CNY/h, 157,680.00 a month; an apply would cost once 0.006 CNY" in told
 
 
 def test_an_unknown_price_makes_the_rate_unknown(shell: Shell) -> None:
