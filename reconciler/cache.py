@@ -1,7 +1,8 @@
-"""What earlier commands learnt of the author's files: what those that have not changed since come to, and token counts.
+"""What earlier commands learnt of the author's files: what those that have not changed since come to, and what was
+counted by content.
 
-Numbers, hashes and paths, never a row. Losing any of it costs time and nothing else: what cannot be read, or reads
-oddly, is as if it were not there, and what cannot be written is left out. Commands may share it.
+Numbers, hashes, paths and warnings, never a row. Losing any of it costs time and nothing else: what cannot be read, or
+reads oddly, is as if it were not there, and what cannot be written is left out. Commands may share it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache as once
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from reconciler.errors import Problem
 from reconciler.files import FileRefused, Stamp, Tree
 from reconciler.lengths import Lengths
 from reconciler.resource import Content
@@ -27,18 +29,24 @@ MAX_BYTES = 64 << 20
 GRAIN_NS = 2 * 10**9  # the coarsest clock of a file system still in use
 
 _Read = TypeVar("_Read")
-Contents = tuple[Content, ...]
+
+
+class Found(NamedTuple):
+    """What some files come to, and what is unwise in them."""
+
+    contents: tuple[Content, ...]
+    warnings: tuple[Problem, ...] = ()
 
 
 class Seen(NamedTuple):
     """What some files came to, and how they looked at the time."""
 
     stamps: tuple[Stamp, ...]
-    contents: Contents
+    found: Found
 
     @property
     def paths(self) -> set[str]:
-        return {path for content in self.contents for path in content.paths}
+        return {path for content in self.found.contents for path in content.paths}
 
 
 @dataclass(frozen=True)
@@ -61,10 +69,10 @@ class Cache:
 
     # Files that have not changed --------------------------------------------------------------------------------
 
-    def contents(
-        self, tree: Tree, paths: Sequence[str], way: str, read: Callable[[], Contents], *, sound: Callable[[], bool]
-    ) -> Contents:
-        """What `read` makes of these files; not asked again while they all look the same. `way` is how they are read.
+    def files(
+        self, tree: Tree, paths: Sequence[str], way: str, read: Callable[[], Found], *, sound: Callable[[], bool]
+    ) -> Found:
+        """What `read` makes of these files; not asked again while they all look the same. `way` is all else it asks.
 
         What was then not `sound` is never remembered, so that a mistake is told until it is mended. Nor is what changed
         so lately that one more change could leave it looking the same: git's rule for its index.
@@ -72,7 +80,7 @@ class Cache:
         before, key = _stamps(tree, paths), hashlib.sha256(repr((way, *paths)).encode()).hexdigest()
         known = self._seen.get(key)
         if before and known and known.stamps == before and known.paths == set(paths):
-            return known.contents
+            return known.found
         began = self._start()
         found = read()
         if before and began and sound() and _settled(before, began):
@@ -119,6 +127,16 @@ class Cache:
             return found
         found = count()
         self._write(name, _lengths().dump_json(found))
+        return found
+
+    def in_common(self, content: Content, others: Iterable[Content], count: Callable[[], int]) -> int:
+        """How many rows of an upload are also in the others; counted once for the same bytes."""
+        which = repr((content.digest, sorted({other.digest for other in others})))
+        name = f"common-{hashlib.sha256(which.encode()).hexdigest()}"
+        found = self._read(name, _numbers())
+        if found is None or not 0 <= found <= (content.rows or 0):
+            found = count()
+            self._write(name, _numbers().dump_json(found))
         return found
 
     # The folder -------------------------------------------------------------------------------------------------
@@ -196,6 +214,11 @@ def _memories() -> TypeAdapter[Memory]:
 @once
 def _lengths() -> TypeAdapter[Lengths]:
     return TypeAdapter(Lengths)
+
+
+@once
+def _numbers() -> TypeAdapter[int]:
+    return TypeAdapter(int)
 
 
 @once

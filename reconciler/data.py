@@ -1,27 +1,31 @@
 """Training data on disk to `Content`: which rows make up an upload, what they hash to, and what is wrong with them.
 
-Promises constant memory, and that the same files and seed give the same bytes for ever: no row is written to disk, a
-share is cut anew whenever it is sent. It knows no kind and sends nothing.
+Promises constant memory, that rows are judged in one reading, and that the same files and seed give the same bytes for
+ever: no row is written to disk, a share is cut anew whenever it is sent. It knows no kind and sends nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from reconciler.archive import archive_findings
-from reconciler.cache import Cache
-from reconciler.catalogue import Limits
+from reconciler.archive import ROWS, UNREADABLE, read_archive, row_lines
+from reconciler.cache import Cache, Found
+from reconciler.catalogue import ProfileCatalogue
 from reconciler.errors import Position, Problem
 from reconciler.files import FileMissing, FileRefused, Tree
+from reconciler.findings import Findings, Level
+from reconciler.lint import MAX_REMEMBERED, Census, Lint, fingerprint, judge
 from reconciler.resource import Content, Json, Share, Source
-from reconciler.rows import MAX_LINE_BYTES, TOKEN, Findings, Row, read_rows, token_twentieths
+from reconciler.rows import MAX_LINE_BYTES, TOKEN, Row, RowFault, parse_row, read_rows, text_of, token_twentieths
 from reconciler.wording import did_you_mean, shown
 
 CHUNK_BYTES = 1 << 20
@@ -30,21 +34,64 @@ MAX_DISTINCT = 1_000  # distinct rows are counted up to here, and only to explai
 _ARCHIVE = "sft-image"
 
 
+class Described(NamedTuple):
+    """What a source comes to: its uploads, what is wrong with its files, what is only unwise, and its census.
+
+    There is no census where nothing was read.
+    """
+
+    contents: tuple[Content, ...]
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    lint: Lint | None
+
+
 def describe(
-    tree: Tree, source: Source, limits: Limits, *, at: Position | None = None, cache: Cache | None = None
-) -> tuple[tuple[Content, ...], tuple[Problem, ...]]:
-    """The uploads a source comes to, and every mistake in its files. `at` is where the author wrote the source.
+    tree: Tree,
+    source: Source,
+    profile: ProfileCatalogue,
+    *,
+    at: Position | None = None,
+    cache: Cache | None = None,
+) -> Described:
+    """The uploads of a source, and everything there is to say of its rows. `at` is where the author wrote the source.
 
     Unsplit there is one upload a file. Split there are two over the union of all files in path order: each row goes
     where its hash with the seed says, so that identical rows stay together and a new row moves no other. A file with a
     mistake yields no upload. Files that all look as they did when the cache learnt of them are not read.
     """
-    survey = _Survey(tree, source, limits, at)
+    survey = _Survey(tree, source, profile)
     if cache is None:
-        return survey.contents(), tuple(survey.problems)
-    way = repr((source._replace(path=()), limits.file_bytes))
-    contents = cache.contents(tree, survey.paths, way, survey.contents, sound=lambda: not survey.problems)
-    return contents, tuple(survey.problems)
+        contents, warnings = survey.found()
+    else:
+        way = repr((source._replace(path=()), profile.profile, profile.limits.file_bytes, tree.display("")))
+        contents, warnings = cache.files(tree, survey.paths, way, survey.found, sound=lambda: not survey.problems)
+    return Described(contents, _placed(survey.problems, at), _placed(warnings, at), survey.lint)
+
+
+def _placed(problems: Iterable[Problem], at: Position | None) -> tuple[Problem, ...]:
+    """What is of the source as a whole is said where the author wrote it, wherever that has moved since."""
+    return tuple(replace(problem, at=problem.at or at) for problem in problems)
+
+
+def guess_format(tree: Tree, path: str, profile: ProfileCatalogue) -> str | None:
+    """How the rows of a file seem to read, by its suffix and its first rows; None where they tell nothing."""
+    if path.endswith(".zip"):
+        return _ARCHIVE
+    with tree.open(path, limit_bytes=profile.limits.file_bytes) as file:
+        for _ in range(_FIRST_ROWS):
+            try:
+                row = parse_row(file.readline(MAX_LINE_BYTES))
+            except RowFault:
+                continue
+            if "messages" in row:
+                return "dpo" if {"chosen", "rejected"} & row.keys() else "sft"
+            if "text" in row:
+                return "cpt"
+    return None
+
+
+_FIRST_ROWS = 5
 
 
 def stream(tree: Tree, content: Content) -> Iterator[bytes]:
@@ -78,6 +125,39 @@ def values(tree: Tree, content: Content) -> Iterator[Json]:
         yield value
 
 
+def rows_in_common(tree: Tree, content: Content, others: Iterable[Content]) -> int:
+    """How many rows of an upload, among the first of each, are also in one of the others. FileRefused as above."""
+    known = {met for other in others for met in _fingerprints(tree, other)}
+    return sum(met in known for met in _fingerprints(tree, content))
+
+
+def are_apart(content: Content, other: Content) -> bool:
+    """Whether they are the two shares of one split, which have no row in common."""
+    one, two = content.share, other.share
+    return bool(one and two and content.paths == other.paths and one[1:] == two[1:] and one.part != two.part)
+
+
+def _fingerprints(tree: Tree, content: Content) -> Sequence[int]:
+    bodies = (line.rstrip(b"\r\n") for line in _row_lines(tree, content))
+    found = array("q", map(fingerprint, islice(bodies, MAX_REMEMBERED)))
+    for _ in bodies:
+        pass  # only at its end it is known to be what was described
+    return found
+
+
+def _row_lines(tree: Tree, content: Content) -> Iterator[bytes]:
+    if content.tokens is not None:
+        yield from _lines(stream(tree, content))
+        return
+    for _ in stream(tree, content):
+        pass
+    try:
+        with tree.open(content.paths[0], limit_bytes=_ANY_SIZE) as file:
+            yield from row_lines(file)
+    except UNREADABLE as error:
+        raise _changed(content) from error
+
+
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     rest = b""
     for chunk in chunks:
@@ -100,12 +180,17 @@ class _Survey:
 
     tree: Tree
     source: Source
-    limits: Limits
-    at: Position | None
+    profile: ProfileCatalogue
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    census: Census = field(default_factory=Census)
+    lint: Lint | None = None
 
-    def contents(self) -> tuple[Content, ...]:
-        return tuple(self.whole() if self.source.validation is None else self.split(self.source.validation))
+    def found(self) -> Found:
+        contents = tuple(self.whole() if self.source.validation is None else self.split(self.source.validation))
+        self.lint = self.census.lint
+        self.judge(self.lint, contents)
+        return Found(contents, tuple(self.warnings))
 
     def whole(self) -> Iterable[Content]:
         describe_file = self._archive if self.source.format == _ARCHIVE else self._rows_of_one
@@ -113,16 +198,15 @@ class _Survey:
 
     def split(self, validation: float) -> Iterable[Content]:
         if self.source.format == _ARCHIVE:
-            self._add(
-                "an archive of images cannot be split", "leave split out, and give a second archive for validation"
-            )
+            hint = "leave split out, and give a second archive for validation"
+            self._add("split", "an archive of images cannot be split", hint)
             return ()
         paths = self.paths
         tallies = {part: _Tally() for part in _PARTS}
         distinct: set[bytes] = set()
         for path in paths:
             for row in self._rows(path):
-                tallies[_part(row.body, validation, self.source.seed)].take(row.body + b"\n", row)
+                tallies[_part(row.body, validation, self.source.seed)].take(row.body + b"\n", self._met(row))
                 if len(distinct) < MAX_DISTINCT:
                     distinct.add(hashlib.blake2b(row.body, digest_size=16).digest())
         if self.problems or self._is_lopsided(tallies.values(), len(distinct), validation):
@@ -140,42 +224,69 @@ class _Survey:
         if min(sizes) == 0:
             about = f"{distinct:,} different" if distinct < MAX_DISTINCT else "different"
             what = f"the split leaves a share empty: identical rows stay together, and {rows:,} rows hold {about} ones"
-            self._add(what, f"add data, or choose another validation than {validation:g} or another seed")
-        if max(sizes) > self.limits.file_bytes:
-            self._add(
-                f"a share has {max(sizes):,} bytes, and the limit is {self.limits.file_bytes:,}", "name fewer files"
-            )
-        return min(sizes) == 0 or max(sizes) > self.limits.file_bytes
+            self._add("split", what, f"add data, or choose another validation than {validation:g} or another seed")
+        if max(sizes) > self.profile.limits.file_bytes:
+            what = f"a share has {max(sizes):,} bytes, and the limit is {self.profile.limits.file_bytes:,}"
+            self._add("split", what, "name fewer files")
+        return min(sizes) == 0 or max(sizes) > self.profile.limits.file_bytes
 
     def _rows_of_one(self, path: str) -> Content | None:
         before, tally = len(self.problems), _Tally()
         for row in self._rows(path):
-            tally.take(row.line, row)
-        return tally.content(PurePosixPath(path).name, (path,)) if len(self.problems) == before else None
+            tally.take(row.line, self._met(row))
+        return None if len(self.problems) > before else tally.content(PurePosixPath(path).name, (path,))
 
     def _rows(self, path: str) -> Iterator[Row]:
-        findings = Findings(self.tree.display(path))
+        findings = Findings(self.tree.display(path), self.profile.profile)
+        self.census.begin(findings.file)
         try:
-            with self.tree.open(path, limit_bytes=self.limits.file_bytes) as file:
+            with self.tree.open(path, limit_bytes=self.profile.limits.file_bytes) as file:
                 yield from read_rows(file, self.source.format, findings)
         except FileRefused as error:
             self._refused(error)
-        self.problems += findings.problems
+        self._found(findings)
 
     def _archive(self, path: str) -> Content | None:
-        """An archive is uploaded as it is; its rows and pictures are looked through, not counted."""
-        md5, size = _md5(), 0
+        """An archive is uploaded as it is; what it costs to read its pictures nobody knows."""
+        before, md5, size = len(self.problems), _md5(), 0
+        display = self.tree.display(path)
+        of_archive, of_rows = (Findings(name, self.profile.profile) for name in (display, f"{display}/{ROWS}"))
+        self.census.begin(of_rows.file)
         try:
-            with self.tree.open(path, limit_bytes=self.limits.file_bytes) as file:
+            with self.tree.open(path, limit_bytes=self.profile.limits.file_bytes) as file:
                 while chunk := file.read(CHUNK_BYTES):
                     md5.update(chunk)
                     size += len(chunk)
-                problems = archive_findings(file, self.tree.display(path))
+                tally = _Tally()
+                for row in read_archive(file, of_archive, of_rows):
+                    tally.take(b"", self._met(row))
         except FileRefused as error:
             self._refused(error)
             return None
-        self.problems += problems
-        return None if problems else Content(PurePosixPath(path).name, (path,), size, md5.hexdigest())
+        self._found(of_archive)
+        self._found(of_rows)
+        if len(self.problems) > before:
+            return None
+        content = tally.content(PurePosixPath(path).name, (path,))
+        return replace(content, size=size, md5=md5.hexdigest(), tokens=None)
+
+    def _met(self, row: Row) -> int:
+        """Counts a row; its tokens in twentieths."""
+        if row.value is None:
+            return 0
+        text = text_of(row.value)
+        self.census.take(row, fingerprint(row.body), text)
+        return token_twentieths(text)
+
+    def _found(self, findings: Findings) -> None:
+        self.problems += findings.problems
+        self.warnings += findings.warnings
+
+    def judge(self, lint: Lint, contents: Sequence[Content]) -> None:
+        """What there is to say of the whole, once all was read."""
+        tokens = sum(content.tokens for content in contents if content.tokens is not None) if contents else None
+        for level, problem in judge(lint, self.source.checks, self.source.format, tokens=tokens):
+            (self.problems if level is Level.ERROR else self.warnings).append(problem)
 
     @cached_property
     def paths(self) -> list[str]:
@@ -193,18 +304,18 @@ class _Survey:
             self._refused(error)
             return ()
         if not paths:
-            self._add(f"{shown(pattern)} names no file", _near(self.tree, pattern))
+            self._add("unreadable", f"{shown(pattern)} names no file", _near(self.tree, pattern))
         for path in paths:
             if not path.endswith(suffix):
-                self._add(f"{shown(path)}: data of format {self.source.format} is a {suffix} file")
+                self._add("file-type", f"{shown(path)}: data of format {self.source.format} is a {suffix} file")
         return [path for path in paths if path.endswith(suffix)]
 
     def _refused(self, error: FileRefused) -> None:
         hint = _near(self.tree, error.path) if isinstance(error, FileMissing) else error.hint
-        self._add(str(error), hint)
+        self._add("unreadable", str(error), hint)
 
-    def _add(self, what: str, hint: str = "") -> None:
-        self.problems.append(Problem(what, self.at, hint))
+    def _add(self, rule: str, what: str, hint: str = "") -> None:
+        self.problems.append(Problem(what, None, hint, rule))
 
 
 class _Tally:
@@ -214,15 +325,22 @@ class _Tally:
         self.size = self.rows = self._twentieths = 0
         self._md5 = _md5()
 
-    def take(self, line: bytes, row: Row) -> None:
+    def take(self, line: bytes, twentieths: int) -> None:
         self._md5.update(line)
         self.size += len(line)
         self.rows += 1
-        self._twentieths += token_twentieths(row.value) if row.value is not None else 0
+        self._twentieths += twentieths
 
     def content(self, filename: str, paths: Sequence[str], share: Share | None = None) -> Content:
-        tokens = -(-self._twentieths // TOKEN)
-        return Content(filename, tuple(paths), self.size, self._md5.hexdigest(), self.rows, tokens, share)
+        return Content(
+            filename,
+            tuple(paths),
+            self.size,
+            self._md5.hexdigest(),
+            self.rows,
+            tokens=-(-self._twentieths // TOKEN),
+            share=share,
+        )
 
 
 def _md5() -> hashlib._Hash:

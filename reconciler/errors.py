@@ -47,11 +47,12 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake of the author: what is wrong, where, and what to write instead."""
+    """One mistake of the author: what is wrong, where, and what to write instead; `rule` is that of lint behind it."""
 
     what: str
     at: Position | None = None
     hint: str = ""
+    rule: str = ""
 
     def __str__(self) -> str:
         place = f"{self.at}  " if self.at else ""

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from reconciler import catalogue, graph, tokens
 from reconciler.cache import Cache
 from reconciler.catalogue import ProfileCatalogue
-from reconciler.data import describe, values
+from reconciler.data import Described, are_apart, describe, rows_in_common, values
 from reconciler.errors import ManifestError, Position, Problem
 from reconciler.files import FileRefused, Manifest, Tree, find_manifests
 from reconciler.kinds import KINDS
@@ -64,11 +64,7 @@ def load(
 
     The root is the folder of the Stack, else the first path (of a file: its folder); every manifest must lie below it.
     """
-    sources, problems = _sources(paths, stdin)
-    files = [_File(source, parse(source.display, source.data, kinds)) for source in sources]
-    root = _root(paths, files)
-    data = _data_files(root, files)
-    files = [file for file in files if file.source.location not in data]
+    root, files, problems = _read_all(paths, kinds, stdin)
     declared = [document for file in files for document in file.parsed.documents]
     stacks = [document for document in declared if isinstance(document.spec, Stack)]
     documents = [document for document in declared if not isinstance(document.spec, Stack)]
@@ -97,6 +93,28 @@ def load(
     )
 
 
+def described(
+    paths: Sequence[str], *, kinds: Mapping[str, type[Spec]] = KINDS, stdin: bytes | None = None
+) -> dict[str, Callable[[], Described]]:
+    """By address the documents that are made from rows, and a reading of each: also of those whose rows have mistakes.
+
+    ManifestError holds the mistakes of the manifests themselves; whether they go together is not asked.
+    """
+    root, files, problems = _read_all(paths, kinds, stdin)
+    documents = [document for file in files for document in file.parsed.documents]
+    profile, unusable = _profile(Tree(root), [one for one in documents if isinstance(one.spec, Stack)])
+    problems += (*(problem for file in files for problem in file.parsed.problems), *unusable)
+    if problems:
+        raise ManifestError(problems)
+    found: dict[str, Callable[[], Described]] = {}
+    for document in documents:
+        source = document.spec.source if isinstance(document.spec, Resource) else None
+        if source and source.format != _WORDS:
+            at = document.position("spec", *source.path)
+            found[document.address] = partial(describe, Tree(root), source, profile, at=at)
+    return found
+
+
 # Finding and reading ------------------------------------------------------------------------------------------------
 
 
@@ -112,6 +130,17 @@ class _Source(NamedTuple):
 class _File(NamedTuple):
     source: _Source
     parsed: Parsed
+
+
+def _read_all(
+    paths: Sequence[str], kinds: Mapping[str, type[Spec]], stdin: bytes | None
+) -> tuple[Path, list[_File], list[Problem]]:
+    """The root, every manifest that is none of the data files named by one, and what cannot be read."""
+    sources, problems = _sources(paths, stdin)
+    files = [_File(source, parse(source.display, source.data, kinds)) for source in sources]
+    root = _root(paths, files)
+    data = _data_files(root, files)
+    return root, [file for file in files if file.source.location not in data], problems
 
 
 def _sources(paths: Sequence[str], stdin: bytes | None) -> tuple[list[_Source], list[Problem]]:
@@ -238,7 +267,8 @@ class _Assembly:
             words, problems = read_words(self.tree, source.patterns[0], at=at)
             inputs = Inputs(words=words)
         else:
-            contents, problems = describe(self.tree, source, self.profile.limits, at=at, cache=self.cache)
+            contents, problems, warnings, _ = describe(self.tree, source, self.profile, at=at, cache=self.cache)
+            self.warnings += warnings
             inputs = Inputs(files=contents)
         self.problems += problems
         return None if problems else inputs
@@ -248,26 +278,37 @@ class _Assembly:
         spec, needed = document.spec, {found.address for found in references(document.spec)}
         if isinstance(spec, Resource) and inputs and needed <= self.parts.keys():
             inputs = replace(inputs, parts={address: self.parts[address] for address in needed})
-            inputs = replace(inputs, lengths=dict(self._lengths(document, spec.reading(inputs))))
+            reading = spec.reading(inputs)
+            try:
+                inputs = replace(inputs, lengths=dict(self._lengths(reading)), learnt=dict(self._learnt(reading)))
+            except FileRefused as error:
+                self.problems.append(Problem(f"{document.address}: {error}", document.position(), error.hint))
+                return
             findings = tuple(spec.fits(inputs, self.profile))
             self._report(document, findings)
             self.parts[document.address] = _remarked(spec.parts(document, inputs), findings)
 
-    def _lengths(self, document: Document, reading: Reading) -> Iterator[tuple[str, Lengths]]:
-        """How long the rows are that a model would learn from, by the digest of their upload."""
+    def _lengths(self, reading: Reading) -> Iterator[tuple[str, Lengths]]:
+        """How long the rows are that a model would learn from, by the digest of their upload; of no archive."""
         counter = tokens.counter(self.profile.vocabulary(reading.model))
         for content in reading.contents:
-            try:
-                lengths = self.cache.lengths(counter.cached_as, content, partial(self._measure, content, counter))
-            except FileRefused as error:
-                self.problems.append(Problem(f"{document.address}: {error}", document.position(), error.hint))
+            if content.tokens is None:
                 continue
+            lengths = self.cache.lengths(counter.cached_as, content, partial(self._measure, content, counter))
             yield content.digest, lengths
             if lengths.counted:
                 self.counts.setdefault(content.digest, set()).add(lengths.tokens)
 
     def _measure(self, content: Content, counter: tokens.Counter) -> Lengths:
         return tokens.measure(values(self.tree, content), counter)
+
+    def _learnt(self, reading: Reading) -> Iterator[tuple[str, int]]:
+        """How many rows a model would both learn from and be validated on, by the digest of what validates it."""
+        for content in reading.validating:
+            others = [other for other in reading.contents if not are_apart(content, other)]
+            count = partial(rows_in_common, self.tree, content, others)
+            if others and (both := self.cache.in_common(content, others, count)):
+                yield content.digest, both
 
     def counted_parts(self) -> dict[str, tuple[Part, ...]]:
         """The parts, their uploads with the number of tokens in place of its estimate where all jobs agree on one."""

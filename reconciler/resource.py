@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, get_args, get_origin
 from urllib.parse import quote
@@ -91,16 +92,21 @@ class Lifecycle(Spec):
     observe_only: bool = False
 
 
+Percent = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$")]
+
+
+def percent(written: str) -> Fraction:
+    """A `Percent` as the number it stands for."""
+    return Fraction(written.removesuffix("%")) / 100
+
+
 class Budget(Spec):
     """What an apply may do without a word of its own. Unset means no limit; of several budgets the stricter holds."""
 
     once_cny: Annotated[float, Field(ge=0, description="what one apply may cost once")] | None = None
     hourly_cny: Annotated[float, Field(ge=0, description="the run rate an apply may lead to")] | None = None
     deletes: Annotated[int, Field(ge=0, description="how many objects one apply may delete")] | None = None
-    delete_share: (
-        Annotated[str, Field(pattern=r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$", description="and what share of all owned")]
-        | None
-    ) = None
+    delete_share: Annotated[Percent, Field(description="and what share of all owned")] | None = None
     unknown_price: Annotated[
         Literal["Allow", "Refuse"], Field(description="whether something may be bought whose price nobody knows")
     ] = "Allow"
@@ -235,8 +241,7 @@ class Share(NamedTuple):
 class Content:
     """The bytes of one upload, described and never held: which rows of which files, and what they hash to.
 
-    `paths` are relative to the project root; `tokens` is an estimate unless they were `counted`; `rows` is None for an
-    archive.
+    `paths` are relative to the project root; `tokens` is an estimate unless they were `counted`, None for an archive.
     """
 
     filename: str
@@ -276,9 +281,9 @@ class Part:
     """What one slot should hold: authored fields only, by the author's names, each with its place.
 
     A value may be a `Known`. `base` is the base model code behind the fields, `tokens` what a run would read (an
-    estimate unless `counted`) and `lengths` in which rows, `format` how the rows of an upload read: for prices and
-    limits, never compared. `remarks` are for the person who decides about it. `collection` names where it lives, "" for
-    the one of its document.
+    estimate unless `counted`) and `lengths` in which rows, `format` how the rows of an upload read and `max_dropped`
+    how many of them may be left out: for prices and limits, never compared. `remarks` are for the person who decides
+    about it. `collection` names where it lives, "" for the one of its document.
     """
 
     slot: Slot
@@ -291,6 +296,7 @@ class Part:
     counted: bool = False
     lengths: Lengths | None = None
     format: str = ""
+    max_dropped: Fraction | None = None
     remarks: tuple[str, ...] = ()
     collection: str = ""
 
@@ -299,20 +305,23 @@ class Part:
 class Inputs:
     """What a kind may read to make its parts: its own files, already described, and the parts of what it references.
 
-    `lengths` are those of the uploads in its `reading`, by their digests.
+    `lengths` are those of the uploads in its `reading`, by their digests; `learnt` says of those it is validated on how
+    many rows are also trained on, of any of which there are some.
     """
 
     files: tuple[Content, ...] = ()
     words: tuple[Mapping[str, Any], ...] = ()
     parts: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
     lengths: Mapping[str, Lengths] = field(default_factory=dict)
+    learnt: Mapping[str, int] = field(default_factory=dict)
 
 
 class Reading(NamedTuple):
-    """Uploads that a model is to learn from; its vocabulary counts them."""
+    """Uploads that a model is to learn from, whose vocabulary counts them, and those it is to be validated on."""
 
     model: str = ""
     contents: tuple[Content, ...] = ()
+    validating: tuple[Content, ...] = ()
 
 
 class Action(StrEnum):
@@ -329,6 +338,14 @@ class Action(StrEnum):
     BLOCKED = "!"
 
 
+class Checks(NamedTuple):
+    """What the author wants said of rows that repeat others, and how many rows there must be; None: what is advised."""
+
+    duplicates: Literal["ignore", "warn", "error"] = "warn"
+    near_duplicates: Literal["ignore", "warn", "error"] = "warn"
+    min_rows: int | None = None
+
+
 class Source(NamedTuple):
     """Local files a document is made from: patterns below the project root, how to read them, how to divide them."""
 
@@ -337,6 +354,7 @@ class Source(NamedTuple):
     path: Path
     validation: float | None = None
     seed: int = 0
+    checks: Checks = Checks()
 
 
 class Resource(Spec):

@@ -19,7 +19,7 @@ from unicodedata import normalize
 
 from reconciler.lengths import Lengths
 from reconciler.resource import Json
-from reconciler.rows import TOKEN, text_twentieths, texts
+from reconciler.rows import TOKEN, texts, token_twentieths
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -88,7 +88,7 @@ class _Estimate:
     cached_as, counted, unit = f"estimate-{COUNTING}", False, TOKEN
 
     def count(self, texts: Sequence[str]) -> Sequence[int]:
-        return [text_twentieths(text) for text in texts]
+        return [token_twentieths(text) for text in texts]
 
 
 ESTIMATE = _Estimate()

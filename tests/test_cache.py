@@ -5,20 +5,21 @@ import json
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from reconciler import cache as module
-from reconciler.cache import GRAIN_NS, Cache
+from reconciler.cache import GRAIN_NS, Cache, Found
 from reconciler.catalogue import load
 from reconciler.data import describe
+from reconciler.errors import Position
 from reconciler.files import Tree
 from reconciler.lengths import Lengths
-from reconciler.resource import Content, Source
+from reconciler.resource import Checks, Content, Source
 
-LIMITS = load().for_profile("2026").limits
+PROFILE = load().for_profile("2026")
 LONG_AFTER = 1 << 62  # nanoseconds: every file was written long before
 
 
@@ -52,7 +53,7 @@ class Run:
     def __call__(self, *patterns: str, validation: float | None = None, seed: int = 0) -> tuple[Content, ...]:
         cache = Cache(self.root, clock=lambda: self.now)
         source = Source(patterns or ("*.jsonl",), "cpt", ("source",), validation, seed)
-        contents, problems = describe(Tree(self.root), source, LIMITS, cache=cache)
+        contents, problems, *_ = describe(Tree(self.root), source, PROFILE, cache=cache)
         cache.save()
         self.said = [str(problem) for problem in problems]
         return contents
@@ -117,7 +118,7 @@ def test_whatever_was_done_to_a_file_it_is_read_again(
 
 
 def describe_anew(root: Path, validation: float | None) -> tuple[Content, ...]:
-    contents, problems = describe(Tree(root), Source(("*.jsonl",), "cpt", ("source",), validation, 0), LIMITS)
+    contents, problems, *_ = describe(Tree(root), Source(("*.jsonl",), "cpt", ("source",), validation, 0), PROFILE)
     assert problems == ()
     return contents
 
@@ -196,12 +197,51 @@ def test_what_was_complete_and_not_sound_is_read_again(run: Run) -> None:
     cache, asked = Cache(run.root, clock=lambda: LONG_AFTER), list[bool]()
     for sound in (False, True, True):
 
-        def read(sound: bool = sound) -> tuple[Content, ...]:
+        def read(sound: bool = sound) -> Found:
             asked.append(sound)
-            return (CONTENT,)
+            return Found((CONTENT,))
 
-        cache.contents(Tree(run.root), ["a.jsonl"], "way", read, sound=lambda sound=sound: sound)  # type: ignore[misc]
+        cache.files(Tree(run.root), ["a.jsonl"], "way", read, sound=lambda sound=sound: sound)  # type: ignore[misc]
     assert asked == [False, True]
+
+
+def test_what_is_unwise_is_told_again_without_reading(run: Run, reads: Reads) -> None:
+    """Rows of `b` repeat those of `a`, at a place in a file; that they are few is said where the source is written."""
+    source = Source(("*.jsonl",), "cpt", ("source",))
+    told = []
+    for line in (3, 3, 9):
+        cache = Cache(run.root, clock=lambda: LONG_AFTER)
+        found = describe(Tree(run.root), source, PROFILE, at=Position("stack.yaml", line, 1), cache=cache)
+        cache.save()
+        told.append(found.warnings)
+    assert reads.opened == ["a.jsonl", "b.jsonl"]
+    assert told[0] == told[1]
+    assert [(one.rule, str(one.at)) for one in told[2]] == [
+        ("duplicates", f"{run.root}/b.jsonl:1:1"),
+        ("few-rows", "stack.yaml:9:1"),
+    ]
+
+
+def test_whatever_decides_what_is_said_of_rows_reads_them_again(
+    run: Run, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.root)
+    plain, limits = Source(("*.jsonl",), "cpt", ("source",)), replace(PROFILE.limits, file_bytes=1 << 20)
+    ways = [
+        (run.root, plain, PROFILE),
+        (Path("."), plain, PROFILE),
+        (run.root, plain._replace(checks=Checks(duplicates="ignore")), PROFILE),
+        (run.root, plain, load().for_profile("dec-2024")),
+        (run.root, plain, replace(PROFILE, limits=limits)),
+    ]
+    for again in (False, True):
+        for root, source, profile in ways:
+            reads.opened.clear()
+            cache = Cache(run.root, clock=lambda: LONG_AFTER)
+            found = describe(Tree(root), source, profile, cache=cache)
+            cache.save()
+            assert bool(reads.opened) != again
+            assert found.warnings == describe(Tree(root), source, profile).warnings
 
 
 def test_a_share_that_is_empty_is_told_again(run: Run) -> None:
@@ -248,6 +288,25 @@ def test_the_same_bytes_are_counted_once_by_each_vocabulary(tmp_path: Path) -> N
     elsewhere = Content("b.jsonl", ("x/b.jsonl",), 9, "0" * 32, rows=3)
     assert lengths(Cache(tmp_path), asked, content=elsewhere) == COUNTED
     assert len(asked) == 2
+
+
+def test_rows_in_common_are_counted_once_for_the_same_bytes(tmp_path: Path) -> None:
+    asked: list[str] = []
+    others = [Content(f"{name}.jsonl", (f"{name}.jsonl",), 9, name * 32, rows=3) for name in "12"]
+
+    def in_common(others: list[Content]) -> int:
+        def count() -> int:
+            asked.append("")
+            return 2
+
+        return Cache(tmp_path).in_common(CONTENT, others, count)
+
+    assert [in_common(others), in_common(others[::-1]), in_common(others[:1])] == [2, 2, 2]
+    assert len(asked) == 2
+    for path in Cache(tmp_path).folder.glob("common-*"):
+        path.write_bytes(signed(b"4"))  # of three rows
+    assert [in_common(others), in_common(others)] == [2, 2]
+    assert len(asked) == 3
 
 
 def signed(data: bytes) -> bytes:
@@ -345,7 +404,7 @@ def test_where_nothing_can_be_kept_it_is_only_slower(run: Run, reads: Reads, blo
     cache = Cache(run.root)
     source, asked = Source(("*.jsonl",), "cpt", ("source",), None, 0), list[str]()
     for _ in range(2):
-        contents, problems = describe(Tree(run.root), source, LIMITS, cache=cache)
+        contents, problems, *_ = describe(Tree(run.root), source, PROFILE, cache=cache)
         lengths(cache, asked)
         cache.save()
         assert (len(contents), problems) == (2, ())
@@ -357,7 +416,7 @@ def test_of_two_commands_at_once_neither_harms_the_other(run: Run, reads: Reads)
     """The later one wins; what the other had learnt is learnt again."""
     caches = [Cache(run.root, clock=lambda: LONG_AFTER) for _ in range(2)]
     for cache, name in zip(caches, ("a.jsonl", "b.jsonl"), strict=True):
-        describe(Tree(run.root), Source((name,), "cpt", ("source",), None, 0), LIMITS, cache=cache)
+        describe(Tree(run.root), Source((name,), "cpt", ("source",), None, 0), PROFILE, cache=cache)
     for cache in caches:
         cache.save()
     reads.opened.clear()

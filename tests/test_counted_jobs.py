@@ -74,7 +74,8 @@ def the(project: Project, address: str = "FineTuneJob/j") -> Part:
 
 
 def warnings(project: Project) -> list[str]:
-    return [f"{one.what} | {one.hint}" for one in project.warnings]
+    """Those of jobs; what is said of their rows is not of interest here."""
+    return [f"{one.what} | {one.hint}" for one in project.warnings if one.what.startswith("FineTuneJob/")]
 
 
 def price(project: Project, part: Part) -> str:
@@ -192,6 +193,47 @@ def test_the_validation_share_is_neither_billed_nor_judged(folder: Folder) -> No
     assert the(project).tokens == 2_000
 
 
+def test_what_is_trained_and_validated_on_is_told_by_every_command(folder: Folder) -> None:
+    """Also by one that reads none of it again."""
+    folder.rows("a.jsonl", *range(100, 120))
+    folder.rows("b.jsonl", *range(115, 125))
+    one = job()
+    one["spec"]["validation"] = ["e"]  # type: ignore[index]
+    for _ in range(2):
+        told = warnings(folder.load(dataset(), dataset("e", "b.jsonl"), one))
+        assert len(told) == 1
+        assert told[0].startswith("FineTuneJob/j: 5 rows of Dataset/e:b.jsonl are also trained on")
+    folder.rows("b.jsonl", *range(121, 125))
+    assert warnings(folder.load(dataset(), dataset("e", "b.jsonl"), one)) == []
+
+
+def test_more_rows_that_are_too_long_than_a_dataset_allows_are_refused(folder: Folder) -> None:
+    """A Dataset by itself, not what it is trained on with; just as many are allowed."""
+    folder.rows("a.jsonl", *[100] * 98, 501, 700)
+    folder.rows("b.jsonl", *[100] * 100)
+    both = job()
+    both["spec"]["training"] = ["d", "e"]  # type: ignore[index]
+    strict = dataset(lint={"maxDropped": "1.9%"})
+    with pytest.raises(ManifestError) as refused:
+        folder.load(strict, dataset("e", "b.jsonl"), both)
+    (problem,) = refused.value.problems
+    said = "2 of 100 rows of Dataset/d are longer than max_length 500, and its lint.maxDropped is 1.9%"
+    assert (problem.what, problem.hint) == (f"FineTuneJob/j: {said}", "501 keeps 99 %")
+    assert problem.at
+    assert folder.load(dataset(lint={"maxDropped": "2%"}), dataset("e", "b.jsonl"), both)
+    assert folder.load(strict, dataset("e", "b.jsonl"), job(max_length=501))
+
+
+def test_rows_that_are_only_cut_are_not_dropped(folder: Folder) -> None:
+    (folder.root / "ours.yml").write_text('training_types: {efficient_sft: {overlong: {"2026": truncated}}}\n')
+    folder.rows("a.jsonl", *[100] * 20, 501)
+    stack = document("Stack", "s", {"endpoint": "emulator", "profile": "2026", "catalogue": "ours.yml"})
+    everything = [stack, dataset(lint={"maxDropped": "0%"}), job()]
+    (folder.root / "stack.yaml").write_text("---\n".join(json.dumps(one) + "\n" for one in everything))
+    (told,) = warnings(load([str(folder.root / "stack.yaml")]))
+    assert "would be truncated" in told
+
+
 def test_an_archive_is_not_counted_and_no_part_of_a_run_is_taken_for_all_of_it(folder: Folder) -> None:
     folder.rows("a.jsonl", *[600] * 20)
     one = job()
@@ -205,9 +247,11 @@ def test_without_the_extra_everything_says_about(folder: Folder, monkeypatch: py
     for name, known in [*tokens._VOCABULARIES.items()]:
         monkeypatch.setitem(tokens._VOCABULARIES, name, tokens._Vocabulary(name, "gone", known._letters))
     folder.rows("a.jsonl", *[100] * 90, *[2_000] * 10)
-    project = folder.load(dataset(), job())
+    project = folder.load(dataset(lint={"maxDropped": "5%"}), job())
     assert price(project, the(project)).startswith("about ")
-    assert "about 10 rows (10 %) are longer than max_length 500" in warnings(project)[0]
+    dropped, longer = warnings(project)  # an estimate is no ground to refuse anything
+    assert "about 10 of 100 rows of Dataset/d are longer than max_length 500, and its lint.maxDropped is 5%" in dropped
+    assert "about 10 rows (10 %) are longer than max_length 500" in longer
 
 
 def test_rows_that_change_between_two_readings_are_refused(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import shutil
 import tracemalloc
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -11,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.catalogue import load
-from reconciler.data import describe, stream
+from reconciler.data import Described, are_apart, describe, guess_format, rows_in_common, stream
 from reconciler.errors import Position
 from reconciler.files import FileRefused, Tree
-from reconciler.resource import Content, Share, Source
+from reconciler.resource import Checks, Content, Share, Source
 
-LIMITS = load().for_profile("2026").limits
+PROFILE = load().for_profile("2026")
+LIMITS = PROFILE.limits
 AT = Position("stack.yaml", 7, 3)
 
 
@@ -29,13 +32,13 @@ def source(*patterns: str, format: str = "cpt", validation: float | None = None,
 
 
 def contents(root: Path, wanted: Source) -> list[Content]:
-    found, problems = describe(Tree(root), wanted, LIMITS, at=AT)
-    assert problems == ()
-    return list(found)
+    found = describe(Tree(root), wanted, PROFILE, at=AT)
+    assert found.problems == ()
+    return list(found.contents)
 
 
 def problems(root: Path, wanted: Source) -> list[str]:
-    _, said = describe(Tree(root), wanted, LIMITS, at=AT)
+    said = describe(Tree(root), wanted, PROFILE, at=AT).problems
     assert said
     return [str(problem) for problem in said]
 
@@ -74,7 +77,7 @@ def test_a_split_loses_nothing_and_keeps_identical_rows_together(
     root = tmp_path_factory.mktemp("split")
     (root / "b.jsonl").write_bytes(end.join(rows[::2]) + (end if closed else b""))
     (root / "a.jsonl").write_bytes(end.join(rows[1::2] or rows[:1]) + end)
-    found, said = describe(Tree(root), source("*.jsonl", validation=validation, seed=seed), LIMITS)
+    found, said, *_ = describe(Tree(root), source("*.jsonl", validation=validation, seed=seed), PROFILE)
     if said:
         assert "empty" in str(said[0])
         return
@@ -182,10 +185,10 @@ def test_mistakes_in_rows_are_told_at_their_own_place_and_all_files_are_looked_a
     (tmp_path / "a.jsonl").write_bytes(row("a") + b"\n\n")
     (tmp_path / "b.jsonl").write_bytes(b"{}\n")
     (tmp_path / "c.jsonl").write_bytes(row("c"))
-    found, said = describe(Tree(tmp_path), source("*.jsonl"), LIMITS, at=AT)
+    found, said, *_ = describe(Tree(tmp_path), source("*.jsonl"), PROFILE, at=AT)
     assert [content.filename for content in found] == ["c.jsonl"]
     assert [str(problem.at) for problem in said] == [f"{tmp_path}/a.jsonl:2:1", f"{tmp_path}/b.jsonl:1:1"]
-    assert describe(Tree(tmp_path), source("*.jsonl", validation=0.5), LIMITS)[0] == ()
+    assert describe(Tree(tmp_path), source("*.jsonl", validation=0.5), PROFILE).contents == ()
 
 
 def test_limits_and_suffixes_of_the_service_hold(tmp_path: Path) -> None:
@@ -199,6 +202,151 @@ def test_limits_and_suffixes_of_the_service_hold(tmp_path: Path) -> None:
 
 def test_an_archive_is_not_split(tmp_path: Path) -> None:
     assert "cannot be split" in problems(tmp_path, source("a.zip", format="sft-image", validation=0.5))[0]
+
+
+def chat(question: str, answer: str) -> bytes:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": messages}, ensure_ascii=False).encode() + b"\n"
+
+
+def linted(root: Path, rows: list[bytes], checks: Checks = Checks(), format: str = "sft") -> Described:  # noqa: B008
+    (root / "a.jsonl").write_bytes(b"".join(rows))
+    return describe(Tree(root), Source(("a.jsonl",), format, ("source",), checks=checks), PROFILE, at=AT)
+
+
+def test_rows_that_repeat_others_are_told_with_the_first_and_what_it_repeats(tmp_path: Path) -> None:
+    rows = [chat(f"q{number}", "a") for number in range(1000)]
+    found = linted(tmp_path, [*rows, rows[4], rows[4]])
+    assert [str(warning) for warning in found.warnings] == [
+        f"{tmp_path}/a.jsonl:1001:1  2 of 1,002 rows repeat an earlier one, here line 5: 1,000 are different"
+        " (each is paid for, and learnt by heart)"
+    ]
+    assert found.contents
+    assert linted(tmp_path, [*rows, rows[4]], Checks(duplicates="ignore")).warnings == ()
+    refused = linted(tmp_path, [*rows, rows[4]], Checks(duplicates="error"))
+    assert [problem.rule for problem in refused.problems] == ["duplicates"]
+
+
+def test_rows_of_other_files_are_compared_too(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_bytes(row("x") + b"\n")
+    repeated = describe(Tree(tmp_path), source("*.jsonl"), PROFILE).lint.repeated
+    assert repeated.places == ((f"{tmp_path}/b.jsonl", 1, 1), (f"{tmp_path}/a.jsonl", 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Hello, you!", "hello you"), ("你好，世界。", "你好世界!"), ("a b", "a  b")]
+)
+def test_case_spaces_and_marks_make_no_other_row(tmp_path: Path, one: str, other: str) -> None:
+    rows = [chat(f"q{number}", "a") for number in range(98)]
+    found = linted(tmp_path, [*rows, chat(one, "a"), chat(other, "a")], Checks(min_rows=1))
+    assert [warning.rule for warning in found.warnings] == ["near-duplicates"]
+    assert (found.lint.repeated.rows, found.lint.alike.rows) == (0, 1)
+    assert linted(tmp_path, [*rows, chat(one, "a"), chat(one + "x", "a")], Checks(min_rows=1)).warnings == ()
+
+
+def test_one_near_duplicate_in_more_than_a_hundred_rows_is_chance_unless_it_is_called_an_error(tmp_path: Path) -> None:
+    rows = [*(chat(f"q{number}", "a") for number in range(1100)), chat("Q1", "a")]
+    assert linted(tmp_path, rows).warnings == ()
+    assert len(linted(tmp_path, rows, Checks(near_duplicates="error")).problems) == 1
+    assert linted(tmp_path, rows[:3] + rows[-1:], Checks(near_duplicates="ignore", min_rows=1)).warnings == ()
+
+
+@pytest.mark.parametrize(("format", "least"), [("sft", 1000), ("dpo", 100)])
+def test_fewer_rows_than_advised_are_a_warning_and_fewer_than_wanted_an_error(
+    tmp_path: Path, format: str, least: int
+) -> None:
+    rows = [chat(f"q{number}", "a") for number in range(least)]
+    if format == "dpo":
+        answers = '"chosen": {"role": "assistant", "content": "a"}, "rejected": {"role": "assistant", "content": "b"}'
+        rows = [f'{{"messages": [{{"role": "user", "content": "q{n}"}}], {answers}}}\n'.encode() for n in range(least)]
+    assert linted(tmp_path, rows, format=format).warnings == ()
+    warning = linted(tmp_path, rows[1:], format=format).warnings[0]
+    assert (warning.rule, warning.at) == ("few-rows", AT)
+    assert f"{least - 1:,} rows, and {least:,} or more are advised" in str(warning)
+    assert linted(tmp_path, rows[1:], Checks(min_rows=least - 1), format).warnings == ()
+    wanted = linted(tmp_path, rows, Checks(min_rows=least + 1), format)
+    assert "lint.minRows wants" in str(wanted.problems[0])
+
+
+def test_a_census_counts_lengths_scripts_thoughts_and_labels(tmp_path: Path) -> None:
+    rows = [chat(f"this is review {number}", "好" if number % 4 else "bad") for number in range(100)]
+    lint = linted(tmp_path, rows).lint
+    assert (lint.rows, lint.scripts, lint.labels) == (100, {"Chinese": 75, "Latin": 25}, {"好": 75, "bad": 25})
+    assert lint.characters.total == 10 * 16 + 90 * 17 + 75 + 25 * 3
+    assert lint.characters.longest == 20
+    assert lint.characters.below == {32: 100}
+    thought = linted(
+        tmp_path, [chat("q", "<think>\nx\n</think>\n\ny" + "long" * 20), chat("q", "ひらがな"), chat("q", "한글")]
+    )
+    assert (thought.lint.thoughts, thought.lint.labels) == (1, {})
+    assert thought.lint.scripts == {"Latin": 1, "Japanese": 1, "Korean": 1}
+
+
+def test_no_more_rows_are_remembered_than_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory stays the same for a file of any length; repeats of the rows remembered are still found."""
+    monkeypatch.setattr("reconciler.lint.MAX_REMEMBERED", 10)
+    rows = [chat(f"q{number}", "a") for number in range(30)]
+    lint = linted(tmp_path, rows + rows).lint
+    assert (lint.complete, lint.repeated.rows) == (False, 10)
+    assert "at least 10 of 60 rows" in str(linted(tmp_path, rows + rows).warnings[0])
+
+
+def test_an_archive_counts_its_rows_and_not_its_tokens(tmp_path: Path) -> None:
+    """What a picture costs nobody knows, so the price stays unknown rather than too low."""
+    shutil.copy(Path(__file__).parent.parent / "manifests/quickstart/data/shapes.zip", tmp_path / "a.zip")
+    content = contents(tmp_path, source("a.zip", format="sft-image"))[0]
+    data = (tmp_path / "a.zip").read_bytes()
+    assert (content.rows, content.tokens, content.size) == (40, None, len(data))
+    assert content.md5 == hashlib.md5(data).hexdigest()
+
+
+def test_rows_in_common_are_counted_and_shares_of_one_split_have_none(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"".join(row(str(number)) + b"\r\n" for number in range(200)))
+    (tmp_path / "b.jsonl").write_bytes(b"".join(row(str(number)) + b"\n" for number in range(190, 300)))
+    train, rest = contents(tmp_path, source("a.jsonl", validation=0.3))
+    (whole,) = contents(tmp_path, source("b.jsonl"))
+    assert (are_apart(rest, train), are_apart(rest, rest), are_apart(rest, whole)) == (True, False, False)
+    assert rows_in_common(Tree(tmp_path), rest, [train]) == 0
+    assert sum(rows_in_common(Tree(tmp_path), share, [whole]) for share in (train, rest)) == 10
+
+
+def test_rows_of_archives_are_compared_too(tmp_path: Path) -> None:
+    """An archive that was packed anew is another upload of the same rows."""
+    shapes = (Path(__file__).parent.parent / "manifests/quickstart/data/shapes.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(shapes)
+    with zipfile.ZipFile(tmp_path / "a.zip") as old, zipfile.ZipFile(tmp_path / "b.zip", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    one, other = contents(tmp_path, source("*.zip", format="sft-image"))
+    assert one.digest != other.digest
+    assert rows_in_common(Tree(tmp_path), one, [other]) == 40
+    (tmp_path / "b.zip").write_bytes(shapes[:-1])
+    with pytest.raises(FileRefused, match="changed since the plan"):
+        rows_in_common(Tree(tmp_path), one, [other])
+
+
+def test_rows_that_changed_since_are_not_compared(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(row("a") + b"\n")
+    (content,) = contents(tmp_path, source("a.jsonl"))
+    (tmp_path / "a.jsonl").write_bytes(row("b") + b"\n")
+    with pytest.raises(FileRefused, match="changed since the plan"):
+        rows_in_common(Tree(tmp_path), content, [content])
+
+
+@pytest.mark.parametrize(
+    ("data", "format"),
+    [
+        (chat("q", "a"), "sft"),
+        (b"x\n" + row("a"), "cpt"),
+        (b'{"messages": [], "rejected": 4}', "dpo"),
+        (b"{}", None),
+        (b"", None),
+    ],
+)
+def test_a_format_is_guessed_from_the_first_rows_that_tell_one(tmp_path: Path, data: bytes, format: str | None) -> None:
+    (tmp_path / "a.jsonl").write_bytes(data)
+    assert guess_format(Tree(tmp_path), "a.jsonl", PROFILE) == format
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ EDITS = (
     Edit("Dataset", "source", {}, {"source": "data/e.jsonl"}, Action.CREATE),
     Edit("Dataset", "format", {"format": "sft"}, {"format": "cpt"}, None),
     Edit("Dataset", "split", {}, {"split": {"validation": 0.5}}, Action.CREATE),
+    Edit("Dataset", "lint", {}, {"lint": {"minRows": 40, "duplicates": "error"}}, None),
     Edit("FineTuneJob", "model", {}, {"model": "qwen3-14b"}, Action.RUN),
     Edit("FineTuneJob", "trainingType", {}, {"trainingType": "sft"}, Action.RUN),
     Edit("FineTuneJob", "training", {}, {"training": ["d", "e"]}, Action.RUN),

@@ -6,6 +6,7 @@ import os
 import pstats
 import random
 import shutil
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,7 +23,7 @@ DATASET = (
     API
     + """kind: Dataset
 metadata: {name: chat}
-spec: {source: data/chat.jsonl, format: sft, split: {validation: 0.2, seed: 7}}
+spec: {source: data/chat.jsonl, format: sft, split: {validation: 0.2, seed: 7}, lint: {minRows: 1}}
 """
 )
 JOB = (
@@ -121,7 +122,7 @@ def test_every_mistake_of_every_step_comes_at_once(folder: Path) -> None:
     said = problems()
     for start in (
         "chat.yaml:10:10  FineTuneJob/support: ",
-        "data/chat.jsonl:1:1  messages must be",
+        "data/chat.jsonl:1:14  messages must be",
         "prod.yaml:4:76  spec.capacity must be a whole number",
         "prod.yaml:9:29  Deployment/test names FineTuneJob/suport, which no manifest declares (did you mean support?)",
         "words/meds.yaml:1:13  weight must be a whole number",
@@ -280,3 +281,59 @@ def test_a_wrong_catalogue_is_a_mistake_of_the_stack(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as refused:
         load([str(tmp_path)])
     assert any("modles" in problem.what and "models" in problem.what for problem in refused.value.problems)
+
+
+# A job and its data -------------------------------------------------------------------------------------------------
+
+
+def chats(numbers: Iterable[int]) -> str:
+    said = ([{"role": "user", "content": f"q{number}"}, {"role": "assistant", "content": "a"}] for number in numbers)
+    return "".join(json.dumps({"messages": messages}) + "\n" for messages in said)
+
+
+def with_second_dataset(folder: Path, rows: str, change: Callable[[str], str]) -> None:
+    write(folder / "data/other.jsonl", rows)
+    other = (
+        API
+        + """kind: Dataset
+metadata: {name: other}
+spec: {source: data/other.jsonl, format: sft, lint: {minRows: 1}}
+"""
+    )
+    write(folder / "chat.yaml", "---\n".join([DATASET, other, change(JOB)]))
+
+
+def test_a_batch_needs_more_rows_than_it_takes(folder: Path) -> None:
+    """Of exactly one batch the pages say two things (contract §2.8); rows of all files of a Dataset count together."""
+    write(folder / "data/part/a.jsonl", chats(range(8)))
+    whole = DATASET.replace("data/chat.jsonl", "data/part/*.jsonl").replace("split: {validation: 0.2, seed: 7}, ", "")
+    write(folder / "chat.yaml", whole + "---\n" + JOB)
+    write(folder / "data/part/b.jsonl", chats(range(8, 15)))
+    assert [problem.partition("  ")[2] for problem in problems()] == [
+        "FineTuneJob/support: 15 rows are fewer than one batch of 16: the job would fail (lower it)"
+    ]
+    write(folder / "data/part/b.jsonl", chats(range(8, 16)))
+    assert ["16 rows are only one batch of 16" in warning.what for warning in load(["."]).warnings] == [True]
+    write(folder / "data/part/b.jsonl", chats(range(8, 17)))
+    assert load(["."]).warnings == ()
+
+
+def test_rows_both_trained_and_validated_on_are_a_warning(folder: Path) -> None:
+    """The shares of one split are no such pair, whatever the rows."""
+    assert load(["."]).warnings == ()
+    with_second_dataset(folder, chats(range(3)), lambda job: job.replace("spec:", "spec:\n  validation: [other]", 1))
+    (warning,) = load(["."]).warnings
+    assert warning.what.startswith("FineTuneJob/support: ")
+    assert "rows of Dataset/other:data/other.jsonl are also trained on" in warning.what
+    with_second_dataset(
+        folder, chats(range(100, 103)), lambda job: job.replace("spec:", "spec:\n  validation: [other]", 1)
+    )
+    assert load(["."]).warnings == ()
+
+
+def test_a_second_dataset_may_hold_what_the_first_one_validates_on(folder: Path) -> None:
+    with_second_dataset(
+        folder, chats(range(400)), lambda job: job.replace("training: [chat]", "training: [chat, other]")
+    )
+    (warning,) = load(["."]).warnings
+    assert "Dataset/chat:validation are also trained on" in warning.what

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from reconciler import tokens
 from reconciler.catalogue import load
-from reconciler.rows import token_twentieths
+from reconciler.rows import text_of, token_twentieths
 from reconciler.tokens import BLOCK_CHARACTERS, ESTIMATE, Counter, counter, measure
 
 try:
@@ -133,7 +133,7 @@ def test_a_row_is_as_long_as_what_is_read_at_a_time() -> None:
 
 def test_the_estimate_of_all_rows_is_the_one_that_is_told_of_an_upload() -> None:
     found = measure(ROWS, ESTIMATE)
-    assert found.tokens == -(-sum(map(token_twentieths, ROWS)) // 20)
+    assert found.tokens == -(-sum(token_twentieths(text_of(row)) for row in ROWS) // 20)
     assert found.rows == len(ROWS)
 
 

@@ -26,6 +26,7 @@ GROUPS = {
     "Work on a stack": {
         "init": "Write a small stack to start from.",
         "validate": "Check the manifests, offline and without a key.",
+        "lint": "Check training data: a file, or the Datasets of the manifests.",
         "plan": "Show what would happen and what it would cost.",
         "show": "Show a plan that was saved, offline.",
         "apply": "Do it, once, and wait until it is done.",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from reconciler import engine
+from reconciler import engine, project
 from reconciler.adapters import connection, operator, terminal
 from reconciler.adapters.options import Target
+from reconciler.data import Described
 from reconciler.engine import Session, Snapshot
 from reconciler.errors import UsageError
 from reconciler.project import Project, load
@@ -40,13 +41,24 @@ class Opened:
 
 def read(target: Target) -> Project:
     """The project that the command line names, its warnings told. ManifestError holds every mistake."""
-    stdin = sys.stdin.buffer.read(MAX_FILE_BYTES + 1) if "-" in target.files else None
-    if stdin is not None and len(stdin) > MAX_FILE_BYTES:
-        raise UsageError(f"the manifests on stdin are longer than {MAX_FILE_BYTES:,} bytes")
-    project = load(target.files, stdin=stdin)
+    project = load(target.files, stdin=_stdin(target))
     if project.warnings:
         terminal.mention(warnings_text(project.warnings))
     return project
+
+
+def described(target: Target) -> dict[str, Callable[[], Described]]:
+    """The Datasets of the manifests by address, each to be read when it is called for."""
+    return project.described(target.files, stdin=_stdin(target))
+
+
+def _stdin(target: Target) -> bytes | None:
+    if "-" not in target.files:
+        return None
+    data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise UsageError(f"the manifests on stdin are longer than {MAX_FILE_BYTES:,} bytes")
+    return data
 
 
 @contextmanager

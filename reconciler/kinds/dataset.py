@@ -11,6 +11,7 @@ from pydantic import Field
 from reconciler.catalogue import Limits, ProfileCatalogue
 from reconciler.resource import (
     Action,
+    Checks,
     Content,
     Document,
     Effect,
@@ -21,6 +22,7 @@ from reconciler.resource import (
     Observed,
     Paged,
     Part,
+    Percent,
     Phase,
     Quota,
     Request,
@@ -31,6 +33,7 @@ from reconciler.resource import (
     Spec,
     dig,
     identifier,
+    percent,
     rows,
     said,
     string,
@@ -129,6 +132,26 @@ class Split(Spec):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
+Word = Literal["ignore", "warn", "error"]
+
+
+class Lint(Spec):
+    """What is said of the rows as a whole; what single rows must be is not a matter of choice (docs/lint.md)."""
+
+    duplicates: Annotated[Word, Field(description="of rows that are there twice")] = "warn"
+    near_duplicates: Annotated[
+        Word, Field(description="of rows that are another one but for case, spaces and marks; warn: from 1 % on")
+    ] = "warn"
+    min_rows: Annotated[
+        int | None,
+        Field(ge=1, le=10**9, description="fewer are an error; unset: fewer than the service advises are a warning"),
+    ] = None
+    max_dropped: Annotated[
+        Percent | None,
+        Field(description="how many rows may be too long for a job, which would leave them out; more are an error"),
+    ] = None
+
+
 Pattern = Annotated[str, Field(min_length=1, max_length=400)]
 
 
@@ -146,6 +169,7 @@ class Dataset(Resource):
         Literal["sft", "sft-image", "dpo", "cpt"], Mark.LOCAL, Field(description="how the rows read (contract §7.1)")
     ]
     split: Annotated[Split | None, Mark.LOCAL] = None
+    lint: Annotated[Lint, Mark.LOCAL] = Lint()
 
     file_id: Annotated[str | None, Mark.COMPUTED, Field(description="one for each upload")] = None
 
@@ -153,7 +177,8 @@ class Dataset(Resource):
     def source(self) -> Source:
         patterns = (self.source_,) if isinstance(self.source_, str) else tuple(self.source_)
         share, seed = (self.split.validation, self.split.seed) if self.split else (None, 0)
-        return Source(patterns, self.format, ("source",), share, seed)
+        checks = Checks(self.lint.duplicates, self.lint.near_duplicates, self.lint.min_rows)
+        return Source(patterns, self.format, ("source",), share, seed, checks)
 
     def check(self, profile: ProfileCatalogue) -> Iterator[Finding]:
         if self.format == "cpt" and profile.profile == "dec-2024":
@@ -172,4 +197,5 @@ class Dataset(Resource):
             content=content,
             tokens=content.tokens,
             format=self.format,
+            max_dropped=percent(self.lint.max_dropped) if self.lint.max_dropped else None,
         )

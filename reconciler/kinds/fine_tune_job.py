@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from fractions import Fraction
@@ -116,6 +116,8 @@ class Jobs(Paged):
                 created=text(item.get("create_time")),
                 ended=text(item.get("end_time")),
                 tokens=whole(item.get("usage")),
+                creator=text(item.get("creator")),
+                inputs=_inputs(item),
                 mark=f"{text(item.get('job_name'))} {model.removeprefix(text(item.get('model')))}".strip(),
             ),
             detail=detail if phase is Phase.FAILED else "",
@@ -396,8 +398,12 @@ class FineTuneJob(Resource):
             yield Finding(path, f"{name} has no meaning for {self.training_type}", f"only for {only}")
 
     def reading(self, inputs: Inputs) -> Reading:
-        contents = [part.content for part in self._training(inputs) if part.content]
-        return Reading(self._base(inputs), tuple(content for content in contents if content.rows is not None))
+        training, validating = self._training(inputs), self._validating(inputs)
+        return Reading(
+            self._base(inputs),
+            tuple(part.content for part in training if part.content),
+            tuple(part.content for part in validating if part.content),
+        )
 
     def fits(self, inputs: Inputs, profile: ProfileCatalogue) -> Iterator[Finding]:
         for index, item in enumerate(self.training):
@@ -407,22 +413,53 @@ class FineTuneJob(Resource):
                 yield Finding(
                     ("training", index), f"{self.training_type} cannot learn from {item}: its format is {form}", wanted
                 )
-        batch, counts = self.hyper_parameters.get("batch_size"), [part.content for part in self._training(inputs)]
-        known = [content.rows for content in counts if content and content.rows is not None]
-        if isinstance(batch, int) and known and len(known) == len(self.training) and sum(known) < batch:
-            path = ("hyperParameters", "batch_size")
-            yield Finding(
-                path, f"{sum(known)} rows are fewer than one batch of {batch}: the job would fail", "lower it"
-            )
+        yield from self._check_batch(inputs)
+        yield from self._check_overlap(inputs)
+        yield from self._check_dropped(inputs, profile)
         if lengths := self._lengths(inputs):
             yield from self._overlong(lengths, self._base(inputs), profile)
+
+    def _check_batch(self, inputs: Inputs) -> Iterator[Finding]:
+        batch, uploads = self.hyper_parameters.get("batch_size"), [part.content for part in self._training(inputs)]
+        counts = [content.rows for content in uploads if content and content.rows is not None]
+        all_known = len(counts) == len(uploads) > 0 and all(isinstance(item, str) for item in self.training)
+        if isinstance(batch, int) and all_known and sum(counts) <= batch:
+            path, fewer = ("hyperParameters", "batch_size"), sum(counts) < batch
+            what = f"{sum(counts)} rows are {'fewer than' if fewer else 'only'} one batch of {batch}: the job "
+            yield Finding(path, what + ("would fail" if fewer else "may fail"), "lower it", warning=not fewer)
+
+    def _check_overlap(self, inputs: Inputs) -> Iterator[Finding]:
+        """The shares of one split have no row in common; Datasets that are named beside each other may."""
+        for part in self._validating(inputs):
+            if part.content and (both := inputs.learnt.get(part.content.digest)):
+                path = ("validation",) if self.validation is not None else ("training",)
+                what = f"{both:,} rows of {part.slot} are also trained on, so they validate nothing"
+                yield Finding(path, what, "split one Dataset, or take them out", warning=True)
+
+    def _check_dropped(self, inputs: Inputs, profile: ProfileCatalogue) -> Iterator[Finding]:
+        """What a Dataset lets be lost of it; rows that are only cut are not."""
+        limit = row_limit(profile, self._base(inputs), self.hyper_parameters)
+        if limit is None or self._fate(profile) == "truncated":
+            return
+        for index, item in enumerate(self.training):
+            parts = _shares(inputs, item, "train") if isinstance(item, str) else []
+            allowed, lengths = next((part.max_dropped for part in parts), None), _lengths(inputs, parts)
+            if lengths and allowed is not None and lengths.share_over(limit.tokens) > allowed:
+                about, over = "" if lengths.counted else "about ", lengths.over(limit.tokens)
+                what = f"{about}{over:,} of {lengths.rows:,} rows of Dataset/{item} are longer than {limit.name}"
+                what += f", and its lint.maxDropped is {float(100 * allowed):g}%"
+                yield Finding(("training", index), what, _longer(lengths, limit), warning=not lengths.counted)
+
+    def _fate(self, profile: ProfileCatalogue) -> str:
+        """What becomes of a row that is too long."""
+        return profile.overlong.get(self.training_type, "dropped or truncated")
 
     def _overlong(self, lengths: Lengths, base: str, profile: ProfileCatalogue) -> Iterator[Finding]:
         """Rows that are paid for and not learnt from, or not in full (contract §2.8, §2.11)."""
         limit = row_limit(profile, base, self.hyper_parameters)
         if limit is None or not (over := lengths.over(limit.tokens)):
             return
-        fate = profile.overlong.get(self.training_type, "dropped or truncated")
+        fate = self._fate(profile)
         lost = lengths.lost(limit.tokens, truncated=fate == "truncated")
         about, left = "" if lengths.counted else "about ", lengths.rows - over
         rows = f"{about}{over:,} {'row' if over == 1 else 'rows'} ({_percent(Fraction(over, lengths.rows))})"
@@ -479,8 +516,7 @@ class FineTuneJob(Resource):
 
     def _lengths(self, inputs: Inputs) -> Lengths | None:
         """Of everything that is trained on and can be counted, as one."""
-        counted = self.reading(inputs).contents
-        return merged(inputs.lengths[one.digest] for one in counted if one.digest in inputs.lengths)
+        return _lengths(inputs, self._training(inputs))
 
     def _training(self, inputs: Inputs) -> list[Part]:
         """The uploads that are trained on: of a split Dataset the training share, else every file."""
@@ -490,9 +526,16 @@ class FineTuneJob(Resource):
     def _validation(self, inputs: Inputs) -> tuple[str | Known | Json, ...]:
         if self.validation is not None:
             return tuple(self._files(self.validation, "validation", inputs))
+        return tuple(_known(part) for part in self._validating(inputs))
+
+    def _validating(self, inputs: Inputs) -> list[Part]:
+        """The uploads of ours that are validated on: those named, else the validation shares of what is trained on."""
+        if self.validation is not None:
+            named = [item for item in self.validation if isinstance(item, str)]
+            return [part for name in named for part in _shares(inputs, name, "validation")]
         named = [item for item in self.training if isinstance(item, str)]
         shares = [part for name in named for part in inputs.parts.get(f"Dataset/{name}", ())]
-        return tuple(_known(part) for part in shares if part.slot.part == "validation")
+        return [part for part in shares if part.slot.part == "validation"]
 
     def _files(self, items: list[Training], share: str, inputs: Inputs) -> Iterator[str | Known | Json]:
         for item in items:
@@ -573,6 +616,11 @@ def _value_problem(values: Values, value: Value) -> str:
 
 
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+
+
+def _lengths(inputs: Inputs, parts: Iterable[Part]) -> Lengths | None:
+    digests = [part.content.digest for part in parts if part.content]
+    return merged(inputs.lengths[digest] for digest in digests if digest in inputs.lengths)
 
 
 def _shares(inputs: Inputs, name: str, share: str) -> list[Part]:

@@ -27,7 +27,7 @@ spec: {endpoint: emulator, profile: "2026"}
 apiVersion: bailian.reconciler/v1alpha1
 kind: Dataset
 metadata: {name: rows}
-spec: {source: data/rows.jsonl, format: sft}
+spec: {source: data/rows.jsonl, format: sft, lint: {minRows: 30}}
 ---
 apiVersion: bailian.reconciler/v1alpha1
 kind: FineTuneJob

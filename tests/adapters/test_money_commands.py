@@ -53,7 +53,7 @@ def test_cost_as_data_agrees_with_itself_and_writes_money_as_text(renewed: Shell
 def test_cost_of_a_stack_that_was_never_applied_is_what_it_would_be(shell: Shell) -> None:
     told = shell("cost").out
     assert "now       0.00 CNY/h" in told
-    assert "declared  216.00 CNY/h, 157,680.00 a month; an apply would cost once 0.004 CNY" in told
+    assert "declared  216.00 CNY/h, 157,680.00 a month; an apply would cost once 0.006 CNY" in told
 
 
 def test_an_unknown_price_makes_the_rate_unknown(shell: Shell) -> None:
@@ -86,6 +86,7 @@ def test_discover_finds_what_is_no_longer_declared_and_what_nothing_refers_to(ap
     text = (applied.folder / "stack.yaml").read_text(encoding="utf-8")
     kept = [one for one in text.split("---\n") if "kind: Deployment" not in one]
     other = kept[1].replace("name: rows", "name: spare").replace("data/rows.jsonl", "data/spare.jsonl")
+    other = other.replace("minRows: 30", "minRows: 1")
     applied.write("data/spare.jsonl", json.dumps(sft("spare")) + "\n")
     applied.write("stack.yaml", "---\n".join([*kept, other]))
     assert applied("apply", "-y").code == 0

@@ -27,7 +27,7 @@ from reconciler.files import Tree
 from reconciler.resource import Source
 from reconciler.rows import texts
 
-LIMITS = load().for_profile("2026").limits
+PROFILE = load().for_profile("2026")
 SAMPLE = Path(__file__).parents[2] / "manifests/quickstart/data/assistant.sft.jsonl"
 SAID = [text for line in SAMPLE.read_text("utf-8").splitlines() for text in texts(json.loads(line))[0]]
 LATER = 1 << 62  # the disk's clock, as if every file were old
@@ -44,7 +44,7 @@ def main(files: int) -> None:
 def counting(root: Path) -> None:
     """The library is given one text after the other, already parsed."""
     (root / "rows.jsonl").write_bytes(b"".join(lines(random.Random(1), 8 << 20)))
-    (content,), _ = describe(Tree(root), Source(("rows.jsonl",), "sft", ("source",), None, 0), LIMITS)
+    (content,), *_ = describe(Tree(root), Source(("rows.jsonl",), "sft", ("source",), None, 0), PROFILE)
     by = tokens.counter("qwen3.5")
     by.count([""])  # load the ranks
     rows = [*values(Tree(root), content)]
@@ -84,7 +84,7 @@ def unchanged(root: Path, files: int) -> None:
 def described(root: Path, sources: list[Source]) -> None:
     cache = Cache(root, clock=lambda: LATER)
     for source in sources:
-        contents, problems = describe(Tree(root), source, LIMITS, cache=cache)
+        contents, problems, *_ = describe(Tree(root), source, PROFILE, cache=cache)
         assert contents
         assert not problems
     cache.save()
