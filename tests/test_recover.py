@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from reconciler import catalogue, kinds
 from reconciler.apply import Stage
 from reconciler.plan import Verb
 from reconciler.recover import parse_time
@@ -345,6 +346,15 @@ def test_one_object_that_is_gone_is_simply_gone(ready: Desk) -> None:
     body = {"model": "speech-biasing", "input": {"action": "delete_vocabulary", "vocabulary_id": gone}}
     ready.emulator.call("POST", "/services/audio/asr/customization", body)
     assert lines(ready.plan()) == ["+ create HotwordTable/w"]
+
+
+def test_a_job_says_who_made_it_and_of_what() -> None:
+    """By these two what only looks alike is told from ours, wherever this generation of the API shows the inputs."""
+    jobs = kinds.collections(catalogue.load().for_profile("2026"))["jobs"]
+    plain = jobs.parse({"job_id": "ft-1", "creator": "17", "training_file_ids": ["f-1", "f-2"]})
+    assert (plain.outputs["creator"], plain.outputs["inputs"]) == ("17", ("f-1", "f-2"))
+    newer = jobs.parse({"job_id": "ft-1", "training_file_ids": [], "training_datasets": [{"file_id": "f-3"}]})
+    assert newer.outputs["inputs"] == ("f-3",)
 
 
 # What is learnt -----------------------------------------------------------------------------------------------------
