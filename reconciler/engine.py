@@ -439,14 +439,15 @@ def _quietly(seek: Callable[[], tuple[Finding, ...]]) -> tuple[Finding, ...]:
 def _remember(session: Session, snapshot: Snapshot, epoch: int) -> None:
     """What is true of our objects without any work.
 
-    New names, fields that are as declared already, and policies, which must outlive their manifest.
+    New names, fields that are as declared already, and policies, which must outlive their manifest. What is recorded no
+    more, because another run took the lease over, is nothing to remember: the next commit says so.
     """
     before, state, documents = session.store.load(), snapshot.state, session.project.documents
     rows = {**state.owned, **{row.key: row for row in caught_up(session.desired, state, snapshot.world)}}
     policies = {d.address: d.lifecycle.deletion_policy or "" for d in documents}
     rows = {key: replace(row, deletion=policies.get(row.slot.address, row.deletion)) for key, row in rows.items()}
     names, deed = surgery.renames(before, documents), _deed(session, epoch, "movedFrom in its manifest")
-    events: list[Event] = [row for key, row in rows.items() if row != before.owned[key]]
+    events: list[Event] = [row for key, row in rows.items() if row != before.owned.get(key, row)]
     for number, (old, new) in enumerate(sorted(names.items())):
         ids = tuple(row.id for row in before.rows(old))
         events.append(deed.entry(MOVE, new, number, fields={"from": [*old]}, by="", known_before=ids))
