@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -237,7 +238,8 @@ class HotwordTable(Resource):
 
     def fits(self, inputs: Inputs, profile: ProfileCatalogue) -> Iterator[Finding]:
         words, path = self._written(inputs), "words" if self.words is not None else "wordsFrom"
-        model, seen = profile.speech_model(self.target_model), set()
+        model, seen = profile.speech_model(self.target_model), set[str]()
+        heard: dict[str, str] = {}
         if not words:
             yield Finding((path,), "a hotword table needs at least one word")
         if model and len(words) > model.max_words:
@@ -253,6 +255,9 @@ class HotwordTable(Resource):
                 )
             if word["text"] in seen:
                 yield Finding(where, f"{word['text']} is listed twice")
+            elif (alike := heard.setdefault(_heard(word["text"]), word["text"])) != word["text"]:
+                what = f"{word['text']} and {alike} are written differently and heard alike"
+                yield Finding(where, what, "keep one of them", warning=True)
             seen.add(word["text"])
 
     def parts(self, document: Document, inputs: Inputs) -> tuple[Part, ...]:
@@ -271,6 +276,11 @@ class HotwordTable(Resource):
 
     def _written(self, inputs: Inputs) -> tuple[Mapping[str, Any], ...]:
         return inputs.words if self.words is None else tuple(authored(word) for word in self.words)
+
+
+def _heard(word: str) -> str:
+    """What tells words apart that are spoken: not their width, case or blanks."""
+    return " ".join(unicodedata.normalize("NFKC", word).casefold().split())
 
 
 def _vocabulary_problem(word: Mapping[str, Any]) -> str:
