@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal
 from uuid import uuid4
@@ -32,7 +32,20 @@ from reconciler.errors import (
 from reconciler.observe import list_all, look
 from reconciler.plan import NOT_YET, Operation, Plan, Verb, World, references_of
 from reconciler.resource import Collection, Known, Match, Observed, Part, Phase, Probe, Request
-from reconciler.state import Event, Fact, Gone, Intent, IntentPhase, Role, State, canonical, generation, reopened, tag
+from reconciler.state import (
+    Event,
+    Fact,
+    Gone,
+    Intent,
+    IntentPhase,
+    Role,
+    State,
+    canonical,
+    generation,
+    reopened,
+    tag,
+    written,
+)
 from reconciler.store import Store
 
 PROBE_GRACE_S = 90.0  # for about a minute after RUNNING a call may still answer "no such model" (contract §3.4)
@@ -253,7 +266,7 @@ class _Apply:
         """What came late is what was asked for: its creation is closed the other way, and it is waited for."""
         cause = self.state.intents[op.intent]
         adopted = replace(cause, phase=IntentPhase.ADOPTED, result_id=op.target_id, reason="came late")
-        self._commit(adopted, cause.owned(op.target_id, _written(self.api.now())))
+        self._commit(adopted, cause.owned(op.target_id, written(self.api.now())))
         self._begin_waiting(op, op.target_id)
 
     def _skip_unreachable(self) -> None:
@@ -323,8 +336,8 @@ class _Apply:
         if not self.state.shows(f"{collection.name}.mark"):
             seen = list_all(self.api, collection)  # hours may have passed since the plan looked
         alike = {key: collection.matches(name, fields, one) for key, one in sorted(seen.items())}
-        for key, match in alike.items():
-            if match is Match.STRONG and f"{collection.name}/{key}" not in self.state.owned:
+        for key in self.state.unowned(collection.name, seen):
+            if alike[key] is Match.STRONG:
                 raise Ambiguous(
                     f"{key} is on the service already, under the mark of what was to be created",
                     candidates=(key,),
@@ -340,7 +353,7 @@ class _Apply:
         """What is recorded of any request; times are the service's."""
         now = self.api.now()
         return Intent(
-            op_id=f"{time.time_ns():x}-{uuid4().hex[:6]}",
+            op_id=operation_id(),
             slot=op.slot,
             collection=op.collection,
             verb=op.verb,
@@ -348,8 +361,8 @@ class _Apply:
             tag="",
             attempt=0,
             epoch=self.epoch,
-            at=_written(now),
-            deadline=_written(now + timedelta(seconds=self.api.lasts_s(request) + 1)),
+            at=written(now),
+            deadline=written(now + timedelta(seconds=self.api.lasts_s(request) + 1)),
             account=self.api.account,
             fields={},
         )
@@ -424,7 +437,7 @@ class _Apply:
             reason=str(error)[:300],
             request_id=getattr(error, "request_id", ""),
             status=getattr(error, "status", 0),
-            deadline=min(intent.deadline, _written(self.api.now() + timedelta(seconds=1))),  # nothing is sent any more
+            deadline=min(intent.deadline, written(self.api.now() + timedelta(seconds=1))),  # nothing is sent any more
         )
         gone = self._nothing_left(op, error)
         self._record(ended, *((Gone(f"{op.collection}/{op.target_id}"),) if gone else ()))
@@ -532,8 +545,10 @@ class _Apply:
     def _learn(self, op: Operation, observed: Observed) -> None:
         """Whether this account shows our marks decides what absence means once an answer is lost (recover.py)."""
         collection, name = self.collections[op.collection], f"{op.collection}.mark"
+        if self.state.shows(name):
+            return
         made = self.state.maker(self.state.owned[f"{op.collection}/{observed.id}"])
-        if made is None or not collection.marks(made.fields) or self.state.shows(name):
+        if made is None or not collection.marks(made.fields):
             return
         shown = collection.shows_at_once(made.tag, made.fields, observed)
         if shown or (shown is False and observed.phase is Phase.READY and name not in self.state.facts):
@@ -747,8 +762,9 @@ def _code(error: Exception) -> int:
     return 1
 
 
-def _written(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}"
+def operation_id() -> str:
+    """A new name for a journal row; names sort in the order of time."""
+    return f"{time.time_ns():x}-{uuid4().hex[:6]}"
 
 
 def _settled(fields: Mapping[str, Any]) -> dict[str, Any]:

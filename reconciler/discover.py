@@ -56,9 +56,8 @@ def silent(world: World, collections: Mapping[str, Collection]) -> int:
 
 def _unmanaged(state: State, world: World, collections: Mapping[str, Collection]) -> Iterator[Find]:
     for name, objects in world.objects.items():
-        for remote_id, seen in objects.items():
-            if f"{name}/{remote_id}" not in state.owned:
-                yield _find(UNMANAGED, collections[name], seen, "not ours")
+        for seen in state.unowned(name, objects).values():
+            yield _find(UNMANAGED, collections[name], seen, "not ours")
 
 
 def _idle(desired: Desired, state: State, world: World, collections: Mapping[str, Collection]) -> Iterator[Find]:

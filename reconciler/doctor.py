@@ -34,7 +34,7 @@ from reconciler.errors import (
 from reconciler.observe import Page, pages
 from reconciler.project import Project
 from reconciler.resource import NOTHING, Collection, Json, Resource, Sign, text
-from reconciler.state import Fact, Intent, IntentPhase, State
+from reconciler.state import Fact, Intent, IntentPhase, State, written
 from reconciler.store import Store
 
 SKEW_S, SLOW_S = 60, 2.0
@@ -122,7 +122,7 @@ def examine(
     emulated, profile = bool(session.api.emulator), session.project.profile
     state, kept = _recorded(session.store)
     known = state or State()
-    found = findings(known, answers.listed, session.collections, f"{session.api.now():%Y-%m-%d %H:%M:%S}")
+    found = findings(known, answers.listed, session.collections, written(session.api.now()))
     needed = {row.collection for row in known.owned.values()}
     needed |= {one.spec.collection for one in session.project.documents if isinstance(one.spec, Resource)}
     checks = [

@@ -30,7 +30,7 @@ from reconciler.rebuild import Rebuilt, rebuild
 from reconciler.recover import Finding, Listing, recover
 from reconciler.resource import Budget, Collection, Json, Match, Observed, Resource, Slot
 from reconciler.saved import Bound, Saved
-from reconciler.state import Event, Intent, Owned, Role, Stamp, State, Ticket
+from reconciler.state import Event, Intent, Owned, Role, Stamp, State, Ticket, written
 from reconciler.store import Header, Store
 from reconciler.store.sqlite import SqliteStore
 from reconciler.surgery import MOVE, UNLOCK, Candidate, Deed
@@ -138,11 +138,11 @@ def plan(session: Session, choices: Choices) -> Snapshot:
 
 def _world(session: Session, state: State) -> World:
     """Everything that matters to the project, recorded or declared."""
-    watched = (*state.open_intents(), *state.given_up(f"{session.api.now():%Y-%m-%d %H:%M:%S}"))
+    watched = (*state.open_intents(), *state.given_up(written(session.api.now())))
     names = {row.collection for row in state.owned.values()} | {intent.collection for intent in watched}
     names |= {d.spec.collection for d in session.project.documents if isinstance(d.spec, Resource)}
     world = observe(session.api, session.collections, names, state.owned.values())
-    return replace(world, at=f"{session.api.now():%Y-%m-%d %H:%M:%S}")
+    return replace(world, at=written(session.api.now()))
 
 
 def _offers(session: Session, made: Plan) -> dict[str, tuple[Json, ...]]:
@@ -280,7 +280,7 @@ def _bound(session: Session, snapshot: Snapshot) -> Bound:
 
 
 def _written(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{written(moment)} UTC"
 
 
 # Surgery ------------------------------------------------------------------------------------------------------------
@@ -395,7 +395,7 @@ def _rebuilt(session: Session, state: State, deed: Deed) -> Rebuilt:
 
 
 def _deed(session: Session, epoch: int, reason: str = "") -> Deed:
-    return Deed(f"{time.time_ns():x}-{uuid4().hex[:6]}", epoch, f"{session.api.now():%Y-%m-%d %H:%M:%S}", reason)
+    return Deed(execution.operation_id(), epoch, written(session.api.now()), reason)
 
 
 # One object ---------------------------------------------------------------------------------------------------------

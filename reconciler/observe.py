@@ -13,7 +13,7 @@ from reconciler.api import Api
 from reconciler.errors import ApiError, NotFound, Unavailable
 from reconciler.plan import World
 from reconciler.resource import Collection, Json, Observed, Request
-from reconciler.state import Owned
+from reconciler.state import Owned, written
 
 PAGES_MAX = 1000
 READINGS_MAX = 5
@@ -144,5 +144,5 @@ def read_one(api: Api, collection: Collection, remote_id: str, listed: Observed 
         raise Unavailable(f"{request.operation}: the service was asked about {remote_id} and answered something else")
     if observed.status in collection.gone:
         return None
-    outputs = {**(listed.outputs if listed else {}), **observed.outputs, "read": f"{api.now():%Y-%m-%d %H:%M:%S}"}
+    outputs = {**(listed.outputs if listed else {}), **observed.outputs, "read": written(api.now())}
     return replace(observed, outputs=outputs)

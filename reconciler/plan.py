@@ -247,7 +247,6 @@ class _Draft:
         self.notes: list[Note] = []
         self.settled_by: dict[Slot, str] = {}  # the operation after which a slot is as declared
         self.renewed: set[Slot] = set()  # slots whose outputs are known only after apply
-        self.stuck: set[Slot] = set()  # slots that keep what they have, perhaps nothing
         self.superseded: dict[str, Owned] = {}  # rows a replacement lets go
         self.signed: dict[str, tuple[Observed, ...]] = {}
         self.unresolved = {intent.slot: intent for intent in state.open_intents() if intent.verb == Verb.CREATE}
@@ -385,12 +384,8 @@ class _Draft:
     def _signed(self, collection: Collection) -> tuple[Observed, ...]:
         """Objects of nobody's that carry a mark like ours."""
         if collection.name not in self.signed:
-            objects = self.world.objects.get(collection.name, {})
-            self.signed[collection.name] = tuple(
-                seen
-                for key, seen in sorted(objects.items())
-                if f"{collection.name}/{key}" not in self.state.owned and collection.signed(seen)
-            )
+            others = self.state.unowned(collection.name, self.world.objects.get(collection.name, {}))
+            self.signed[collection.name] = tuple(seen for seen in others.values() if collection.signed(seen))
         return self.signed[collection.name]
 
     def _price(self, collection: Collection, part: Part) -> Price:
@@ -455,7 +450,6 @@ class _Draft:
         allowed = ("retrain", document.address) in self.choices.allow or document.address in self.choices.replace
         consent = "Auto" if allowed or not rebuys else document.spec.consent  # type: ignore[attr-defined]
         if consent == "Never":
-            self.stuck.add(part.slot)
             fields = ", ".join(sorted({change.path[0] for change in changed}))
             self.notes.append(Note(str(part.slot), f"stays on its run although {fields} changed", "retrain: Never"))
             return
@@ -538,7 +532,6 @@ class _Draft:
     def _block(
         self, document: Document, part: Part, why: str, hint: str, reasons: tuple[Change, ...] = (), *, code: int = 3
     ) -> None:
-        self.stuck.add(part.slot)
         operation = Operation(
             id=f"blocked {part.slot}",
             action=Action.BLOCKED,
@@ -761,10 +754,11 @@ class _Draft:
     def _late(self) -> Iterator[tuple[str, tuple[Intent, Observed]]]:
         for intent in self.state.given_up(self.world.at):
             collection = self.collections[intent.collection]
-            for remote_id, seen in sorted(self.world.objects.get(intent.collection, {}).items()):
-                key, match = f"{intent.collection}/{remote_id}", collection.matches(intent.tag, intent.fields, seen)
-                if match is Match.STRONG and key not in self.state.owned and remote_id not in intent.known_before:
-                    yield key, (intent, seen)
+            others = self.state.unowned(intent.collection, self.world.objects.get(intent.collection, {}))
+            for remote_id, seen in others.items():
+                match = collection.matches(intent.tag, intent.fields, seen)
+                if match is Match.STRONG and remote_id not in intent.known_before:
+                    yield f"{intent.collection}/{remote_id}", (intent, seen)
 
     def _late_of(self, slot: Slot) -> tuple[Intent, Observed] | None:
         return next((found for found in self.late.values() if found[0].slot == slot), None)
@@ -784,7 +778,7 @@ class _Draft:
         """What the service holds beside ours; told with its price, never touched."""
         for name, objects in sorted(self.world.objects.items()):
             collection = self.collections[name]
-            others = [seen for key, seen in sorted(objects.items()) if f"{name}/{key}" not in self.state.owned]
+            others = list(self.state.unowned(name, objects).values())
             if not others:
                 continue
             hours = [hourly(collection, seen) for seen in others]

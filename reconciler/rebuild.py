@@ -275,8 +275,8 @@ class _Search:
         strays = [
             (name, seen)
             for name, objects in sorted(self.world.objects.items())
-            for key, seen in sorted(objects.items())
-            if f"{name}/{key}" not in self.state.owned.keys() | self.asked and self.collections[name].signed(seen)
+            for key, seen in self.state.unowned(name, objects).items()
+            if f"{name}/{key}" not in self.asked and self.collections[name].signed(seen)
         ]
         return Rebuilt(tuple(self.found), tuple(self.undecided), tuple(self.missing), tuple(strays), tuple(self.lost))
 
@@ -289,7 +289,7 @@ class _Search:
         if not any(references_of(replace(part, fields=fields))) and (named := collection.named(fields)):
             one = self.read(collection, named)
             seen |= {named: one} if one else {}
-        return [one for key, one in sorted(seen.items()) if f"{collection.name}/{key}" not in self.state.owned]
+        return list(self.state.unowned(collection.name, seen).values())
 
     def _resolved(self, part: Part, *, earlier: bool = False) -> dict[str, Any]:
         """The part's fields by content, as an apply records them; a reference to nothing stays one."""

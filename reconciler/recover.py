@@ -17,7 +17,7 @@ from reconciler.api import BEIJING, Api
 from reconciler.observe import list_all, read_one
 from reconciler.plan import NOT_YET
 from reconciler.resource import Collection, Match, Observed
-from reconciler.state import Event, Intent, IntentPhase, Owned, Role, State, canonical, reopened
+from reconciler.state import Event, Intent, IntentPhase, Owned, Role, State, canonical, reopened, written
 from reconciler.store import Store
 
 LISTINGS = 3  # that must agree before absence is believed
@@ -140,13 +140,12 @@ class Listing:
 
     def __init__(self, state: State, collection: Collection, seen: Mapping[str, Observed]) -> None:
         self.state, self.collection, self.seen = state, collection, seen
-        self._unowned = {
-            key: seen[key]
-            for key in sorted(seen, key=lambda key: str(seen[key].outputs.get("created", "")))
-            if f"{collection.name}/{key}" not in state.owned
-        }
-        makers = {row.id: made.op_id for row in state.owned.values() if (made := state.maker(row))}
-        used = [(key, makers.get(row.id, row.key)) for row in state.owned.values() for key in row.uses]
+        others = state.unowned(collection.name, seen)
+        in_time = sorted(seen, key=lambda key: str(seen[key].outputs.get("created", "")))
+        self._unowned = {key: seen[key] for key in in_time if key in others}
+        made = (one for one in state.intents.values() if one.verb == "create" and one.result_id)
+        makers = {f"{one.collection}/{one.result_id}": one.op_id for one in made}
+        used = [(key, makers.get(row.key, row.key)) for row in state.owned.values() for key in row.uses]
         used += [(key, intent.op_id) for intent in state.intents.values() for key in intent.uses]
         self._users: dict[str, set[str]] = {}
         for key, user in used:
@@ -265,7 +264,7 @@ class _Case:
     # What it comes to -------------------------------------------------------------------------------------------
 
     def _row(self, seen: Observed, now: datetime, *, inferred: bool = False) -> Owned:
-        return self.intent.owned(seen.id, f"{now:%Y-%m-%d %H:%M:%S}", inferred=inferred)
+        return self.intent.owned(seen.id, written(now), inferred=inferred)
 
     def _adopt(
         self, listing: Listing, found: tuple[Observed, ...], now: datetime, *, inferred: bool = False

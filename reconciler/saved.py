@@ -262,9 +262,8 @@ def _twins(
             op.id,
             tuple(
                 key
-                for key, one in sorted(world.objects.get(op.collection, {}).items())
-                if f"{op.collection}/{key}" not in state.owned
-                and any(collection.matches(mark, op.fields, one) is not Match.NO for mark in marks)
+                for key, one in state.unowned(op.collection, world.objects.get(op.collection, {})).items()
+                if any(collection.matches(mark, op.fields, one) is not Match.NO for mark in marks)
             ),
         )
 

@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, assert_never
 
 from reconciler.errors import StateCorrupt
-from reconciler.resource import Known, Slot
+from reconciler.resource import Known, Observed, Slot
 
 
 class Role(StrEnum):
@@ -211,6 +211,10 @@ class State:
         gone = (i for i in self.intents.values() if i.verb == "create" and i.phase is IntentPhase.ABSENT)
         return tuple(intent for intent in gone if datetime.fromisoformat(intent.at) >= since)
 
+    def unowned(self, collection: str, seen: Mapping[str, Observed]) -> dict[str, Observed]:
+        """What of a collection is not ours, by id, in the order of the ids."""
+        return {key: seen[key] for key in sorted(seen) if f"{collection}/{key}" not in self.owned}
+
     def users(self, key: str) -> tuple[Owned, ...]:
         """The live rows made from this object."""
         return tuple(row for row in self.owned.values() if row.role is not Role.RETIRED and key in row.uses)
@@ -276,6 +280,11 @@ class State:
             raise StateCorrupt("one slot has two open creations")
 
     _by_slot: Mapping[Slot, tuple[Owned, ...]] = field(init=False, repr=False, compare=False)
+
+
+def written(at: datetime) -> str:
+    """A time of the service as rows hold it."""
+    return f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def canonical(value: Any) -> str:

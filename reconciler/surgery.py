@@ -173,8 +173,8 @@ def candidates(
     """What an open creation may have made, the likeliest first: nobody's yet, and not there before it was sent."""
     fresh = [
         Candidate(one, _match(collection, intent, one))
-        for key, one in sorted(seen.items())
-        if f"{collection.name}/{key}" not in state.owned and key not in intent.known_before
+        for key, one in state.unowned(collection.name, seen).items()
+        if key not in intent.known_before
     ]
     order = (Match.STRONG, Match.WEAK)
     return tuple(sorted((one for one in fresh if one.match in order), key=lambda one: order.index(one.match)))
