@@ -16,7 +16,7 @@ from types import MappingProxyType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, get_args, get_origin
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
 from reconciler.catalogue import Limits, ProfileCatalogue
@@ -92,7 +92,16 @@ class Lifecycle(Spec):
     observe_only: bool = False
 
 
-Percent = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$")]
+_PERCENT = r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$"
+
+
+def _a_percentage(written: str) -> str:
+    if not re.fullmatch(_PERCENT, written):
+        raise ValueError("write a share such as 1% or 0.5%, at most 100%")
+    return written
+
+
+Percent = Annotated[str, AfterValidator(_a_percentage), WithJsonSchema({"type": "string", "pattern": _PERCENT})]
 
 
 def percent(written: str) -> Fraction:

@@ -62,6 +62,15 @@ def address_named(word: str, session: Session, state: State) -> str:
     return address
 
 
+def logged(word: str, session: Session, state: State) -> tuple[str, Owned]:
+    """The address and the object whose log is meant: what is under way, else what is in use. Else UsageError."""
+    address = address_named(word, session, state)
+    row = object_of(address, state, Role.NEXT, Role.CURRENT)
+    if session.collections[row.collection].logs(row.id, 0) is None:
+        raise UsageError(f"{address} keeps no log", hint="fine-tune jobs do")
+    return address, row
+
+
 def object_of(address: str, state: State, *roles: Role) -> Owned:
     """The one object an address holds, by the first of `roles` that it has. UsageError where it holds none, or many."""
     for role in roles:

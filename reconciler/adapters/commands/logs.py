@@ -23,18 +23,13 @@ def logs(target: Target, address: str, follow: bool, tail: int | None) -> int:
 
     from reconciler import engine
     from reconciler.adapters import inventory, stack, terminal
-    from reconciler.errors import UsageError
     from reconciler.render.words import clean
     from reconciler.resource import Phase
-    from reconciler.state import Role
 
     with stack.opened(target) as opened:
         session, state = opened.session, opened.session.store.load()
-        address = inventory.address_named(address, session, state)
-        row = inventory.object_of(address, state, Role.NEXT, Role.CURRENT)
+        _, row = inventory.logged(address, session, state)
         collection = session.collections[row.collection]
-        if collection.logs(row.id, 0) is None:
-            raise UsageError(f"{address} keeps no log", hint="fine-tune jobs do")
         lines = list(engine.whole_log(session, row))
         for line in lines[-tail:] if tail else [] if tail == 0 else lines:
             terminal.say(clean(line, 2000))

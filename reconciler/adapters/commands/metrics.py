@@ -17,18 +17,13 @@ def metrics(target: Target, address: str, output: str) -> int:
     """The loss of a fine-tune job, read from its log: of the run under way if there is one, else of the one in use."""
     from reconciler import engine
     from reconciler.adapters import inventory, stack, terminal
-    from reconciler.errors import UsageError
     from reconciler.render import chart
     from reconciler.render.data import json_text
-    from reconciler.state import Role
 
     with stack.opened(target) as opened:
         session, state = opened.session, opened.session.store.load()
-        address = inventory.address_named(address, session, state)
-        row = inventory.object_of(address, state, Role.NEXT, Role.CURRENT)
+        address, row = inventory.logged(address, session, state)
         collection = session.collections[row.collection]
-        if collection.logs(row.id, 0) is None:
-            raise UsageError(f"{address} keeps no log", hint="fine-tune jobs do")
         measured = collection.measurements(engine.whole_log(session, row))
     title = f"{address} {row.id}"
     match output:
