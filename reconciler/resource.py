@@ -85,11 +85,17 @@ class Metadata(Spec):
 
 
 class Lifecycle(Spec):
-    """What may happen to an object beyond its fields. Unset means the kind's own default."""
+    """What may happen to an object beyond its fields. Unset means the kind's own default.
+
+    `adoption` is about an object that the account holds already and that is as declared: `keep_last` about runs that
+    were superseded, of a kind that keeps them.
+    """
 
     deletion_policy: DeletionPolicy | None = None
     ignore: list[str] = []
     observe_only: bool = False
+    adoption: Literal["Never", "IfExists", "Required"] = "Never"
+    keep_last: Annotated[int, Field(ge=0, le=1000)] | None = None
 
 
 _PERCENT = r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$"
