@@ -31,11 +31,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Compared:
-    """Everything one comparison needs: the marks of the kind's fields, and fields known to be changed by others."""
+    """Everything one comparison needs: the marks of the kind's fields, and fields known to be changed by others.
+
+    `ignore` are fields, or members of fields (`limits.rpm`), that their author leaves to others.
+    """
 
     marks: Mapping[str, frozenset[Mark]]
     ignore: frozenset[str] = frozenset()
     foreign: frozenset[str] = frozenset()
+
+    def ignores(self, path: tuple[str, ...]) -> bool:
+        return any(".".join(path[:length]) in self.ignore for length in range(1, len(path) + 1))
 
 
 def differences(
@@ -49,14 +55,45 @@ def differences(
     seen = observed.fields if observed else {}
     found: list[Change] = []
     for name, after in desired.items():
-        if name in rules.ignore:
-            continue
         marks = rules.marks.get(name, frozenset())
         first, second = (last_applied, seen) if Mark.IMMUTABLE in marks else (seen, last_applied)
         closed = Mark.CLOSED in marks
         before = UNSET if name in rules.foreign else _told(first, second, name, closed)
-        found += _field(name, before, after, closed=closed, at=part.at.get(name))
+        if not rules.ignores((name,)):
+            changes = _field(name, before, after, closed=closed, at=part.at.get(name))
+            found += (change for change in changes if not rules.ignores(change.path))
     return tuple(found)
+
+
+def spared(
+    desired: Mapping[str, Any], last_applied: Mapping[str, Any], seen: Observed | None, rules: Compared, *, anew: bool
+) -> dict[str, Any]:
+    """The fields as they may be sent, where their author leaves some to others.
+
+    An update does not name those at all; where a field can only be replaced as a whole, and in what takes the place of
+    another object (`anew`), they are as the service has them now.
+    """
+    sent, shown = dict(desired), seen.fields if seen else {}
+    for path in (tuple(name.split(".")) for name in sorted(rules.ignore)):
+        name, closed = path[0], Mark.CLOSED in rules.marks.get(path[0], frozenset())
+        if name in sent:
+            told = _told(shown, last_applied, name, closed)
+            sent[name] = _left(sent[name], path[1:], told, carried=anew or closed or len(path) == 1)
+    return sent
+
+
+def _left(value: Any, path: tuple[str, ...], told: Any, *, carried: bool) -> Any:
+    """A value with what is told in place of its member at `path`, or without that member."""
+    if not path:
+        return value if told is UNSET else told
+    if not isinstance(value, Mapping):
+        return value
+    name, *rest = path
+    known = told.get(name, UNSET) if isinstance(told, Mapping) else UNSET
+    if rest:
+        return {**value, name: _left(value[name], tuple(rest), known, carried=carried)} if name in value else value
+    others = {key: item for key, item in value.items() if key != name}
+    return {**others, name: known} if carried and known is not UNSET else others
 
 
 def _told(first: Mapping[str, Any], second: Mapping[str, Any], name: str, closed: bool) -> Any:

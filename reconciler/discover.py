@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
-from reconciler.plan import Desired, World, hourly
+from reconciler.plan import Desired, World, hourly, words_of
 from reconciler.resource import Collection, Observed
 from reconciler.state import Owned, Role, State
 
@@ -85,7 +84,7 @@ def _unreferenced(
 ) -> Iterator[Find]:
     wanted = {key.partition("/")[2] for row in state.owned.values() for key in row.uses}
     wanted |= {str(one) for seen in _all(world) for one in seen.outputs.get("inputs", ())}
-    wanted |= {word for parts in desired.parts.values() for part in parts for word in _words(part.fields)}
+    wanted |= {word for parts in desired.parts.values() for part in parts for word in words_of(part.fields)}
     for name in (name for name in world.objects if collections[name].material):
         for remote_id, seen in world.objects[name].items():
             if remote_id not in wanted:
@@ -102,15 +101,3 @@ def _find(sort: str, collection: Collection, seen: Observed, why: str, base: str
 def _all(world: World) -> Iterator[Observed]:
     for objects in world.objects.values():
         yield from objects.values()
-
-
-def _words(value: Any) -> Iterator[str]:
-    """Every text in an author's fields: a literal id may be any of them."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _words(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _words(item)

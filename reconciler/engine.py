@@ -57,7 +57,7 @@ class Session:
 
     @property
     def desired(self) -> Desired:
-        return Desired(self.project.documents, self.project.parts)
+        return Desired(self.project.documents, self.project.parts, self.project.removed)
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,8 @@ def _world(session: Session, state: State) -> World:
     watched = (*state.open_intents(), *state.given_up(written(session.api.now())))
     names = {row.collection for row in state.owned.values()} | {intent.collection for intent in watched}
     names |= {d.spec.collection for d in session.project.documents if isinstance(d.spec, Resource)}
+    if any(document.lifecycle.keep_last is not None for document in session.project.documents):
+        names |= session.collections.keys()  # what nobody makes use of is known only once all are looked at
     world = observe(session.api, session.collections, names, state.owned.values())
     return replace(world, at=written(session.api.now()))
 

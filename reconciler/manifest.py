@@ -16,7 +16,18 @@ from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_ori
 from pydantic import BaseModel, ValidationError
 
 from reconciler.errors import Problem
-from reconciler.resource import API_VERSION, NAME_PATTERN, Document, Lifecycle, Metadata, Path, Spec, dig, text
+from reconciler.resource import (
+    API_VERSION,
+    NAME_PATTERN,
+    Document,
+    Lifecycle,
+    Metadata,
+    Path,
+    Resource,
+    Spec,
+    dig,
+    text,
+)
 from reconciler.wording import did_you_mean, shown, suggestion
 from reconciler.yamltext import Written, read_yaml
 
@@ -74,6 +85,7 @@ def _document(written: Written, kinds: Mapping[str, type[Spec]], problems: list[
         problems += _metadata_problems(metadata, written)
     if lifecycle and kind:
         problems += _ignore_problems(lifecycle, kind, written)
+        problems += _history_problems(lifecycle, kind, written)
     if len(problems) > before or not (metadata and lifecycle and spec):
         return None
     return Document(name, metadata, spec, lifecycle, written.at)
@@ -120,9 +132,24 @@ _LABEL_VALUE = re.compile(r"[\w./-]{1,63}")
 def _ignore_problems(lifecycle: Lifecycle, kind: type[Spec], written: Written) -> Iterator[Problem]:
     fields = _known_fields(kind, ())
     for index, name in enumerate(lifecycle.ignore):
-        if name.partition(".")[0] not in fields:
-            at = written.position(("lifecycle", "ignore", index))
+        first, _, member = name.partition(".")
+        members = _known_fields(kind, (first,))
+        at = written.position(("lifecycle", "ignore", index))
+        if first not in fields:
             yield Problem(f"lifecycle.ignore names {shown(name)}, which is no field", at, suggestion(name, fields))
+        elif members and member and member not in members:
+            what = f"lifecycle.ignore names {shown(name)}, and {first} has no such member"
+            yield Problem(what, at, suggestion(member, members))
+
+
+def _history_problems(lifecycle: Lifecycle, kind: type[Spec], written: Written) -> Iterator[Problem]:
+    if lifecycle.keep_last is None:
+        return
+    at = written.position(("lifecycle", "keepLast"))
+    if not (issubclass(kind, Resource) and kind.collections[0].keeps_superseded):
+        yield Problem(f"a {kind.__name__} keeps no history that keepLast could bound", at, "fine-tune jobs do")
+    elif lifecycle.deletion_policy == "Protect":
+        yield Problem("keepLast lets old runs go, and deletionPolicy: Protect none", at, "write one of the two")
 
 
 # pydantic's findings in our words -----------------------------------------------------------------------------------

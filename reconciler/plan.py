@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from reconciler import money
-from reconciler.diff import Change, Compared, differences
+from reconciler.diff import Change, Compared, differences, spared
 from reconciler.resource import (
     Action,
     Collection,
@@ -33,6 +33,7 @@ from reconciler.resource import (
     Slot,
     marks,
 )
+from reconciler.selection import EVERYTHING, Selection, Selectors, select
 from reconciler.state import Intent, IntentPhase, Owned, Role, State, canonical, generation, tag
 
 NO_PRICE = Price()
@@ -112,11 +113,15 @@ class Totals:
 
 @dataclass(frozen=True)
 class Plan:
-    """The frozen list. Doing it (`apply.py`) and showing it (`render.py`) are two readers of the same value."""
+    """The frozen list. Doing it (`apply.py`) and showing it (`render.py`) are two readers of the same value.
+
+    `selection` is what it is about, where that is not everything.
+    """
 
     operations: tuple[Operation, ...]
     notes: tuple[Note, ...]
     totals: Totals
+    selection: Selection | None = None
 
     @property
     def changes(self) -> tuple[Operation, ...]:
@@ -173,10 +178,14 @@ def sums(operations: Iterable[Operation], hour_before: Decimal | None) -> Totals
 
 @dataclass(frozen=True)
 class Desired:
-    """What the manifests declare: documents in graph order, and the parts of each address."""
+    """What the manifests declare: documents in graph order, and the parts of each address.
+
+    `removed` are tombstones by the address that is to go.
+    """
 
     documents: tuple[Document, ...] = ()
     parts: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    removed: Mapping[str, Document] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -210,6 +219,7 @@ class Choices:
     replace: frozenset[str] = frozenset()
     settled: frozenset[Slot] = frozenset()
     learnt_before: int | None = None
+    selectors: Selectors = EVERYTHING
 
 
 def make_plan(
@@ -219,15 +229,27 @@ def make_plan(
     collections: Mapping[str, Collection],
     choices: Choices,
 ) -> Plan:
-    """Everything that would have to be done, in an order that can be followed from top to bottom."""
+    """Everything that would have to be done, in an order that can be followed from top to bottom.
+
+    Raises UsageError for a selector that names nothing.
+    """
     draft = _Draft(desired, state, world, collections, choices)
     if not choices.destroy:
         for document in desired.documents:
-            for part in desired.parts.get(document.address, ()):
-                draft.plan_slot(document, part)
+            if draft.is_about(document.address):
+                for part in desired.parts.get(document.address, ()):
+                    draft.plan_slot(document, part)
     draft.plan_leftovers()
     draft.plan_late()
-    return Plan(tuple(draft.operations), draft.all_notes(), draft.totals())
+    return Plan(tuple(draft.operations), draft.all_notes(), draft.totals(), draft.selection)
+
+
+class _Leaving(NamedTuple):
+    """An object that is to be let go, under which policy, and why if it is not because nobody declares it."""
+
+    row: Owned
+    policy: str
+    why: str = ""
 
 
 class _Draft:
@@ -243,6 +265,7 @@ class _Draft:
     ) -> None:
         self.desired, self.state, self.world, self.choices = desired, state, world, choices
         self.collections = collections
+        self.selection = select(desired.documents, state, choices.selectors, destroy=choices.destroy)
         self.operations: list[Operation] = []
         self.notes: list[Note] = []
         self.settled_by: dict[Slot, str] = {}  # the operation after which a slot is as declared
@@ -258,6 +281,9 @@ class _Draft:
         self.late = dict(self._late())  # by key: what a creation that was given up made after all
         self.runs = money.bought(state, world.objects, collections, before=choices.learnt_before)
         self.vanished = self._vanished()
+
+    def is_about(self, address: str) -> bool:
+        return self.selection is None or address in self.selection
 
     # One slot ---------------------------------------------------------------------------------------------------
 
@@ -457,6 +483,8 @@ class _Draft:
             hint = f"--allow retrain={document.address}, or answer the question of an interactive apply"
             self._block(document, part, "a new paid run needs consent (retrain: Manual)", hint, changed)
             return
+        if head := self._head(part.slot):
+            part = self._spared(document, part, head, anew=True)
         olds = [row for row in self.state.rows(part.slot) if row.role is not Role.RETIRED and row != lost]
         there = (old for old in olds if self.world.get(old))
         clash = next(filter(None, (collection.clash(part, old.last_applied) for old in there)), "")
@@ -476,6 +504,7 @@ class _Draft:
         if not changed:
             return
         collection, names = self.collections[row.collection], frozenset(change.path[0] for change in changed)
+        part = self._spared(document, part, row, anew=False)
         requests = collection.update(row.id, part, names)
         was, resolved = self._running(row), self._resolved(part)
         if not self._fits(document, part, resolved, changed, names):
@@ -584,36 +613,69 @@ class _Draft:
         rules = Compared(marks(type(document.spec)), frozenset(document.lifecycle.ignore), foreign)
         return differences(part, self._resolved(part), row.last_applied, observed, rules)
 
+    def _spared(self, document: Document, part: Part, row: Owned, *, anew: bool) -> Part:
+        """The part as it may be sent: what its author leaves to others is not overwritten."""
+        rules, seen = Compared(marks(type(document.spec)), frozenset(document.lifecycle.ignore)), self.world.get(row)
+        return replace(part, fields=spared(part.fields, row.last_applied, seen, rules, anew=anew))
+
     # What is no longer declared, or superseded -------------------------------------------------------------------
 
     def plan_leftovers(self) -> None:
         """Deletions, users before what they use: the order of creation reversed."""
         declared = {part.slot for parts in self.desired.parts.values() for part in parts}
         addresses = {document.address: document for document in self.desired.documents}
-        going: dict[str, tuple[Owned, str]] = {}  # key -> row, policy
+        going: dict[str, _Leaving] = {}
         for row in sorted(self.state.owned.values(), key=lambda row: row.key):
             kept = self.collections[row.collection].keeps_superseded
             document = addresses.get(row.slot.address)
-            undeclared = document is None
-            if document and document.lifecycle.observe_only:
+            undeclared, tombstone = document is None, self.desired.removed.get(row.slot.address)
+            if not self.is_about(row.slot.address) or (document and document.lifecycle.observe_only):
                 continue
-            if self.choices.destroy or (undeclared and self.choices.prune):
-                own = document.lifecycle.deletion_policy if document else None
-                going[row.key] = (row, own or row.deletion)
+            if self.choices.destroy or (undeclared and (self.choices.prune or tombstone)):
+                said = document or tombstone
+                own = said.lifecycle.deletion_policy if said else None
+                going[row.key] = _Leaving(row, own or row.deletion)
             elif undeclared and (row.role is not Role.RETIRED or not kept):
-                hint = "--prune lets it go as its deletionPolicy says"
+                hint = "--prune, or a document of kind Removed, lets it go as its deletionPolicy says"
                 self.notes.append(Note(str(row.slot), f"{row.id} is ours and no manifest declares it", hint))
             elif not undeclared and not kept and (row.role is Role.RETIRED or row.slot not in declared):
                 self.superseded[row.key] = row
         for key, row in self.superseded.items():
-            going.setdefault(key, (row, "Delete"))
-        for row, policy in self._users_first(going):
-            self._let_go(row, policy, going)
+            going.setdefault(key, _Leaving(row, "Delete", SUPERSEDED))
+        going = {leaving.row.key: leaving for leaving in self._outlived()} | going
+        for leaving in self._users_first(going):
+            self._let_go(leaving, going)
 
-    def _users_first(self, going: Mapping[str, tuple[Owned, str]]) -> Iterator[tuple[Owned, str]]:
+    def _outlived(self) -> Iterator[_Leaving]:
+        """Superseded runs beyond those that their author keeps. What anybody makes use of stays.
+
+        Runs that failed are kept no longer than the oldest of those that are.
+        """
+        for document in self.desired.documents:
+            keep, spec = document.lifecycle.keep_last, document.spec
+            if keep is None or document.lifecycle.observe_only or not self.is_about(document.address):
+                continue
+            assert isinstance(spec, Resource)
+            retired = [row for row in self.state.owned.values() if row.slot.address == document.address]
+            retired = [row for row in retired if row.role is Role.RETIRED and row.collection == spec.collection]
+            retired.sort(key=lambda row: (row.applied_at, row.key), reverse=True)
+            good = 0
+            for row in retired:
+                if good >= keep and not self._in_use_of_others(row):
+                    yield _Leaving(row, "Delete", f"beyond the last {keep} that are kept (keepLast)")
+                good += not row.failure
+
+    def _in_use_of_others(self, row: Owned) -> bool:
+        """Whether anything names what it made, be it ours or not: a field of an object, or of a manifest."""
+        made = {row.id, *(value for value in row.outputs.values() if isinstance(value, str) and value)}
+        shown = (seen.fields for objects in self.world.objects.values() for seen in objects.values())
+        declared = (part.fields for parts in self.desired.parts.values() for part in parts)
+        return any(word in made for fields in (*shown, *declared) for word in words_of(fields))
+
+    def _users_first(self, going: Mapping[str, _Leaving]) -> Iterator[_Leaving]:
         done: set[str] = set()
 
-        def visit(key: str) -> Iterator[tuple[Owned, str]]:
+        def visit(key: str) -> Iterator[_Leaving]:
             if key in done:
                 return
             done.add(key)
@@ -625,8 +687,9 @@ class _Draft:
         for key in sorted(going):
             yield from visit(key)
 
-    def _let_go(self, row: Owned, policy: str, going: Mapping[str, tuple[Owned, str]]) -> None:
+    def _let_go(self, leaving: _Leaving, going: Mapping[str, _Leaving]) -> None:
         """Delete, forget or refuse, after whatever still uses it is done with it. In use for good: it stays."""
+        row, policy = leaving.row, leaving.policy
         collection = self.collections[row.collection]
         after: list[str] = [self.settled_by[row.slot]] if row.slot in self.settled_by else []
         orphaned = False
@@ -649,7 +712,7 @@ class _Draft:
             else:
                 return
         policy = policy or ("Orphan" if orphaned else collection.deletion)
-        gone = self.world.get(row) is None
+        gone, is_history = self.world.get(row) is None, row.role is Role.RETIRED and collection.keeps_superseded
         common = Operation(
             id=f"delete {row.slot} {row.id}",
             action=Action.SWAP
@@ -660,7 +723,7 @@ class _Draft:
             collection=row.collection,
             target_id=row.id,
             after=tuple(sorted(set(after))),
-            why=SUPERSEDED if row.key in self.superseded else "",
+            why=SUPERSEDED if row.key in self.superseded else leaving.why,
             was=self._costing(row),
         )
         if common.action is Action.SWAP:
@@ -680,7 +743,7 @@ class _Draft:
                     code=3,
                 )
             )
-        elif gone or policy == "Orphan" or (row.role is Role.RETIRED and collection.keeps_superseded):
+        elif gone or policy == "Orphan" or (is_history and not leaving.why):
             why = "already gone from the service" if gone else "stays on the service, no longer ours (Orphan)"
             name = f"forget {row.slot} {row.id}"
             self.operations.append(
@@ -711,12 +774,12 @@ class _Draft:
         """Open creations of slots that nobody declares, and duplicates: told with their cost, stopped when asked to."""
         told = {op.slot for op in self.operations}
         for slot, intent in sorted(self.unresolved.items()):
-            if slot not in told:
+            if slot not in told and self.is_about(slot.address):
                 why, hint = _open(intent)
                 self.operations.append(self._left_open(intent, why, hint))
         adopted = {op.target_id for op in self.operations if op.verb is Verb.ADOPT}
         for intent, seen in self.late.values():
-            if seen.id not in adopted and intent.slot not in self.unresolved:
+            if seen.id not in adopted and intent.slot not in self.unresolved and self.is_about(intent.slot.address):
                 self.operations.append(self._duplicate(intent, seen))
 
     def _left_open(self, intent: Intent, why: str, hint: str) -> Operation:
@@ -852,6 +915,18 @@ def _shown_as_declared(document: Document, part: Part, seen: Observed) -> dict[s
     fields = {name: value for name, value in part.fields.items() if name in seen.fields and name not in left_out}
     differing = {change.path[0] for change in differences(part, fields, {}, seen, Compared(marked))}
     return {name: value for name, value in fields.items() if name not in differing}
+
+
+def words_of(value: Any) -> Iterator[str]:
+    """Every text in a field's value: a literal id may be any of them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from words_of(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from words_of(item)
 
 
 def references_of(part: Part) -> tuple[Known, ...]:

@@ -20,12 +20,13 @@ from reconciler.catalogue import ProfileCatalogue
 from reconciler.data import Described, are_apart, describe, rows_in_common, values
 from reconciler.errors import ManifestError, Position, Problem
 from reconciler.files import FileRefused, Manifest, Tree, find_manifests
-from reconciler.kinds import KINDS
+from reconciler.kinds import KINDS, RESOURCES
+from reconciler.kinds.removed import Removed
 from reconciler.kinds.stack import Stack
 from reconciler.lengths import Lengths
 from reconciler.manifest import Parsed, parse
 from reconciler.resource import Content, Document, Finding, Inputs, Part, Reading, Resource, Spec, references
-from reconciler.wording import shown
+from reconciler.wording import shown, suggestion
 from reconciler.words import read_words
 from reconciler.yamltext import MAX_FILE_BYTES, read_yaml
 
@@ -37,7 +38,7 @@ _WORDS = "words"  # the format of a source that is a list of hotwords, not rows 
 
 @dataclass(frozen=True)
 class Project:
-    """Everything the author declared. `documents` are in graph order, without the Stack; `parts` are by address.
+    """Everything the author declared. `documents` are in graph order, `parts` by address, `removed` what is to go.
 
     `root` is as the user would type it; `stack` is None where no manifest declares one. `manifests` are the digests of
     all that was read, by path below the root.
@@ -51,6 +52,7 @@ class Project:
     parts: Mapping[str, tuple[Part, ...]]
     warnings: tuple[Problem, ...]
     manifests: Mapping[str, str] = field(default_factory=dict)
+    removed: Mapping[str, Document] = field(default_factory=dict)
 
 
 def load(
@@ -67,11 +69,13 @@ def load(
     root, files, problems = _read_all(paths, kinds, stdin)
     declared = [document for file in files for document in file.parsed.documents]
     stacks = [document for document in declared if isinstance(document.spec, Stack)]
-    documents = [document for document in declared if not isinstance(document.spec, Stack)]
+    documents = [document for document in declared if isinstance(document.spec, Resource)]
+    tombstones = [document for document in declared if isinstance(document.spec, Removed)]
     broken = [lost for file in files for lost in file.parsed.broken]
     problems += (problem for file in files for problem in file.parsed.problems)
     problems += _layout_problems(root, files, stacks)
     problems += graph.check(documents, broken={lost.name for lost in broken})
+    problems += _tombstone_problems(tombstones, documents)
     if not (declared or problems):
         problems.append(Problem("no document in any of the manifests", None, "nothing is deleted because of that"))
     profile, unusable = _profile(Tree(root), stacks)
@@ -90,6 +94,7 @@ def load(
         parts=assembly.counted_parts(),
         warnings=tuple(assembly.warnings),
         manifests={_below(root, file.source): hashlib.sha256(file.source.data).hexdigest() for file in files},
+        removed={address: one for one in tombstones for address in one.spec.addresses},  # type: ignore[attr-defined]
     )
 
 
@@ -210,6 +215,20 @@ def _layout_problems(root: Path, files: Iterable[_File], stacks: Sequence[Docume
     for stack in stacks[1:]:
         hint = f"there is one at {stacks[0].position()}; give its folder alone"
         yield Problem("a second Stack", stack.position(), hint)
+
+
+def _tombstone_problems(tombstones: Iterable[Document], documents: Iterable[Document]) -> Iterator[Problem]:
+    """What cannot be gone: objects that are declared, and what is no address."""
+    declared = {document.address: document for document in documents}
+    for tombstone in tombstones:
+        assert isinstance(tombstone.spec, Removed)
+        for index, address in enumerate(tombstone.spec.addresses):
+            at, kind = tombstone.position("spec", "addresses", index), address.partition("/")[0]
+            if kind not in RESOURCES:
+                yield Problem(f"{shown(address)}: there is no kind {shown(kind)}", at, suggestion(kind, RESOURCES))
+            elif address in declared:
+                where = f"it is in {declared[address].position('metadata', 'name')}"
+                yield Problem(f"{address} is removed here and declared as well", at, where)
 
 
 def _profile(tree: Tree, stacks: Sequence[Document]) -> tuple[ProfileCatalogue, Sequence[Problem]]:

@@ -179,6 +179,10 @@ def test_what_yaml_refused_is_not_said_again_by_the_types() -> None:
             ["5:22  lifecycle.ignore names 'sise', which is no field (did you mean size?)"],
         ),
         (
+            HEAD + "spec: {size: 2}\nlifecycle: {keepLast: 2}",
+            ["5:23  a Box keeps no history that keepLast could bound (fine-tune jobs do)"],
+        ),
+        (
             HEAD + "spec: {size: 2}\nlifecycle: {observeOnly: 1}",
             ["5:26  lifecycle.observeOnly must be true or false, not a number"],
         ),

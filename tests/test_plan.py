@@ -5,7 +5,7 @@ A file of cases first gives names to compact `documents`. A case says why it exi
 out: the same); `next` and `retired` are documents whose objects wait beside those in use, or were superseded by them.
 `contents` describes the files of Datasets, `before` what they held then. `observed` says where the service shows
 something else than what was applied: members of its own JSON, or `gone`; `state` does so for our record, and `open`
-lists operations whose outcome is not known.
+lists operations whose outcome is not known. `history` names superseded runs of jobs, `sends` what is sent to a slot.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from reconciler import catalogue, graph
 from reconciler.kinds import KINDS, collections
+from reconciler.kinds.removed import Removed
 from reconciler.manifest import parse
 from reconciler.plan import Choices, Desired, Operation, Plan, Verb, World, make_plan, references_of
 from reconciler.resource import (
@@ -39,6 +40,7 @@ from reconciler.resource import (
     Share,
     Slot,
 )
+from reconciler.selection import Selectors, terms
 from reconciler.state import Intent, Owned, Role, Stamp, State
 
 STAMP = Stamp("emulator:1", "", "cases")
@@ -66,7 +68,7 @@ def test_case(name: str) -> None:
     case = CASES[name]
     known = {
         "reason", "profile", "contents", "before", "applied", "next", "retired", "manifests", "observed", "state",
-        "open", "choices", "plan", "notes", "totals", "reasons",
+        "open", "choices", "plan", "notes", "totals", "reasons", "history", "sends",
     }  # fmt: skip
     assert case["reason"]
     assert case.keys() <= known, "a misspelt key would test nothing"
@@ -77,6 +79,13 @@ def test_case(name: str) -> None:
             f"{'.'.join(c.path)}: {plain(c.before)} -> {plain(c.after)}" for op in plan.operations for c in op.reasons
         ]
         assert told == case["reasons"], case["reason"]
+    for slot, body in case.get("sends", {}).items():
+        sent = [
+            op.request.body if op.request else op.part and op.part.fields
+            for op in plan.operations
+            if str(op.slot) == slot
+        ]
+        assert body in sent, (sent, case["reason"])
     if "notes" in case:
         notes = [" ".join(filter(None, (note.about, note.what))) for note in plan.notes]
         assert len(notes) == len(case["notes"]), notes
@@ -132,6 +141,7 @@ def scene(case: Case) -> Scene:
         *recorded(case.get("next", ()), applied, contents, Role.NEXT, "-next"),
         *recorded(case.get("retired", ()), applied, before, Role.RETIRED, "-old"),
     ]
+    owned += history(owned, case.get("history", {}))
     rows = {row.key: row for row in owned}
     intents = [unresolved(number, *wanted) for number, wanted in enumerate(case.get("open", {}).items())]
     return Scene(
@@ -149,8 +159,10 @@ def declared(documents: Iterable[Mapping[str, Any]], contents: Mapping[str, Any]
     text = "\n---\n".join(json.dumps(document, ensure_ascii=False) for document in whole)
     parsed = parse("case.yaml", text.encode(), KINDS)
     assert not parsed.problems, parsed.problems
-    assert not graph.check(parsed.documents)
-    ordered = graph.ordered(parsed.documents)
+    tombstones = [one for one in parsed.documents if isinstance(one.spec, Removed)]
+    documents = [one for one in parsed.documents if one not in tombstones]
+    assert not graph.check(documents)
+    ordered = graph.ordered(documents)
     parts: dict[str, tuple[Part, ...]] = {}
     for document in ordered:
         assert isinstance(document.spec, Resource)
@@ -160,11 +172,12 @@ def declared(documents: Iterable[Mapping[str, Any]], contents: Mapping[str, Any]
             else ()
         )
         parts[document.address] = document.spec.parts(document, Inputs(files, (), parts))
-    return Desired(ordered, parts)
+    return Desired(ordered, parts, {address: one for one in tombstones for address in one.spec.addresses})  # type: ignore[attr-defined]
 
 
 def full(document: Mapping[str, Any]) -> dict[str, Any]:
-    body = {"apiVersion": API_VERSION, "kind": document["kind"], "metadata": {"name": document["name"]}}
+    metadata = {name: document[name] for name in ("name", "labels") if name in document}
+    body = {"apiVersion": API_VERSION, "kind": document["kind"], "metadata": metadata}
     return body | {name: document[name] for name in ("spec", "lifecycle") if name in document}
 
 
@@ -196,6 +209,16 @@ def recorded(
                 deletion=document.lifecycle.deletion_policy or "",
                 base=part.base,
             )
+
+
+def history(owned: Iterable[Owned], runs: Mapping[str, list[str]]) -> Iterator[Owned]:
+    """Superseded runs of the jobs in use, the oldest first, each named; `!` before a name is one that failed."""
+    current = {row.id: row for row in owned if row.role is Role.CURRENT}
+    for name, made in runs.items():
+        for day, run in enumerate(made, start=1):
+            remote, failure = run.removeprefix("!"), "FAILED" if run.startswith("!") else ""
+            facts = {"id": remote, "outputs": outputs(remote), "applied_at": f"2026-01-{day:02} 00:00:00"}
+            yield replace(current[name], role=Role.RETIRED, failure=failure, **facts)  # type: ignore[arg-type]
 
 
 def remote_id(slot: Slot) -> str:
@@ -293,8 +316,11 @@ def unresolved(number: int, slot: str, facts: Mapping[str, Any]) -> Intent:
 
 def choices(given: Mapping[str, Any]) -> Choices:
     pairs = frozenset(tuple(pair.split("=")) for pair in given.get("allow", ()))
-    flags = {name: value for name, value in given.items() if name not in ("allow", "replace")}
-    return Choices(**flags, allow=pairs, replace=frozenset(given.get("replace", ())))  # type: ignore[arg-type]
+    flags = {name: given[name] for name in given if name not in ("allow", "replace", "target", "exclude", "labels")}
+    labels = terms(given["labels"]) if "labels" in given else ()
+    selectors = Selectors(tuple(given.get("target", ())), tuple(given.get("exclude", ())), labels)
+    wanted = frozenset(given.get("replace", ()))
+    return Choices(**flags, allow=pairs, replace=wanted, selectors=selectors)  # type: ignore[arg-type]
 
 
 # Laws that hold for every case --------------------------------------------------------------------------------------

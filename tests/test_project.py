@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import ManifestError
-from reconciler.kinds import KINDS
+from reconciler.kinds import RESOURCES
 from reconciler.project import Project, load
-from reconciler.resource import Known, Slot
+from reconciler.resource import API_VERSION, Known, Slot
 
 API = "apiVersion: bailian.reconciler/v1alpha1\n"
 STACK = API + 'kind: Stack\nmetadata: {name: care}\nspec: {endpoint: emulator, profile: "2026"}\n'
@@ -159,6 +159,27 @@ def test_two_stacks_are_refused_with_both_places(folder: Path) -> None:
     assert any("a second Stack (there is one at" in problem for problem in problems())
 
 
+def test_what_is_removed_and_declared_is_named_with_both_places(folder: Path) -> None:
+    tombstone = (
+        "kind: Removed\nmetadata: {name: old}\nspec: {addresses: [FineTuneJob/support, Deployment/gone, Box/b]}\n"
+    )
+    write(folder / "old.yaml", f"apiVersion: {API_VERSION}\n{tombstone}")
+    said = problems()
+    assert any(
+        one.startswith("old.yaml:4:20  FineTuneJob/support is removed here and declared as well") for one in said
+    )
+    assert any(one.startswith("old.yaml:4:58  'Box/b': there is no kind 'Box'") for one in said)
+    assert len(said) == 2
+
+
+def test_a_tombstone_is_part_of_a_project(folder: Path) -> None:
+    tombstone = "kind: Removed\nmetadata: {name: old}\nspec: {addresses: [Deployment/gone]}\n"
+    write(folder / "old.yaml", f"apiVersion: {API_VERSION}\n{tombstone}")
+    project = load([str(folder)])
+    assert list(project.removed) == ["Deployment/gone"]
+    assert "Removed/old" not in [document.address for document in project.documents]
+
+
 def test_a_broken_stack_makes_no_other_document_look_wrong(folder: Path) -> None:
     """Its profile is unknown then, and checking the others by the default one would invent mistakes."""
     write(folder / "stack.yaml", STACK.replace('"2026"', "dec-2024").replace("emulator", "emulater"))
@@ -232,7 +253,7 @@ def test_a_cycle_is_named_and_nothing_else_breaks(folder: Path) -> None:
 def test_the_samples_are_sound(sample: str, tmp_path: Path) -> None:
     shutil.copytree(SAMPLES / sample, tmp_path / sample)
     project = load([str(tmp_path / sample)])
-    assert {document.kind for document in project.documents} == set(KINDS) - {"Stack"}
+    assert {document.kind for document in project.documents} == set(RESOURCES)
     assert project.warnings == ()
 
 

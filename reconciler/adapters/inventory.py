@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reconciler.engine import Session, Snapshot, live_rows
 from reconciler.errors import UsageError
 from reconciler.kinds import RESOURCES
 from reconciler.render.state import Item, item
 from reconciler.resource import Slot
+from reconciler.selection import matching, terms
 from reconciler.state import Owned, Role, State
 from reconciler.wording import did_you_mean, shown, suggestion
 
@@ -39,6 +42,13 @@ def retired(session: Session, snapshot: Snapshot, address: str) -> list[Item]:
     rows = [row for row in snapshot.state.owned.values() if row.slot.address == address and row.role is Role.RETIRED]
     rows.sort(key=lambda row: row.applied_at, reverse=True)
     return [item(row.slot, row, snapshot.world, session.collections) for row in rows]
+
+
+def labelled(items: list[Item], session: Session, written: Sequence[str]) -> list[Item]:
+    """Those whose documents have labels that meet these conditions; all of them where none is given."""
+    conditions = [term for one in written for term in terms(one)]
+    chosen = matching(session.project.documents, conditions)
+    return [one for one in items if one.slot.address in chosen] if conditions else items
 
 
 def kind_named(word: str) -> str:

@@ -120,6 +120,40 @@ def choices(command: Command) -> Command:
     return prune(replace(allow(max_cost(command))))
 
 
+def selection(command: Command) -> Command:
+    """`--target`, `--exclude` and `-l`; the command receives `selectors`."""
+
+    @wraps(command)
+    def call(*, target_: tuple[str, ...], exclude: tuple[str, ...], selector: tuple[str, ...], **rest: Any) -> Any:
+        from reconciler.selection import Selectors, terms
+
+        labels = tuple(term for written in selector for term in terms(written))
+        return command(selectors=Selectors(target_, exclude, labels), **rest)
+
+    target = click.option(
+        "--target",
+        "target_",
+        multiple=True,
+        metavar="KIND/NAME",
+        help="Only this, and what it cannot do without; may be repeated.",
+    )
+    exclude = click.option(
+        "--exclude", multiple=True, metavar="KIND/NAME", help="Neither this nor what rests on it; may be repeated."
+    )
+    return target(exclude(labels(call)))  # type: ignore[return-value]  # the same command, other keywords
+
+
+def labels(command: Command) -> Command:
+    """`-l`; the command receives `selector`."""
+    return click.option(
+        "-l",
+        "--selector",
+        multiple=True,
+        metavar="LABELS",
+        help="Only what has these labels: team=care,tier!=test,env in (a,b),!old.",
+    )(command)
+
+
 def addresses(allow: Iterable[tuple[str, str]]) -> Iterator[str]:
     """What consents say of documents."""
     return (value for rule, value in allow if "/" in RULES[rule])

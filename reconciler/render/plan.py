@@ -20,6 +20,7 @@ NOW = "now"
 _NAME_COLUMNS = 44  # a longer name moves its own summary, not everybody's
 _NARROW = 64  # below this width what happens goes on a line of its own
 _DETAIL = 6
+_ADDRESSES_MAX = 20
 
 STYLES: Mapping[Action, Mapping[str, Any]] = {
     Action.CREATE: {"fg": "green"},
@@ -84,7 +85,7 @@ def plan_text(
 
     `objects`: declared slots that hold something. `limits`: those that hold, and how the plan goes over them.
     """
-    lines = [Line(heading_text(heading), hang=2)]
+    lines = [Line(heading_text(heading), hang=2), *_selection(plan)]
     staged = entries(plan, collections)
     if plan.changes:
         lines += [Line(""), *entry_lines(staged, width=width), Line("")]
@@ -106,6 +107,25 @@ def heading_text(heading: Heading) -> str:
     workspace = [f"workspace {clean(heading.workspace)}"] if heading.workspace else []
     words = [stack, endpoint, *workspace, f"profile {clean(heading.profile)}", f"prices of {heading.prices_of}"]
     return " · ".join(words)
+
+
+def _selection(plan: Plan) -> Iterator[Line]:
+    """Which part of the stack it is about, and why more than was asked for."""
+    if (chosen := plan.selection) is None:
+        return
+    yield Line(f"only {_addresses(chosen.asked)}", hang=2)
+    if chosen.along:
+        yield Line(f"with {_addresses(chosen.along)}: what is chosen needs them", hang=2)
+    if chosen.excluded:
+        yield Line(f"without {_addresses(chosen.excluded)}", hang=2)
+    if chosen.without:
+        yield Line(f"nor {_addresses(chosen.without)}: they rest on what is left out", hang=2)
+
+
+def _addresses(addresses: tuple[str, ...]) -> str:
+    told = [clean(address) for address in addresses[:_ADDRESSES_MAX]]
+    more = len(addresses) - _ADDRESSES_MAX
+    return ", ".join(told) + (f" and {more} more" if more > 0 else "")
 
 
 # Stages -------------------------------------------------------------------------------------------------------------

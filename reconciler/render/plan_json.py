@@ -7,6 +7,7 @@ string in CNY, null where it is unknown.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ from reconciler.render.plan import Entry, Heading, entries
 from reconciler.resource import Collection, Known, Price
 from reconciler.saved import Saved
 
-FORMAT_VERSION = "1.1"
+FORMAT_VERSION = "1.2"
 
 
 class _Model(BaseModel):
@@ -83,6 +84,15 @@ class NoteJson(_Model):
     warning: bool = Field(description="true: it is about what the plan does")
 
 
+class SelectionJson(_Model):
+    """The addresses a plan is about."""
+
+    asked: list[str] = Field(description="those that were chosen")
+    along: list[str] = Field(description="those that came with them: what they need, or what needs them")
+    excluded: list[str]
+    without: list[str] = Field(description="those that were chosen and rest on what is excluded")
+
+
 class TotalsJson(_Model):
     """The sums; null is unknown."""
 
@@ -116,6 +126,7 @@ class PlanJson(_Model):
     operations: list[OperationJson]
     notes: list[NoteJson]
     totals: TotalsJson
+    selection: SelectionJson | None = Field(description="null where the plan is about everything")
     fingerprint: str = Field(description="equal for plans that would do the same at the same price")
     saved: SavedJson | None = Field(description="null where the plan is not from a file")
 
@@ -140,6 +151,7 @@ def plan_json(
             hour_before_cny=plan.totals.hour_before,
             hour_after_cny=plan.totals.hour_after,
         ),
+        selection=SelectionJson.model_validate(asdict(plan.selection)) if plan.selection else None,
         fingerprint=plan.fingerprint,
         saved=_saved(saved) if saved else None,
     )
@@ -168,7 +180,10 @@ def choices_words(choices: Choices) -> tuple[str, ...]:
     flags = [name for name, on in (("--destroy", choices.destroy), ("--prune", choices.prune)) if on]
     replaced = [f"--replace {address}" for address in sorted(choices.replace)]
     allowed = [f"--allow {rule}={value}" for rule, value in sorted(choices.allow)]
-    return (*flags, *replaced, *allowed)
+    chosen = [f"--target {address}" for address in choices.selectors.targets]
+    chosen += [f"--exclude {address}" for address in choices.selectors.excludes]
+    chosen += [f"-l '{condition}'" for condition in map(str, choices.selectors.labels)]
+    return (*flags, *chosen, *replaced, *allowed)
 
 
 def _operation(op: Operation, entry: Entry) -> OperationJson:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from reconciler.adapters import options
 from reconciler.adapters.options import Target
+
+if TYPE_CHECKING:
+    from reconciler.selection import Selectors
 
 
 @click.command()
@@ -20,6 +23,7 @@ from reconciler.adapters.options import Target
     help="What becomes of a PLANFILE made from other inputs: refused, or done if its work is still the same.",
 )
 @options.service
+@options.selection
 @options.choices
 @options.carrying_out
 @options.output("text", "json")
@@ -28,6 +32,7 @@ def apply(
     target: Target,
     plan_file: str,
     replan: Literal["never", "if-equal"],
+    selectors: Selectors,
     prune: bool,
     replace: tuple[str, ...],
     allow: tuple[tuple[str, str], ...],
@@ -55,10 +60,11 @@ def apply(
     from reconciler.errors import UsageError
     from reconciler.plan import Choices
     from reconciler.render.words import clean
+    from reconciler.selection import EVERYTHING
 
     saved = planfile.load(plan_file) if plan_file else None
-    if saved and (prune or replace or allow):
-        raise UsageError("a saved plan holds its own choices", hint="give --prune, --replace and --allow to plan --out")
+    if saved and (prune or replace or allow or selectors != EVERYTHING):
+        raise UsageError("a saved plan holds its own choices", hint="give --prune, --target and the like to plan --out")
     if not saved and replan != "never":
         raise UsageError("--replan is about a saved plan", hint="reconciler apply PLANFILE --replan=if-equal")
     if saved and saved.made_from != target.files:
@@ -68,7 +74,7 @@ def apply(
         stack.check_addresses(opened.session.project, (*replace, *options.addresses(allow)))
         return carry_out(
             opened,
-            Choices(prune=prune, replace=frozenset(replace), allow=frozenset(allow)),
+            Choices(prune=prune, replace=frozenset(replace), allow=frozenset(allow), selectors=selectors),
             Terms(wait=wait, timeout_s=timeout, parallelism=parallelism),
             output=output,
             approved=auto_approve,

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from reconciler.adapters import options
 from reconciler.adapters.options import Target
 
+if TYPE_CHECKING:
+    from reconciler.selection import Selectors
+
 
 @click.command()
 @options.service
+@options.selection
 @options.carrying_out
 @options.output("text", "json")
 @options.color
 def destroy(
     target: Target,
+    selectors: Selectors,
     auto_approve: bool,
     wait: Literal["ready", "created", "none"],
     timeout: float | None,
@@ -36,7 +41,7 @@ def destroy(
     with stack.opened(target, writes=True) as opened:
         return carry_out(
             opened,
-            Choices(destroy=True),
+            Choices(destroy=True, selectors=selectors),
             Terms(wait=wait, timeout_s=timeout, parallelism=parallelism),
             output=output,
             approved=auto_approve,

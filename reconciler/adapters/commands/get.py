@@ -10,10 +10,11 @@ from reconciler.adapters.options import Target
 
 @click.command()
 @click.argument("which", required=False, metavar="[KIND | KIND/NAME]")
+@options.labels
 @options.service
 @options.output("text", "json", "yaml", "name")
 @options.color
-def get(target: Target, which: str | None, output: str) -> int:
+def get(target: Target, which: str | None, selector: tuple[str, ...], output: str) -> int:
     """A table of objects: all of them, those of a KIND, or those of one document."""
     from reconciler import engine
     from reconciler.adapters import inventory, stack, terminal
@@ -31,6 +32,7 @@ def get(target: Target, which: str | None, output: str) -> int:
         else:
             kind = f"{inventory.kind_named(which)}/" if which else ""
             items = [one for one in inventory.live(opened.session, snapshot) if one.slot.address.startswith(kind)]
+        items = inventory.labelled(items, opened.session, selector)
         match output:
             case "text":
                 terminal.say(table_text(items, terminal.width()))

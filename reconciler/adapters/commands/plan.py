@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from reconciler.adapters import options
 from reconciler.adapters.options import Target
+
+if TYPE_CHECKING:
+    from reconciler.selection import Selectors
 
 CHANGES = 2
 
 
 @click.command()
 @options.service
+@options.selection
 @options.choices
 @click.option("--destroy", is_flag=True, help="Plan what `destroy` would do.")
 @click.option(
@@ -26,6 +32,7 @@ CHANGES = 2
 @options.color
 def plan(
     target: Target,
+    selectors: Selectors,
     prune: bool,
     replace: tuple[str, ...],
     allow: tuple[tuple[str, str], ...],
@@ -56,6 +63,7 @@ def plan(
             replace=frozenset(replace),
             allow=frozenset(allow),
             unattended=bool(out),
+            selectors=selectors,
         )
         snapshot = engine.plan(opened.session, choices)
         if out:

@@ -9,10 +9,11 @@ from reconciler.adapters.options import Target
 
 
 @click.command()
+@options.labels
 @options.service
 @options.output("text", "json", "yaml")
 @options.color
-def status(target: Target, output: str) -> int:
+def status(target: Target, selector: tuple[str, ...], output: str) -> int:
     """Every object of the stack as the service shows it now, what it costs an hour, and what is not settled."""
     from reconciler import engine
     from reconciler.adapters import inventory, stack, terminal
@@ -22,7 +23,7 @@ def status(target: Target, output: str) -> int:
 
     with stack.opened(target) as opened:
         snapshot = engine.plan(opened.session, Choices())
-        items = inventory.live(opened.session, snapshot)
+        items = inventory.labelled(inventory.live(opened.session, snapshot), opened.session, selector)
         if output == "text":
             terminal.say(status_text(opened.heading, items, snapshot.state, snapshot.plan, terminal.width()))
             return 0
