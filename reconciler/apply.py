@@ -100,7 +100,8 @@ class Progress:
 class Terms:
     """How an apply behaves: what to wait for, how long, how many requests at once, how much faster the service runs."""
 
-    wait: Literal["none", "created", "ready"] = "ready"  # created: whatever is to be made has been asked for
+    wait: Literal["none", "once", "created", "ready"] = "ready"  # once: for what is quick, and one look at the rest;
+    # created: until whatever is to be made has been asked for
     timeout_s: float | None = None
     parallelism: int = 8
     hurry: float = 1.0
@@ -179,6 +180,7 @@ class _Wait:
     since: float
     status: str = ""
     status_since: float = 0.0
+    looks: int = 0
     seen: bool = False
     log_lines: int = 0
     figure: str = ""
@@ -224,11 +226,19 @@ class _Apply:
         if self.flights or self._ready():
             return False
         to_make = any(p.stage is Stage.TODO and p.operation.verb in _MAKING for p in self.progress.values())
-        patient = {"none": False, "created": to_make, "ready": True}[self.terms.wait]
+        patient = {"none": False, "once": self._unseen(), "created": to_make, "ready": True}[self.terms.wait]
         if self.waiting and patient:
             return False
         self.detach()
         return True
+
+    def _unseen(self) -> bool:
+        """Whether one of those that wait is worth a look yet: what was asked for a moment ago and is slow is not."""
+        waits = ((self.progress[name].operation, one) for name, one in self.waiting.items())
+        return any(one.looks == 0 and self._looks_at_once(op) for op, one in waits)
+
+    def _looks_at_once(self, op: Operation) -> bool:
+        return not self.collections[op.collection].slow or (self.terms.wait == "once" and op.verb is Verb.WAIT)
 
     def out_of_time(self) -> bool:
         return self.terms.timeout_s is not None and self.clock() - self.began > self.terms.timeout_s
@@ -465,7 +475,7 @@ class _Apply:
         now = self.clock()
         self.waiting[op.id] = _Wait(remote_id, now, status_since=now)
         collection = self.collections[op.collection]
-        first = self._pause_s(collection)[0] if collection.slow else 0.0
+        first = 0.0 if self._looks_at_once(op) else self._pause_s(collection)[0]
         pace = self.paces.setdefault(op.collection, _Pace(now + first, first))
         pace.due, pace.pause_s = min(pace.due, now + first), self._pause_s(collection)[0]
         self._tell(op, Stage.WAITING, status="sent")
@@ -506,6 +516,7 @@ class _Apply:
 
     def _judge(self, pool: ThreadPoolExecutor, op: Operation, one: _Wait, observed: Observed | None) -> bool:
         """What one look says about one waiting operation; whether anything moved."""
+        one.looks += 1
         if observed is not None:
             one.seen = True
             if op.verb is Verb.CREATE:

@@ -15,22 +15,23 @@ from functools import partial
 from uuid import uuid4
 
 from reconciler import apply as execution
-from reconciler import data, files, kinds, quotas, surgery
+from reconciler import approvals, data, files, kinds, quotas, surgery
 from reconciler import saved as saved_plan
 from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
+from reconciler.approvals import Leash, Mode, hold
 from reconciler.catalogue import other_limits
 from reconciler.clock import boottime
 from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateError, StateMismatch
 from reconciler.guards import NO_LIMITS, Breach, Limits, breaches, strictest
 from reconciler.observe import list_all, observe, offers, read_one
-from reconciler.plan import Choices, Desired, Note, Plan, Verb, World, caught_up, make_plan
+from reconciler.plan import Choices, Desired, Note, Operation, Plan, Verb, World, caught_up, make_plan
 from reconciler.project import Project
 from reconciler.rebuild import Rebuilt, rebuild
 from reconciler.recover import Finding, Listing, recover
-from reconciler.resource import Budget, Collection, Json, Match, Observed, Resource, Slot
+from reconciler.resource import Budget, Collection, Json, Match, Observed, Phase, Resource, Slot
 from reconciler.saved import Bound, Saved
-from reconciler.state import Event, Intent, Owned, Role, Stamp, State, Ticket, written
+from reconciler.state import Approval, Event, Intent, Owned, Role, Stamp, State, Ticket, written
 from reconciler.store import Header, Store
 from reconciler.store.sqlite import SqliteStore
 from reconciler.surgery import MOVE, UNLOCK, Candidate, Deed
@@ -62,12 +63,16 @@ class Session:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Desired, recorded and observed at one moment, and the plan that follows from them."""
+    """Desired, recorded and observed at one moment, and the plan that follows from them.
+
+    `held` are operations that are blocked in the plan only because nobody has agreed to them.
+    """
 
     plan: Plan
     state: State
     world: World
     breaches: tuple[Breach, ...] = ()
+    held: tuple[Operation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,8 +125,8 @@ def open_store(project: Project, stamp: Stamp) -> Store:
     return PostgresStore(os.environ.get(DSN, ""), stamp, folder=project.root / ".reconciler")
 
 
-def plan(session: Session, choices: Choices) -> Snapshot:
-    """What an apply would do now. Sends only reads and writes nothing, not even state."""
+def plan(session: Session, choices: Choices, leash: Leash | None = None) -> Snapshot:
+    """What an apply would do now; on a `leash`, a loop. Sends only reads and writes nothing, not even state."""
     before, documents = session.store.load(), session.project.documents
     state, names = surgery.renamed(before, documents), surgery.renames(before, documents)
     world = _world(session, state)
@@ -129,11 +134,12 @@ def plan(session: Session, choices: Choices) -> Snapshot:
     if offered := _offers(session, made):
         world = replace(world, offers=offered)
         made = make_plan(session.desired, state, world, session.collections, choices)
-    profile = session.project.profile
+    held = leash.held(made, state) if leash else ()
+    made, profile = hold(made, held), session.project.profile
     needs = quotas.needs(made, world, session.collections, profile.limits, other_limits(profile.profile))
     found = breaches(made, session.limits, choices, owned=len(live_rows(state)), needs=needs)
     notes = [Note(str(new), f"keeps what was made as {old}", "movedFrom") for old, new in sorted(names.items())]
-    return Snapshot(replace(made, notes=(*quotas.notes(needs), *made.notes, *notes)), state, world, found)
+    return Snapshot(replace(made, notes=(*quotas.notes(needs), *made.notes, *notes)), state, world, found, held)
 
 
 def _world(session: Session, state: State) -> World:
@@ -189,11 +195,12 @@ def apply(
     now: Callable[[], datetime] = today,
     saved: Saved | None = None,
     if_equal: bool = False,
+    leash: Leash | None = None,
 ) -> Applied:
     """Recover what an earlier run left open, plan, ask, and do it: once.
 
-    With a `saved` plan, StalePlan unless the plan is that one again; `if_equal` lets other inputs come to the same
-    work. Its own choices count then.
+    On a `leash` what nobody agreed to yet is proposed instead. With a `saved` plan, StalePlan unless the plan is that
+    one again; `if_equal` lets other inputs come to the same work. Its own choices count then.
 
     A creation whose answer was lost is looked for before this returns. Raises ReconcilerError for what stops
     everything; the failure of one operation is an outcome, not an error.
@@ -206,7 +213,7 @@ def apply(
         for finding in found:
             noticed(finding)
         ticket, choices = _claim(saved, session.store.load(), epoch, now()) if saved else (None, choices)
-        snapshot = plan(session, choices)
+        snapshot = plan(session, choices, leash)
         if saved:
             _hold_to(saved, session, snapshot, at=now(), if_equal=if_equal)
         approved = snapshot.plan.work and approve(snapshot)
@@ -216,6 +223,8 @@ def apply(
             return Applied(snapshot, recovered=found, declined=True)
         if ticket:
             session.store.commit(epoch, ticket)
+        if leash and (news := leash.proposed(snapshot.held, snapshot.state, written(session.api.now()))):
+            session.store.commit(epoch, *news)
         _remember(session, snapshot, epoch)
         progress = execution.run(
             snapshot.plan,
@@ -238,6 +247,58 @@ def apply(
         if ticket and all(one.stage is Stage.DONE for one in progress if one.operation.verb is not Verb.NOTHING):
             session.store.commit(epoch, replace(ticket, ended=_written(now())))
     return Applied(snapshot, progress, found)
+
+
+def reconcile(
+    session: Session,
+    leash: Leash,
+    *,
+    report: Callable[[Progress], None] = lambda progress: None,
+    stopped: Callable[[], bool] = lambda: False,
+    lock_timeout_s: float = 0,
+    clock: Callable[[], float] = boottime,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Applied:
+    """One pass of a loop: look, and do as much as may be done without waiting for anything slow.
+
+    Where there is nothing to do the lease is not taken and nothing is written. Raises ReconcilerError for what stops
+    the whole pass.
+    """
+    snapshot = plan(session, Choices(), leash)
+    news = leash.proposed(snapshot.held, snapshot.state, written(session.api.now()))
+    idle = not (news or snapshot.state.open_intents() or any(_stirs(op, snapshot.world) for op in snapshot.plan.work))
+    if leash.mode is Mode.OBSERVE or idle:
+        return Applied(snapshot)
+    return apply(
+        session,
+        Choices(),
+        Terms(wait="once"),
+        approve=lambda _: True,
+        report=report,
+        stopped=stopped,
+        lock_timeout_s=lock_timeout_s,
+        clock=clock,
+        sleep=sleep,
+        leash=leash,
+    )
+
+
+def agree(session: Session, digest: str, *, by: str, lock_timeout_s: float = 0) -> Approval:
+    """Record that somebody agreed to what a loop proposed; a `digest` may be cut short. The loop's next pass does it.
+
+    UsageError where nothing of the kind is proposed, or several are.
+    """
+    with session.store.lease(wait_s=lock_timeout_s) as epoch:
+        found = approvals.find(session.store.load().approvals, digest)
+        agreed = replace(found, approved_at=written(session.api.now()), by=by)
+        session.store.commit(epoch, agreed)
+    return agreed
+
+
+def _stirs(op: Operation, world: World) -> bool:
+    """Whether there is something to do about it now: what is only under way is looked at, and left to go on."""
+    seen = world.objects.get(op.collection, {}).get(op.target_id)
+    return op.verb is not Verb.WAIT or seen is None or seen.phase is not Phase.PENDING
 
 
 def _over_budget(found: tuple[Breach, ...]) -> Refused:

@@ -167,7 +167,37 @@ class Ticket:
     epoch: int = 0
 
 
-Event = Owned | Intent | Gone | Fact | Ticket
+@dataclass(frozen=True)
+class Held:
+    """One operation that waits for a yes: what it does to what, and the CNY it may cost; None is unknown."""
+
+    key: str
+    slot: str
+    action: str
+    once: str | None
+    hour: str | None
+
+
+@dataclass(frozen=True)
+class Approval:
+    """What a loop proposed to do, and who agreed when; nobody yet where `approved_at` is empty."""
+
+    digest: str
+    held: tuple[Held, ...]
+    proposed_at: str
+    revision: str = ""
+    approved_at: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """The event that something proposed is no longer what would be done."""
+
+    digest: str
+
+
+Event = Owned | Intent | Gone | Fact | Ticket | Approval | Withdrawn
 
 
 @dataclass(frozen=True)
@@ -192,6 +222,7 @@ class State:
     intents: Mapping[str, Intent] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
     tickets: Mapping[str, Ticket] = field(default_factory=dict)
+    approvals: Mapping[str, Approval] = field(default_factory=dict)
     lineage: str = field(default="", compare=False)
     serial: int = field(default=0, compare=False)
 
@@ -245,6 +276,7 @@ class State:
     def fold(self, events: Iterable[Event]) -> State:
         """The state after these events. Raises StateCorrupt when they would break a rule."""
         owned, intents, facts, tickets = dict(self.owned), dict(self.intents), dict(self.facts), dict(self.tickets)
+        approvals = dict(self.approvals)
         for event in events:
             match event:
                 case Owned():
@@ -257,9 +289,13 @@ class State:
                     facts[event.name] = event
                 case Ticket():
                     tickets[event.digest] = event
+                case Approval():
+                    approvals[event.digest] = event
+                case Withdrawn():
+                    approvals.pop(event.digest, None)
                 case _:
                     assert_never(event)
-        return replace(self, owned=owned, intents=intents, facts=facts, tickets=tickets)
+        return replace(self, owned=owned, intents=intents, facts=facts, tickets=tickets, approvals=approvals)
 
     def written(self, serial: int) -> State:
         """The same, after so many writes."""
@@ -348,6 +384,10 @@ def record_of(event: Event) -> Record:
             return Record("fact", event.name, to_json(event))
         case Ticket():
             return Record("ticket", event.digest, to_json(event))
+        case Approval():
+            return Record("approval", event.digest, to_json(event))
+        case Withdrawn():
+            return Record("approval", event.digest, None)
         case _:
             assert_never(event)
 
@@ -355,7 +395,7 @@ def record_of(event: Event) -> Record:
 def event_of(record: Record) -> Event:
     """The event that `record_of` was given. Raises StateCorrupt for anything else."""
     if record.body is None:
-        return Gone(_from_ascii(record.key))
+        return Withdrawn(record.key) if record.kind == "approval" else Gone(_from_ascii(record.key))
     if record.kind not in _READERS:
         raise StateCorrupt(f"the state holds a row of the unknown kind {record.kind[:40]!r}")
     event = _READERS[record.kind](record.body)
@@ -374,7 +414,7 @@ def _from_ascii(key: str) -> str:
         return str(json.loads(f'"{key}"'))
 
 
-def to_json(event: Owned | Intent | Fact | Ticket) -> str:
+def to_json(event: Owned | Intent | Fact | Ticket | Approval) -> str:
     """A row as ASCII text: half a character in a name of the service's must not cost us the row."""
     return json.dumps(asdict(event), sort_keys=True, default=str)
 
@@ -405,11 +445,18 @@ def ticket_from(text: str) -> Ticket:
         return Ticket(**json.loads(text))
 
 
+def approval_from(text: str) -> Approval:
+    with _readable("an approval in the state"):
+        body = json.loads(text)
+        return Approval(**{**body, "held": tuple(Held(**one) for one in body["held"])})
+
+
 _READERS: Mapping[str, Callable[[str], Event]] = {
     "owned": owned_from,
     "intent": intent_from,
     "fact": fact_from,
     "ticket": ticket_from,
+    "approval": approval_from,
 }
 
 

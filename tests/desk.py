@@ -17,6 +17,7 @@ import yaml
 from reconciler import engine, saved
 from reconciler.api import Key
 from reconciler.apply import Progress, Terms
+from reconciler.approvals import Leash, Mode
 from reconciler.emulator.server import control_token, serve
 from reconciler.engine import Applied, Session, Snapshot
 from reconciler.plan import Choices, Plan
@@ -159,6 +160,12 @@ class Desk:
                 saved=plan,
                 if_equal=if_equal,
             )
+
+    def look(self, mode: Mode = Mode.APPLY, *, paid_too: bool = False, revision: str = "") -> Applied:
+        """One pass of a loop."""
+        with self.session() as opened:
+            leash = Leash(mode, paid_too, revision)
+            return engine.reconcile(opened, leash, report=self.told.append, clock=self.clock, sleep=self.clock.sleep)
 
 
 def document(kind: str, name: str, spec: Mapping[str, Any], **lifecycle: Any) -> dict[str, Any]:
