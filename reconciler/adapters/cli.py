@@ -31,6 +31,7 @@ GROUPS = {
         "show": "Show a plan that was saved, offline.",
         "apply": "Do it, once, and wait until it is done.",
         "destroy": "Delete what the stack owns, users before what they use.",
+        "approve": "Agree to what a controller proposed.",
     },
     "See what there is": {
         "status": "Every object of the stack and the run rate.",
@@ -55,6 +56,7 @@ GROUPS = {
     },
     "Around it": {
         "doctor": "Check endpoint, key, clock, quotas and state; buys nothing.",
+        "controller": "Keep stacks true, for as long as it runs.",
         "emulator": "Serve the emulator, where nothing is bought.",
         "completion": "Print the completion script of a shell.",
     },

@@ -33,6 +33,18 @@ class StateLocation(Spec):
         return self
 
 
+class Loop(Spec):
+    """What `controller run --mode apply` may do in this stack by itself."""
+
+    paid: Annotated[
+        Literal["Ask", "Auto"],
+        Field(
+            description="whether what costs money waits for approval; what takes the place of something that the"
+            " platform took away, and a run under retrain: Manual, always does"
+        ),
+    ] = "Ask"
+
+
 class Stack(Spec):
     """Exactly one per invocation; the folder that holds it is the project root.
 
@@ -54,6 +66,7 @@ class Stack(Spec):
             " certain, or leave even that to a person"
         ),
     ] = "Recreate"
+    controller: Loop = Loop()
     catalogue: Annotated[
         str | None,
         Field(
