@@ -110,7 +110,9 @@ def open_store(project: Project, stamp: Stamp) -> Store:
     location = getattr(spec, "state", None)
     if location is None or location.backend == "sqlite":
         path = project.root / (location.path if location else ".reconciler/state.db")
-        return SqliteStore(path.with_stem(".".join(filter(None, (path.stem, stamp.environment)))), stamp)
+        if name := stamp.environment:  # with a suffix in any case: beside `state` there may be a `state.backup` of ours
+            path = path.with_name(f"{path.stem}.{name}{path.suffix or '.db'}")
+        return SqliteStore(path, stamp)
     try:
         from reconciler.store.postgres import DSN, PostgresStore
     except ImportError as error:

@@ -333,17 +333,28 @@ def test_the_example_of_the_documentation_is_what_it_says(tmp_path: Path, monkey
     [
         (".reconciler/state.db", "", ".reconciler/state.db"),
         (".reconciler/state.db", "prod", ".reconciler/state.prod.db"),
-        ("states/v1.2/care", "prod", "states/v1.2/care.prod"),
-        (".state", "prod", ".state.prod"),
+        ("states/v1.2/care", "prod", "states/v1.2/care.prod.db"),
+        ("care", "backup", "care.backup.db"),
+        (".state", "prod", ".state.prod.db"),
         ("a.b.db", "prod", "a.b.prod.db"),
     ],
 )
 def test_each_environment_has_a_state_file_of_its_own(folder: Path, path: str, environment: str, file: str) -> None:
     write(folder / "stack.yaml", STACK.replace("endpoint:", f"state: {{path: {path}}}, endpoint:"))
+    overlay(folder, "# as the base\n", "backup/none.yaml")
     project = load(["."], environment=environment)
     store = engine.open_store(project, Stamp("emulator:1", "", "care", environment))
-    assert store.where == file
-    assert store.name == f"care/{environment}"
+    assert (store.where, store.name) == (file, f"care/{environment}")
+
+
+def test_each_environment_has_rows_of_its_own_in_postgresql(folder: Path) -> None:
+    pytest.importorskip("psycopg")
+    write(folder / "stack.yaml", STACK.replace("endpoint:", "state: {backend: postgres}, endpoint:"))
+    stores = [engine.open_store(load(["."], environment=e), Stamp("x", "", "care", e)) for e in ("", "prod")]
+    assert [(store.name, store.rescue.name) for store in stores] == [
+        ("care/", "care.rescue"),
+        ("care/prod", "care@prod.rescue"),
+    ]
 
 
 DEPLOYMENT = document(
