@@ -16,7 +16,6 @@ from reconciler.api import Key
 from reconciler.apply import Terms
 from reconciler.engine import Applied
 from reconciler.errors import ManifestError, Problem, StateMismatch, UsageError
-from reconciler.files import find_manifests
 from reconciler.plan import Choices
 from reconciler.project import Project, described, load
 from reconciler.resource import Document
@@ -422,11 +421,3 @@ def test_the_state_of_another_environment_is_refused_even_in_the_place_of_ours(d
         desk.state()
     with pytest.raises(StateMismatch, match="belongs to stack desk/prod, not to desk"):
         engine.recorded(desk.project())
-
-
-def test_overlays_are_found_sorted_and_never_hidden_ones(folder: Path) -> None:
-    for name in ("prod/.hidden.yaml", "prod/a/b.yml", "prod/readme.md", ".git/x.yaml"):
-        overlay(folder, "", name)
-    tree = find_manifests(".")[0].tree
-    assert tree.environments() == ("prod",)
-    assert tree.overlays("prod") == ("envs/prod/a/b.yml", "envs/prod/prod.yaml")

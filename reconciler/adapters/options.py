@@ -88,9 +88,10 @@ def _environments(ctx: click.Context, option: click.Parameter, incomplete: str) 
     from reconciler.files import FileRefused, Tree
 
     try:
-        return [name for name in Tree(Path()).environments() if name.startswith(incomplete)]
+        known = Tree(Path()).environments()
     except FileRefused:
         return []
+    return [name for name in known if name.startswith(incomplete) and re.fullmatch(r"[a-z0-9-]+", name)]
 
 
 def _service_options(command: Command) -> Command:

@@ -121,21 +121,17 @@ def test_offline_commands_take_an_environment_too(there: Shell) -> None:
         ("endpoint: beijing", ", not to nowhere.invalid"),
     ],
 )
-@pytest.mark.parametrize("command", [("plan",), ("apply", "-y"), ("destroy", "-y"), ("status",), ("discover",)])
 def test_an_overlay_that_points_elsewhere_than_the_state_is_refused_before_anything_is_read(
-    applied_in_prod: Shell,
-    command: tuple[str, ...],
-    change: str,
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
+    applied_in_prod: Shell, change: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit 8. The other endpoint has no address: any request would be another error."""
     monkeypatch.setitem(REGIONS, "beijing", "https://nowhere.invalid")
     applied_in_prod.write("envs/prod/stack.yaml", STACK % change)
-    result = applied_in_prod(*command, "-e", "prod", env={"DASHSCOPE_API_KEY": "made-up"})
-    assert (result.code, result.out) == (8, "")
-    assert result.err.startswith("error: the state in .reconciler/state.prod.db belongs to ")
-    assert said in result.err
+    for command in (["plan"], ["apply", "-y"], ["destroy", "-y"], ["status"], ["discover"], ["state", "rebuild", "-y"]):
+        result = applied_in_prod(*command, "-e", "prod", env={"DASHSCOPE_API_KEY": "made-up"})
+        assert (result.code, result.out) == (8, "")
+        assert result.err.startswith("error: the state in .reconciler/state.prod.db belongs to ")
+        assert said in result.err
     assert applied_in_prod("plan", "-e", "staging").code == 0
 
 
@@ -204,7 +200,8 @@ def test_without_one_the_base_is_meant_and_that_is_said(there: Shell) -> None:
 
 
 def test_environments_are_completed(there: Shell) -> None:
-    """And neither a YAML parser nor anything else that takes time is loaded for it."""
+    """Without loading a YAML parser or anything else that takes time, and none whose name would do harm in a shell."""
+    (there.folder / "envs/p\x1b[2J").mkdir()
     words = {"_RECONCILER_COMPLETE": "bash_complete", "COMP_WORDS": "reconciler plan -e p", "COMP_CWORD": "3"}
     done = there.process("x", env={**words, "PYTHONPROFILEIMPORTTIME": "1"})
     assert done.out.split() == ["plain,prod"]
