@@ -98,18 +98,21 @@ def session(
     """
     contents = partial(data.stream, files.Tree(project.root))
     with Api(origin, key, workspace=workspace, contents=contents, patience=patience) as api:
-        stamp = Stamp(api.identify(), workspace, project.name)
+        stamp = Stamp(api.identify(), workspace, project.name, project.environment)
         limits = strictest((*budgets, getattr(project.stack.spec, "budget", None) if project.stack else None))
         collections = kinds.collections(project.profile)
         yield Session(project, api, open_store(project, stamp), collections, api.hurry, limits)
 
 
 def open_store(project: Project, stamp: Stamp) -> Store:
-    """The state of a project, where its Stack says that it is. Neither reads nor writes it."""
+    """The state of a project in its environment, where its Stack says that it is. Neither reads nor writes it."""
     spec = project.stack.spec if project.stack else None
     location = getattr(spec, "state", None)
     if location is None or location.backend == "sqlite":
-        return SqliteStore(project.root / (location.path if location else ".reconciler/state.db"), stamp)
+        path = project.root / (location.path if location else ".reconciler/state.db")
+        if name := stamp.environment:  # with a suffix in any case: beside `state` there may be a `state.backup` of ours
+            path = path.with_name(f"{path.stem}.{name}{path.suffix or '.db'}")
+        return SqliteStore(path, stamp)
     try:
         from reconciler.store.postgres import DSN, PostgresStore
     except ImportError as error:
@@ -292,11 +295,12 @@ Change = Callable[[State, Deed], tuple[Event, ...]]
 
 def recorded(project: Project) -> Store | None:
     """The state of a project for looking at it, without a key or a service; None where there is none yet."""
-    anybodys = open_store(project, Stamp("", "", project.name))
+    anybodys = open_store(project, Stamp("", "", project.name, project.environment))
     stamp = anybodys.whose()
-    if stamp and stamp.stack != project.name:
+    if stamp and replace(stamp, endpoint="", workspace="") != anybodys.stamp:
+        was, now = (f"{one.stack}/{one.environment}".rstrip("/") for one in (stamp, anybodys.stamp))
         raise StateMismatch(
-            f"the state in {anybodys.where} belongs to stack {stamp.stack}, not to {project.name}",
+            f"the state in {anybodys.where} belongs to stack {was}, not to {now}",
             hint="point at that one again, or give the stack another state",
         )
     return open_store(project, stamp) if stamp else None

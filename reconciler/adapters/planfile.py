@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.errors import ReconcilerError, UsageError
+from reconciler.errors import ReconcilerError, StalePlan, UsageError
 from reconciler.files import MANIFEST_SUFFIXES, Tree
 from reconciler.saved import BYTES_MAX, Saved, read, text
 from reconciler.wording import shown
@@ -16,6 +16,15 @@ def load(path: str) -> Saved:
     """The plan that `keep` wrote to this path; BrokenPlan or FileRefused for anything else."""
     given = Path(path)
     return read(shown(path), Tree(given.parent).read(given.name, limit_bytes=BYTES_MAX))
+
+
+def check_environment(saved: Saved, path: str, environment: str) -> None:
+    """StalePlan where it was made for another one, before that one's state is touched."""
+    meant = saved.bound.stamp.environment
+    if meant != environment:
+        made, here = (f"environment {shown(name)}" if name else "no environment" for name in (meant, environment))
+        again = f"reconciler apply {path}" + (f" -e {meant}" if meant else "")
+        raise StalePlan(f"the saved plan was made for {made}, and this is {here}", hint=f"it is applied with: {again}")
 
 
 def check(path: str) -> None:

@@ -32,6 +32,7 @@ def show(plan_file: str, output: str) -> int:
         raise BrokenPlan(f"{shown(plan_file)} is of a profile or of collections that this version does not know")
     heading = Heading(
         stack=bound.stamp.stack,
+        environment=bound.stamp.environment,
         endpoint=connection.name_of(bound.stamp.endpoint),
         emulated=connection.is_emulated(bound.stamp.endpoint),
         profile=bound.profile,
