@@ -18,8 +18,22 @@ import yaml
 from reconciler.adapters.cli import cli
 
 PROGRAM = "reconciler"
-_BEFORE_A_COMMAND = frozenset("if then elif else while until do ! { exec $".split())
+# `run` is a function of docs/ci
+_BEFORE_A_COMMAND = frozenset("if then elif else while until do ! { exec time run $".split())
 _SHELL_BLOCK = re.compile(r"^```(?:sh|bash|console)?\n(.*?)^```", re.M | re.S)
+
+
+class _Loader(yaml.SafeLoader):
+    """Tags, as GitLab's `!reference`, are read as what stands behind them."""
+
+
+def _untagged(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    return loader.construct_sequence(node, deep=True) if isinstance(node, yaml.SequenceNode) else node.value
+
+
+_Loader.add_multi_constructor("!", _untagged)
 
 
 def check(arguments: Sequence[str]) -> None:
@@ -51,7 +65,7 @@ def in_markdown(page: str) -> Iterator[tuple[str, ...]]:
 
 def in_yaml(text: str) -> Iterator[tuple[str, ...]]:
     """The same in every value of YAML documents: a script, or a list that is a program and its arguments."""
-    for document in yaml.safe_load_all(text):
+    for document in yaml.load_all(text, _Loader):
         yield from _in_value(document)
 
 
@@ -61,6 +75,11 @@ def in_dockerfile(text: str) -> Iterator[tuple[str, ...]]:
     if forms:
         yield from _exec_form([*json.loads(forms.get("ENTRYPOINT", "[]")), *json.loads(forms.get("CMD", "[]"))])
     yield from in_shell("\n".join(re.findall(r"^RUN (.*(?:\\\n.*)*)", text, re.M)))
+
+
+def read_yaml(path: Path) -> Any:
+    """The one document of a file."""
+    return yaml.load(path.read_text(encoding="utf-8"), _Loader)
 
 
 def in_file(path: Path) -> list[tuple[str, ...]]:
@@ -73,8 +92,8 @@ def in_file(path: Path) -> list[tuple[str, ...]]:
 def _in_line(line: str) -> Iterator[tuple[str, ...]]:
     words: list[str] = []
     for token in [*_tokens(line), ";"]:
-        if set(token) <= set(";|&()"):
-            yield from _exec_form(_without_redirections(_call(words)))
+        if _made_of(token, ";|&()"):
+            yield from _exec_form(list(_without_redirections(_call(words))))
             words = []
         else:
             words.append(token)
@@ -100,34 +119,34 @@ def _call(words: Sequence[str]) -> list[str]:
 def _without_redirections(words: Sequence[str]) -> Iterator[str]:
     skip = False
     for place, word in enumerate(words):
-        redirects = set(word) <= set("<>&")
-        descriptor = word.isdigit() and place + 1 < len(words) and set(words[place + 1]) <= set("<>&")
+        redirects = _made_of(word, "<>&")
+        descriptor = word.isdigit() and _made_of("".join(words[place + 1 : place + 2]), "<>&")
         if not (skip or redirects or descriptor):
             yield word
         skip = redirects
 
 
-def _exec_form(words: Any) -> Iterator[tuple[str, ...]]:
-    program, *arguments = [*words, ""][:-1] or [""]
-    if program.rpartition("/")[2] == PROGRAM:
-        yield tuple(arguments)
+def _made_of(word: str, signs: str) -> bool:
+    return bool(word) and set(word) <= set(signs)
+
+
+def _exec_form(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """A program and its arguments, if it is ours. Alone it is only a name, as that of a job."""
+    if len(words) > 1 and words[0].rpartition("/")[2] == PROGRAM:
+        yield tuple(words[1:])
 
 
 def _in_value(value: Any) -> Iterator[tuple[str, ...]]:
     match value:
         case str():
             yield from in_shell(value)
-        case {"command": [*program], "args": [*arguments], **rest} if all(isinstance(one, str) for one in program):
-            yield from _exec_form([*program, *arguments])
-            yield from _in_value([one for one in (*program, *arguments) if "\n" in one])
-            yield from _in_value(rest)
-        case {"entry": str(entry), "args": [*arguments], **rest}:
-            yield from in_shell(shlex.join([*shlex.split(entry), *arguments]))
-            yield from _in_value(rest)
+        case {"image": str(), "args": [*arguments], **rest} if "command" not in rest:
+            yield from _exec_form([PROGRAM, *arguments])  # the entry point of the image
         case dict():
-            yield from _in_value(list(value.values()))
-        case [str(program), *arguments] if program.rpartition("/")[2] == PROGRAM:
-            yield from _exec_form([program, *arguments])
+            for one in value.values():
+                yield from _in_value(one)
+        case [str(), *_] if all(isinstance(one, str) for one in value) and value[0].rpartition("/")[2] == PROGRAM:
+            yield from _exec_form(value)
         case list():
             for one in value:
                 yield from _in_value(one)
