@@ -106,10 +106,15 @@ def _bought(bills: Sequence[Bill]) -> str:
 
 
 def _warnings(report: Report) -> Iterator[str]:
-    """Why an apply would stop, or stopped; of each what is to be done."""
+    """Why an apply would stop, and what to do about it; after one, what went wrong."""
     plan = report.saved.plan
     for op in plan.blocked:
         yield f"blocked: {clean(op.slot)}: {clean(op.why, 400)}" + (f" ({clean(op.hint, 400)})" if op.hint else "")
+    if report.aftermath:
+        for one in report.aftermath.outcomes:
+            if one.ending in _TROUBLE:
+                yield f"{one.ending}: {clean(one.operation.slot)}: reconciler status and describe say more"
+        return
     for op in plan.operations:
         if op.needs_consent:
             yield f"needs consent: {clean(op.slot)}: a paid run follows one that was bought before"
@@ -118,9 +123,6 @@ def _warnings(report: Report) -> Iterator[str]:
     for note in plan.notes:
         if note.warning:
             yield f"warning: {clean(note.about)} {clean(note.what, 400)}"
-    for one in report.aftermath.outcomes if report.aftermath else ():
-        if one.ending in _TROUBLE:
-            yield f"{one.ending}: {clean(one.operation.slot)}: reconciler status and describe say more"
 
 
 def _notes(report: Report) -> Iterator[str]:
@@ -162,7 +164,11 @@ def _outcome(one: Outcome) -> str:
     op = one.operation
     status = f" (status {one.status})" if one.status and one.ending is Ending.REFUSED else ""
     made = f"  {clean(one.id)}" if one.id else ""
-    return f"{one.ending + status:<24} {op.action.value} {clean(op.slot)}{made}"
+    return f"{one.ending + status:<24} {_step(op)}{made}"
+
+
+def _step(op: Operation) -> str:
+    return f"{op.action.value} {op.verb} {clean(op.slot)}"
 
 
 def _bill(bill: Bill) -> list[str]:
@@ -181,7 +187,7 @@ def _costs(report: Report) -> Iterator[str]:
     """What each operation costs, where it costs anything, and the sums."""
     plan = report.saved.plan
     told = [op for op in plan.operations if any(amount != 0 for amount in _amounts(op))]
-    rows = [[f"{op.action.value} {clean(op.slot)}", *map(money, _amounts(op)), clean(op.price.basis)] for op in told]
+    rows = [[_step(op), *map(money, _amounts(op)), clean(op.price.basis)] for op in told]
     if rows:
         yield from table(("OPERATION", "CNY ONCE", "CNY/H BEFORE", "CNY/H AFTER", "HOW"), rows).split("\n")
     yield from money_texts(plan)
@@ -231,9 +237,9 @@ def _fenced(lines: Iterable[str], room_bytes: int) -> str:
 
 
 def _harmless(line: str) -> str:
-    """A line of a page once more, with nothing that is not seen, and no command of a forge at its start."""
-    text = clean(click.unstyle(line), _LINE)
-    return f" {text}" if text.startswith("/") else text
+    """A line of a page once more, with nothing that is not seen, and no quick action of GitLab's at its start."""
+    text = clean(click.unstyle(line), _LINE).rstrip()
+    return re.sub(r"^(\s*)/", r"\1\\x2f", text)
 
 
 def _cut(lines: Sequence[str], room_bytes: int) -> list[str]:
