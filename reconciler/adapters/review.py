@@ -25,21 +25,18 @@ def reviewed(saved: Saved, target: Target, *, given: bool, insisted: bool) -> Re
     except ReconcilerError as error:
         if given or insisted:
             raise
-        return _without(Report(saved), error)
+        terminal.mention(f"the report is of the plan alone: {clean(error, 300)}")
+        return Report(saved)
     try:
         project = stack.read(target)
     except ReconcilerError as error:
         if insisted:
             raise
-        return _without(Report(saved, lint), error)
+        terminal.mention(f"limits, and what the apply came to, are not in the report: {clean(error, 300)}")
+        return Report(saved, lint)
     limits = engine.limits_of(project, [operator.budget(project.root)])
     over = breaches(saved.plan, limits, saved.choices, owned=saved.bound.held)
     return Report(saved, lint, over, _aftermath(project, target, saved, insisted))
-
-
-def _without(report: Report, error: ReconcilerError) -> Report:
-    terminal.mention(f"the report is of the plan alone: {clean(error, 300)}")
-    return report
 
 
 def _lint(target: Target) -> tuple[Found, ...]:

@@ -130,9 +130,9 @@ def _notes(report: Report) -> Iterator[str]:
     if report.lint == ():
         yield "training data: nothing found"
     if report.lint is None:
-        yield "the training data were not looked at: `-f` names the manifests"
+        yield "the training data were not looked at: that takes the manifests"
     if report.breaches is None:
-        yield "limits and budgets were not looked at: `-f` names the manifests"
+        yield "limits and budgets were not looked at: that takes manifests without a mistake"
     if (came := report.aftermath) and not came.asked:
         yield "the service was not asked: this is what the state holds"
     made, until = (f"{moment:%Y-%m-%d %H:%M} UTC" for moment in (saved.made_at, saved.expires_at))
