@@ -31,6 +31,7 @@ from reconciler.saved import Bound, Saved
 from reconciler.state import Intent, IntentPhase, Owned, Role, Stamp, State, Ticket
 from tests.desk import Desk, texts
 from tests.test_apply import DATASET, HYPER, WORDS, deployment, job
+from tests.test_docs import REPOSITORY
 from tests.test_render import CHANGED, COLLECTIONS, HEADING, JOB, PROD, RUN, SWAP, at, golden, operation, plan
 
 MADE_AT = dt.datetime(2026, 5, 26, 10, tzinfo=dt.UTC)
@@ -465,3 +466,23 @@ def test_what_later_plans_bought_is_on_their_own_bills(chain: Desk) -> None:
     assert [len(one) for one in ids] == [1, 1]
     assert ids[0] != ids[1]
     assert {one.ending for told in came if told for one in told.outcomes} == {Ending.DONE}
+
+
+# Its page -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_names_every_member_and_every_ending() -> None:
+    text = (REPOSITORY / "docs/report.md").read_text(encoding="utf-8")
+    told = report_json(Report(saved(), LINT, (BREACH,), CAME), HEADING, COLLECTIONS)
+    applied = told["applied"]
+    members = [
+        *told,
+        *told["lint"][0],
+        *told["over_limits"][0],
+        *applied,
+        *applied["outcomes"][0],
+        *applied["bought"][0],
+    ]
+    for name in [*members, *(ending.value for ending in Ending)]:
+        assert re.search(rf"[`.]{name}(?:\[\])?`", text), name
+    assert f"{LIMIT_BYTES:,} bytes" in text

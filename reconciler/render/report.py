@@ -146,12 +146,14 @@ def _notes(report: Report) -> Iterator[str]:
 def _came_to(came: Aftermath, picture: str, width: int | None) -> Iterator[Part]:
     yield Part("What it came to", [*map(_outcome, came.outcomes)])
     if came.trained:
-        lines = [f"as a picture: {clean(picture)}", ""] if picture else []
-        for one in came.trained[:_CHARTS]:
-            drawn = chart.chart_text(f"loss of {one.slot} {one.id}", one.measured, width, plain=False)
-            lines += [*drawn.split("\n"), ""]
+        drawn = [
+            chart.chart_text(f"loss of {one.slot} {one.id}", one.measured, width, plain=False)
+            for one in came.trained[:_CHARTS]
+        ]
         more = len(came.trained) - _CHARTS
-        lines += [f"and {count(more, 'more run')}: reconciler metrics KIND/NAME draws each"] if more > 0 else []
+        drawn = [f"as a picture: {clean(picture)}", *drawn] if picture else drawn
+        drawn += [f"and {count(more, 'more run')}: reconciler metrics KIND/NAME draws each"] if more > 0 else []
+        lines = "\n\n".join(drawn).split("\n")
         yield Part("Loss", lines)
     if came.bills:
         rows = [_bill(bill) for bill in came.bills]
