@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from reconciler import apply as execution
 from reconciler import data, files, kinds, quotas, surgery
+from reconciler import report as reports
 from reconciler import saved as saved_plan
 from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
@@ -28,7 +29,8 @@ from reconciler.plan import Choices, Desired, Note, Plan, Verb, World, caught_up
 from reconciler.project import Project
 from reconciler.rebuild import Rebuilt, rebuild
 from reconciler.recover import Finding, Listing, recover
-from reconciler.resource import Budget, Collection, Json, Match, Observed, Resource, Slot
+from reconciler.report import Aftermath
+from reconciler.resource import Budget, Collection, Json, Match, Measurement, Observed, Resource, Slot
 from reconciler.saved import Bound, Saved
 from reconciler.state import Event, Intent, Owned, Role, Stamp, State, Ticket, written
 from reconciler.store import Header, Store
@@ -99,9 +101,13 @@ def session(
     contents = partial(data.stream, files.Tree(project.root))
     with Api(origin, key, workspace=workspace, contents=contents, patience=patience) as api:
         stamp = Stamp(api.identify(), workspace, project.name, project.environment)
-        limits = strictest((*budgets, getattr(project.stack.spec, "budget", None) if project.stack else None))
         collections = kinds.collections(project.profile)
-        yield Session(project, api, open_store(project, stamp), collections, api.hurry, limits)
+        yield Session(project, api, open_store(project, stamp), collections, api.hurry, limits_of(project, budgets))
+
+
+def limits_of(project: Project, budgets: Iterable[Budget | None] = ()) -> Limits:
+    """The strictest of the Stack's own budget and those from outside the project."""
+    return strictest((*budgets, getattr(project.stack.spec, "budget", None) if project.stack else None))
 
 
 def open_store(project: Project, stamp: Stamp) -> Store:
@@ -288,6 +294,13 @@ def _written(moment: datetime) -> str:
     return f"{written(moment)} UTC"
 
 
+def aftermath(session: Session, saved: Saved) -> Aftermath | None:
+    """What became of a saved plan, with what the service has to say of it; None where it was never begun here."""
+    state, world = look_around(session)
+    came = reports.aftermath(saved, state, session.collections, world.objects)
+    return came and reports.with_logs(came, state, partial(measured, session))
+
+
 # Surgery ------------------------------------------------------------------------------------------------------------
 
 Change = Callable[[State, Deed], tuple[Event, ...]]
@@ -425,6 +438,11 @@ def whole_log(session: Session, row: Owned) -> tuple[str, ...]:
     while more := logs(session, row, len(lines)):
         lines += more
     return tuple(lines)
+
+
+def measured(session: Session, row: Owned) -> tuple[Measurement, ...]:
+    """Everything that the log of one of our objects measured."""
+    return session.collections[row.collection].measurements(whole_log(session, row))
 
 
 def ask(session: Session, row: Owned, prompt: str) -> str | None:
