@@ -187,7 +187,9 @@ class Dataset(Resource):
         Field(description="How the rows read: answers, answers to pictures, pairs of answers, or plain text."),
     ]
     split: Annotated[
-        Split | None, Mark.LOCAL, Field(description="How rows are divided into a training and a validation upload.")
+        Split | None,
+        Mark.LOCAL,
+        Field(description="How rows become a training and a validation upload; another split, others."),
     ] = None
     lint: Annotated[Lint, Mark.LOCAL, Field(description="What is said of the rows before anything is uploaded.")] = (
         Lint()

@@ -191,8 +191,8 @@ class Word(Spec):
     weight: Annotated[
         int,
         Field(
-            description="How strongly it is preferred, from 1 to 5 and without a unit; in phrase lists -6 to -1 make it less"
-            " likely."
+            description="How strongly it is preferred, from 1 to 5 and without a unit; in phrase lists -6 to -1 make it"
+            " less likely."
         ),
     ]
     lang: Annotated[
@@ -219,7 +219,11 @@ class HotwordTable(Resource):
     words_from: Annotated[
         str | None,
         Mark.LOCAL,
-        Field(min_length=1, max_length=400, description="A csv, tsv or yaml file of words, below the project root."),
+        Field(
+            min_length=1,
+            max_length=400,
+            description="A csv, tsv or yaml file of words, below the project root, read as words.",
+        ),
     ] = None
 
     vocabulary_id: Annotated[str | None, Mark.COMPUTED, Field(description="Its id, for recognition calls.")] = None
