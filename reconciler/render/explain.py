@@ -83,6 +83,12 @@ class Entry:
     def name(self) -> str:
         return ".".join(self.path)
 
+    def below(self) -> Iterator[Entry]:
+        """Every field of it and of its fields."""
+        for field in self.fields:
+            yield field
+            yield from field.below()
+
 
 def entry(path: Sequence[str], kinds: Mapping[str, type[Spec]], profile: ProfileCatalogue) -> Entry:
     """What a path such as `Deployment.limits.rpm` leads to; `metadata` and `lifecycle` may stand after a kind."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from reconciler.catalogue import ProfileCatalogue
 from reconciler.render.explain import CHOSEN, SHARED, Entry, Pairs, entry, exit_codes
@@ -49,17 +49,11 @@ def _section(one: Entry, heading: str) -> str:
     if one.type:
         paragraphs.append(", ".join(filter(None, (f"`{one.type}`", _default(one), one.change))))
     if one.fields:
-        rows = [_row(field, len(one.path)) for field in _all_below(one)]
+        rows = [_row(field, len(one.path)) for field in one.below()]
         paragraphs.append(table(("field", "what it is", "type", "default", "when changed"), rows).rstrip("\n"))
     if one.deletion:
         paragraphs.append(f"`deletionPolicy` unless written: `{one.deletion}`")
     return "\n\n".join(paragraphs) + "\n"
-
-
-def _all_below(one: Entry) -> Iterator[Entry]:
-    for field in one.fields:
-        yield field
-        yield from _all_below(field)
 
 
 def _row(one: Entry, depth: int) -> tuple[str, ...]:
