@@ -155,10 +155,9 @@ class Budget(Spec):
         Annotated[float, Field(ge=0, description="The run rate that an apply may lead to, in CNY an hour.")] | None
     ) = None
     deletes: Annotated[int, Field(ge=0, description="How many objects one apply may delete.")] | None = None
-    delete_share: (
-        Annotated[Percent, Field(description="Which share of all objects owned one apply may delete, such as 50%.")]
-        | None
-    ) = None
+    delete_share: Annotated[
+        Percent | None, Field(description="Which share of all objects owned one apply may delete, such as 50%.")
+    ] = None
     unknown_price: Annotated[
         Literal["Allow", "Refuse"], Field(description="Whether something may be bought whose price nobody knows.")
     ] = "Allow"

@@ -154,7 +154,7 @@ class Lint(Spec):
         Field(
             ge=1,
             le=10**9,
-            description="How many rows there must be, or it is an error; unset: fewer than advised are a warning.",
+            description="How many rows there must be: fewer are an error; unset: fewer than advised are a warning.",
         ),
     ] = None
     max_dropped: Annotated[

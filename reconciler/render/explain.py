@@ -91,9 +91,10 @@ class Entry:
 
 
 def entry(path: Sequence[str], kinds: Mapping[str, type[Spec]], profile: ProfileCatalogue) -> Entry:
-    """What a path such as `Deployment.limits.rpm` leads to; `metadata` and `lifecycle` may stand after a kind."""
-    models, name = {**kinds, **SHARED}, path[0]
-    steps = [*path[1:]]
+    """What a path such as `Deployment.limits.rpm` leads to; `spec`, `metadata`, `lifecycle` may stand after a kind."""
+    models, name, steps = {**kinds, **SHARED}, path[0], [*path[1:]]
+    if steps[:1] == ["spec"] and name not in SHARED:
+        steps.pop(0)
     here = whole = _tree((name,), models[name], profile)
     if steps and steps[0] in SHARED and name not in SHARED:
         shared = steps.pop(0)
