@@ -108,7 +108,8 @@ class Lifecycle(Spec):
         ),
     ] = None
     ignore: Annotated[
-        list[str], Field(description="Names of fields under spec that are neither compared nor sent once it exists.")
+        list[str],
+        Field(description="Fields under spec, such as limits.rpm, that are neither compared nor sent once it exists."),
     ] = []
     observe_only: Annotated[
         bool, Field(description="Whether the object is only looked at: never created, changed or deleted.")
@@ -125,7 +126,7 @@ class Lifecycle(Spec):
         Field(
             ge=0,
             le=1000,
-            description="How many superseded runs are kept, of a kind that keeps them; unset: all.",
+            description="How many superseded runs that succeeded are kept, of a kind that keeps runs; unset: all.",
         ),
     ] = None
 
