@@ -1,4 +1,4 @@
-"""Sends a Request and returns what the service answered, or one of our errors. The only user of httpx in the package.
+"""Sends a Request and returns what the service answered, or one of our errors.
 
 It knows nothing of kinds, plans or state. Whether a request may be sent again follows from its `effect` alone: a create
 is never repeated unless the service said a well-formed "not now", or not one byte of it left this machine.
@@ -14,13 +14,11 @@ import re
 import ssl
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,9 +39,8 @@ from reconciler.errors import (
     Unavailable,
 )
 from reconciler.resource import Content, Effect, Json, Request, dig, text
-from reconciler.transport import Exchange, Transport
+from reconciler.transport import Exchange, Line, Transport, read_body
 
-REPLY_BYTES_MAX = 16 * 2**20
 DEPTH_MAX = 64  # of a JSON answer: what is deeper would exhaust the stack of whoever walks through it
 READ_WITHIN_S, WRITE_WITHIN_S = 60.0, 120.0  # a whole exchange, connect to last byte
 UPLOAD_BYTES_PER_S = 64 * 1024  # the slowest line on which an upload is still given the time it needs
@@ -136,9 +133,9 @@ class Api:
         if workspace:
             self._headers["X-DashScope-WorkSpace"] = workspace
         verify = ssl.create_default_context() if origin.startswith("https:") else None
-        self._shared = _Line(Transport(verify, keep_alive=10, clock=clock))
+        self._shared = Line(Transport(verify, keep_alive=10, clock=clock))
         # On a used connection nobody can tell whether a request arrived: what may happen once only gets a fresh one.
-        self._fresh = _Line(Transport(verify, keep_alive=0, clock=clock))
+        self._fresh = Line(Transport(verify, keep_alive=0, clock=clock))
         self._bucket = Bucket(rate_per_s, clock, sleep)
         self.skew: timedelta | None = None  # how far ahead of ours the service's clock was at its last answer
         self._shown: tuple[datetime, float] | None = None  # what it showed then, and when that was by `clock`
@@ -230,13 +227,13 @@ class Api:
         return self._answer(request, response, body)
 
     def _exchange(
-        self, line: _Line, request: Request, url: str, payload: Mapping[str, Any], ends_at: float
+        self, line: Line, request: Request, url: str, payload: Mapping[str, Any], ends_at: float
     ) -> tuple[httpx.Response, bytes]:
         with line.transport.exchange(ends_at) as exchange:
             try:
                 with line.client.stream(request.method, url, **payload) as response:
                     self._note(response.headers)
-                    return response, _read(response)
+                    return response, read_body(response)
             except httpx.HTTPError as error:
                 if exchange.sent_bytes == 0:
                     raise self._unsent(request, exchange, error) from error
@@ -338,21 +335,6 @@ class Api:
         return max(min(asked_s, self._patience.obeyed_s), doubled * (0.5 + self._jitter() / 2))
 
 
-class _Line:
-    """One way to the service: its connections, and the client that writes HTTP on them."""
-
-    def __init__(self, transport: Transport) -> None:
-        self.transport = transport
-        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # each request stands for itself
-        self.client = httpx.Client(
-            transport=transport,
-            cookies=no_cookies,
-            headers={"Accept-Encoding": "identity"},  # what is not packed cannot unpack to more than was read
-            follow_redirects=False,
-            trust_env=False,
-        )
-
-
 class Bucket:
     """At most `rate_per_s` requests a second for one account, in bursts of as many; None is no limit. Thread-safe."""
 
@@ -435,24 +417,6 @@ def _date(value: str) -> datetime | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return date if date.tzinfo else None
-
-
-def _read(response: httpx.Response) -> bytes:
-    """The whole body. Raises ReadError where it is too long, packed or not, before memory notices."""
-    body = bytearray()
-    for chunk in response.iter_raw():
-        body += chunk
-        if len(body) > REPLY_BYTES_MAX:
-            raise httpx.ReadError(f"the answer is longer than {REPLY_BYTES_MAX} bytes")
-    if response.headers.get("content-encoding", "identity").strip().lower() == "identity":
-        return bytes(body)
-    try:  # nobody asked for it, but a gateway may pack all the same
-        unpacked = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, REPLY_BYTES_MAX + 1)
-    except zlib.error as error:
-        raise httpx.DecodingError(f"the answer cannot be unpacked: {error}") from error
-    if len(unpacked) > REPLY_BYTES_MAX:
-        raise httpx.ReadError(f"the answer is longer than {REPLY_BYTES_MAX} bytes")
-    return unpacked
 
 
 # Reading JSON ---------------------------------------------------------------------------------------------------------

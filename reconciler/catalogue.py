@@ -117,11 +117,13 @@ class Values:
 class HyperParameter(Values):
     """One key of `hyper_parameters` (contract §2.8).
 
-    `each` is set where the value is a comma-separated string, and holds for every element. Empty `training_types` and
-    no `modality` mean all. `default` is what the pages print, None where they print nothing.
+    `about` is what it means, in a sentence. `each` is set where the value is a comma-separated string, and holds for
+    every element. Empty `training_types` and no `modality` mean all. `default` is what the pages print, None where they
+    print nothing.
     """
 
     name: str
+    about: str | None
     each: Values | None
     default: bool | int | float | str | None
     required: bool

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from reconciler import apply as execution
 from reconciler import approvals, data, files, kinds, quotas, surgery
+from reconciler import report as reports
 from reconciler import saved as saved_plan
 from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
@@ -29,7 +30,8 @@ from reconciler.plan import Choices, Desired, Note, Operation, Plan, Verb, World
 from reconciler.project import Project
 from reconciler.rebuild import Rebuilt, rebuild
 from reconciler.recover import Finding, Listing, recover
-from reconciler.resource import Budget, Collection, Json, Match, Observed, Phase, Resource, Slot
+from reconciler.report import Aftermath
+from reconciler.resource import Budget, Collection, Json, Match, Measurement, Observed, Phase, Resource, Slot
 from reconciler.saved import Bound, Saved
 from reconciler.state import Approval, Event, Intent, Owned, Role, Stamp, State, Ticket, written
 from reconciler.store import Header, Store
@@ -103,18 +105,25 @@ def session(
     """
     contents = partial(data.stream, files.Tree(project.root))
     with Api(origin, key, workspace=workspace, contents=contents, patience=patience) as api:
-        stamp = Stamp(api.identify(), workspace, project.name)
-        limits = strictest((*budgets, getattr(project.stack.spec, "budget", None) if project.stack else None))
+        stamp = Stamp(api.identify(), workspace, project.name, project.environment)
         collections = kinds.collections(project.profile)
-        yield Session(project, api, open_store(project, stamp), collections, api.hurry, limits)
+        yield Session(project, api, open_store(project, stamp), collections, api.hurry, limits_of(project, budgets))
+
+
+def limits_of(project: Project, budgets: Iterable[Budget | None] = ()) -> Limits:
+    """The strictest of the Stack's own budget and those from outside the project."""
+    return strictest((*budgets, getattr(project.stack.spec, "budget", None) if project.stack else None))
 
 
 def open_store(project: Project, stamp: Stamp) -> Store:
-    """The state of a project, where its Stack says that it is. Neither reads nor writes it."""
+    """The state of a project in its environment, where its Stack says that it is. Neither reads nor writes it."""
     spec = project.stack.spec if project.stack else None
     location = getattr(spec, "state", None)
     if location is None or location.backend == "sqlite":
-        return SqliteStore(project.root / (location.path if location else ".reconciler/state.db"), stamp)
+        path = project.root / (location.path if location else ".reconciler/state.db")
+        if name := stamp.environment:  # with a suffix in any case: beside `state` there may be a `state.backup` of ours
+            path = path.with_name(f"{path.stem}.{name}{path.suffix or '.db'}")
+        return SqliteStore(path, stamp)
     try:
         from reconciler.store.postgres import DSN, PostgresStore
     except ImportError as error:
@@ -346,6 +355,13 @@ def _written(moment: datetime) -> str:
     return f"{written(moment)} UTC"
 
 
+def aftermath(session: Session, saved: Saved) -> Aftermath | None:
+    """What became of a saved plan, with what the service has to say of it; None where it was never begun here."""
+    state, world = look_around(session)
+    came = reports.aftermath(saved, state, session.collections, world.objects)
+    return came and reports.with_logs(came, state, partial(measured, session))
+
+
 # Surgery ------------------------------------------------------------------------------------------------------------
 
 Change = Callable[[State, Deed], tuple[Event, ...]]
@@ -353,11 +369,12 @@ Change = Callable[[State, Deed], tuple[Event, ...]]
 
 def recorded(project: Project) -> Store | None:
     """The state of a project for looking at it, without a key or a service; None where there is none yet."""
-    anybodys = open_store(project, Stamp("", "", project.name))
+    anybodys = open_store(project, Stamp("", "", project.name, project.environment))
     stamp = anybodys.whose()
-    if stamp and stamp.stack != project.name:
+    if stamp and replace(stamp, endpoint="", workspace="") != anybodys.stamp:
+        was, now = (f"{one.stack}/{one.environment}".rstrip("/") for one in (stamp, anybodys.stamp))
         raise StateMismatch(
-            f"the state in {anybodys.where} belongs to stack {stamp.stack}, not to {project.name}",
+            f"the state in {anybodys.where} belongs to stack {was}, not to {now}",
             hint="point at that one again, or give the stack another state",
         )
     return open_store(project, stamp) if stamp else None
@@ -482,6 +499,11 @@ def whole_log(session: Session, row: Owned) -> tuple[str, ...]:
     while more := logs(session, row, len(lines)):
         lines += more
     return tuple(lines)
+
+
+def measured(session: Session, row: Owned) -> tuple[Measurement, ...]:
+    """Everything that the log of one of our objects measured."""
+    return session.collections[row.collection].measurements(whole_log(session, row))
 
 
 def ask(session: Session, row: Owned, prompt: str) -> str | None:

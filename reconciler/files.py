@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -110,10 +111,22 @@ class Tree:
         """The paths of all YAML files, sorted; folders that begin with a dot and those named `envs` are left out."""
         return tuple(sorted(self._walk(_MANIFESTS, str(self.root))))
 
-    def _walk(self, wanted: _Selector, pattern: str) -> Iterator[str]:
+    def environments(self) -> tuple[str, ...]:
+        """The names of the folders in `envs`, sorted."""
+        with suppress(FileMissing):
+            entries = self._entries((OVERLAYS,))
+            return tuple(sorted(name for name, is_folder in entries if is_folder and not name.startswith(".")))
+        return ()
+
+    def overlays(self, environment: str) -> tuple[str, ...]:
+        """The paths of all YAML files of an environment, sorted."""
+        start = (OVERLAYS, environment)
+        return tuple(sorted(self._walk(_MANIFESTS, self.display("/".join(start)), start)))
+
+    def _walk(self, wanted: _Selector, pattern: str, start: tuple[str, ...] = ()) -> Iterator[str]:
         """Every wanted file, folder by folder; each folder is opened anew from the root, so few are open at a time."""
         budget = MAX_ENTRIES
-        pending: list[tuple[str, ...]] = [()]
+        pending = [start]
         while pending:
             parts = pending.pop()
             for name, is_folder in self._entries(parts):

@@ -1,4 +1,4 @@
-"""The author's YAML to Documents, or every mistake in it with its place and what to write instead.
+"""The author's YAML, under an environment's overlays, to Documents; or every mistake with its place and what to write.
 
 Promises that a document it returns has passed its kind's types, and that no message repeats a key pasted by mistake. It
 opens no file, follows no reference, and knows the kinds only as the classes it is handed.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from reconciler.errors import Problem
+from reconciler.errors import Position, Problem
 from reconciler.resource import (
     API_VERSION,
     NAME_PATTERN,
@@ -29,8 +29,9 @@ from reconciler.resource import (
     text,
 )
 from reconciler.wording import did_you_mean, shown, suggestion
-from reconciler.yamltext import Written, read_yaml
+from reconciler.yamltext import NO_VALUE, Written, Yaml, overlaid, read_yaml
 
+Identity = tuple[str, str]
 MAX_FAULTS = 50  # a section of a document: more than anybody reads at once
 
 
@@ -51,7 +52,11 @@ class Parsed(NamedTuple):
 
 def parse(file: str, data: bytes, kinds: Mapping[str, type[Spec]]) -> Parsed:
     """Every document of one manifest file. That a file holds none is no problem here."""
-    source = read_yaml(file, data)
+    return checked(read_yaml(file, data), kinds)
+
+
+def checked(source: Yaml, kinds: Mapping[str, type[Spec]]) -> Parsed:
+    """The same of one that was read already."""
     problems = list(source.problems)
     documents: list[Document] = []
     broken = [] if source.whole else [Broken("", "")]
@@ -60,8 +65,79 @@ def parse(file: str, data: bytes, kinds: Mapping[str, type[Spec]]) -> Parsed:
         if document and written.sound:
             documents.append(document)
         else:
-            broken.append(Broken(text(dig(written.value, "kind")), text(dig(written.value, "metadata", "name"))))
+            broken.append(Broken(*identity(written)))
     return Parsed(tuple(documents), tuple(problems), tuple(broken))
+
+
+def identity(written: Written) -> Identity:
+    """The kind and the name of a document before anything else is known of it; "" stands for what cannot be read."""
+    return text(dig(written.value, "kind")), text(dig(written.value, "metadata", "name"))
+
+
+# Environments -------------------------------------------------------------------------------------------------------
+
+_NAMED_AT: tuple[Path, ...] = (("kind",), ("metadata", "name"))
+
+
+def merged(base: Sequence[Yaml], overlays: Sequence[Yaml]) -> tuple[list[Yaml], list[Yaml]]:
+    """The files of the base with what an environment lays over their documents, and the files of the overlays with what
+    only they declare. Mistakes in how they go together are problems of the overlays.
+
+    Documents are told apart by kind and name. Which is laid over which is settled before anything else is read in them.
+    """
+    declared = {identity(written): None for yaml in base for written in yaml.documents}
+    laid: dict[Identity, Written] = {}
+    rest = [_sorted_out(yaml, declared, laid) for yaml in overlays]
+    under = [yaml._replace(documents=tuple(_under(written, laid) for written in yaml.documents)) for yaml in base]
+    return under, rest
+
+
+def _under(written: Written, laid: Mapping[Identity, Written]) -> Written:
+    """The document with its overlay; its name stays where the base has it."""
+    over = laid.get(identity(written))
+    if over is None:
+        return written
+    result = overlaid(written, over)
+    return replace(result, at={**result.at, **{path: written.at[path] for path in _NAMED_AT}})
+
+
+def _sorted_out(yaml: Yaml, declared: Iterable[Identity], laid: dict[Identity, Written]) -> Yaml:
+    """An overlay file without the documents that go over one of the base, which are added to `laid`."""
+    alone, problems = [], [_no_removal(problem) for problem in yaml.problems]
+    for written in yaml.documents:
+        name = identity(written)
+        if not isinstance(written.value, dict):
+            alone.append(written)
+        elif not all(name):
+            what = "an overlay says by kind and metadata.name what it is laid over"
+            problems.append(Problem(what, written.position(())))
+        elif name in laid:
+            first = _named_at(laid[name])
+            problems.append(Problem(f"a second overlay for {_address(name)}", _named_at(written), f"first in {first}"))
+        elif name in declared:
+            laid[name] = written
+        elif "apiVersion" in written.value:
+            alone.append(written)
+        else:
+            what = f"an overlay for {_address(name)}, which no manifest declares"
+            near = did_you_mean("/".join(name), ["/".join(known) for known in declared])
+            hint = near or f"to declare it here, begin with apiVersion: {API_VERSION}"
+            problems.append(Problem(what, _named_at(written), hint))
+    return yaml._replace(documents=tuple(alone), problems=tuple(problems))
+
+
+def _no_removal(problem: Problem) -> Problem:
+    if problem.what != NO_VALUE:
+        return problem
+    return replace(problem, hint="an overlay can replace a field and never remove it: leave the field out of the base")
+
+
+def _address(name: Identity) -> str:
+    return shown("/".join(name))
+
+
+def _named_at(written: Written) -> Position:
+    return written.position(("metadata", "name"))
 
 
 # One document -------------------------------------------------------------------------------------------------------

@@ -121,17 +121,24 @@ def _failed(seen: Observed | None, row: Owned | None) -> bool:
     return seen.phase is Phase.FAILED if seen else bool(row and row.failure)
 
 
-def spent(run: Run, runs: Sequence[Run]) -> Decimal | None:
-    """What a run cost at the prices of now: by what the service counted, else by its estimate; None: nobody knows.
+def billed(run: Run, runs: Sequence[Run]) -> int | None:
+    """The tokens that a run is billed for: what the service counted, else what was foreseen; None: nobody knows.
 
     What fails by itself is not billed, and what a person cancels is billed as far as it got (contract §2.13).
     """
+    if run.used is not None:
+        return run.used * (1 if counts_passes(runs) else run.passes)
+    if run.failed:
+        return 0
+    return None if run.tokens is None else run.tokens * run.passes
+
+
+def spent(run: Run, runs: Sequence[Run]) -> Decimal | None:
+    """What a run cost at the prices of now; None: nobody knows."""
+    tokens = billed(run, runs)
     if run.failed and run.used is None:
         return Decimal(0)
-    tokens, every = (run.used, counts_passes(runs)) if run.used is not None else (run.tokens, False)
-    if tokens is None or run.token_price is None:
-        return None
-    return tokens * (1 if every else run.passes) * run.token_price
+    return None if tokens is None or run.token_price is None else tokens * run.token_price
 
 
 # What it teaches ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ nothing, writes nothing but what spares reading unchanged data again (`cache.py`
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from graphlib import CycleError
@@ -18,17 +20,28 @@ from reconciler import catalogue, graph, tokens
 from reconciler.cache import Cache
 from reconciler.catalogue import ProfileCatalogue
 from reconciler.data import Described, are_apart, describe, rows_in_common, values
-from reconciler.errors import ManifestError, Position, Problem
-from reconciler.files import FileRefused, Manifest, Tree, find_manifests
+from reconciler.errors import ManifestError, Position, Problem, UsageError
+from reconciler.files import OVERLAYS, FileRefused, Manifest, Tree, find_manifests
 from reconciler.kinds import KINDS, RESOURCES
 from reconciler.kinds.removed import Removed
 from reconciler.kinds.stack import Stack
 from reconciler.lengths import Lengths
-from reconciler.manifest import Parsed, parse
-from reconciler.resource import Content, Document, Finding, Inputs, Part, Reading, Resource, Spec, references
-from reconciler.wording import shown, suggestion
+from reconciler.manifest import Parsed, checked, identity, merged
+from reconciler.resource import (
+    NAME_PATTERN,
+    Content,
+    Document,
+    Finding,
+    Inputs,
+    Part,
+    Reading,
+    Resource,
+    Spec,
+    references,
+)
+from reconciler.wording import did_you_mean, shown, suggestion
 from reconciler.words import read_words
-from reconciler.yamltext import MAX_FILE_BYTES, read_yaml
+from reconciler.yamltext import MAX_FILE_BYTES, Yaml, read_yaml
 
 STDIN = "<stdin>"
 DEFAULT_NAME = "default"
@@ -41,7 +54,7 @@ class Project:
     """Everything the author declared. `documents` are in graph order, `parts` by address, `removed` what is to go.
 
     `root` is as the user would type it; `stack` is None where no manifest declares one. `manifests` are the digests of
-    all that was read, by path below the root.
+    all that was read, by path below the root; `environment` is "" for the base by itself.
     """
 
     root: Path
@@ -52,12 +65,14 @@ class Project:
     parts: Mapping[str, tuple[Part, ...]]
     warnings: tuple[Problem, ...]
     manifests: Mapping[str, str] = field(default_factory=dict)
+    environment: str = ""
     removed: Mapping[str, Document] = field(default_factory=dict)
 
 
 def load(
     paths: Sequence[str],
     *,
+    environment: str = "",
     kinds: Mapping[str, type[Spec]] = KINDS,
     stdin: bytes | None = None,
     cache: Callable[[Path], Cache] = Cache,
@@ -65,8 +80,9 @@ def load(
     """The project that `-f` paths stand for, `-` being the bytes of standard input. ManifestError holds every mistake.
 
     The root is the folder of the Stack, else the first path (of a file: its folder); every manifest must lie below it.
+    The overlays of an environment lie in `envs/` there; UsageError where there is no such environment.
     """
-    root, files, problems = _read_all(paths, kinds, stdin)
+    root, files, problems = _read_all(paths, environment, kinds, stdin)
     declared = [document for file in files for document in file.parsed.documents]
     stacks = [document for document in declared if isinstance(document.spec, Stack)]
     documents = [document for document in declared if isinstance(document.spec, Resource)]
@@ -92,20 +108,25 @@ def load(
         profile=assembly.profile,
         documents=graph.ordered(documents),
         parts=assembly.counted_parts(),
-        warnings=tuple(assembly.warnings),
+        warnings=(*_left_out(Tree(root), environment), *assembly.warnings),
         manifests={_below(root, file.source): hashlib.sha256(file.source.data).hexdigest() for file in files},
+        environment=environment,
         removed={address: one for one in tombstones for address in one.spec.addresses},  # type: ignore[attr-defined]
     )
 
 
 def described(
-    paths: Sequence[str], *, kinds: Mapping[str, type[Spec]] = KINDS, stdin: bytes | None = None
+    paths: Sequence[str],
+    *,
+    environment: str = "",
+    kinds: Mapping[str, type[Spec]] = KINDS,
+    stdin: bytes | None = None,
 ) -> dict[str, Callable[[], Described]]:
     """By address the documents that are made from rows, and a reading of each: also of those whose rows have mistakes.
 
     ManifestError holds the mistakes of the manifests themselves; whether they go together is not asked.
     """
-    root, files, problems = _read_all(paths, kinds, stdin)
+    root, files, problems = _read_all(paths, environment, kinds, stdin)
     documents = [document for file in files for document in file.parsed.documents]
     profile, unusable = _profile(Tree(root), [one for one in documents if isinstance(one.spec, Stack)])
     problems += (*(problem for file in files for problem in file.parsed.problems), *unusable)
@@ -130,6 +151,7 @@ class _Source(NamedTuple):
     folder: Path
     location: Path
     data: bytes
+    yaml: Yaml
 
 
 class _File(NamedTuple):
@@ -138,14 +160,52 @@ class _File(NamedTuple):
 
 
 def _read_all(
-    paths: Sequence[str], kinds: Mapping[str, type[Spec]], stdin: bytes | None
+    paths: Sequence[str], environment: str, kinds: Mapping[str, type[Spec]], stdin: bytes | None
 ) -> tuple[Path, list[_File], list[Problem]]:
-    """The root, every manifest that is none of the data files named by one, and what cannot be read."""
-    sources, problems = _sources(paths, stdin)
-    files = [_File(source, parse(source.display, source.data, kinds)) for source in sources]
-    root = _root(paths, files)
-    data = _data_files(root, files)
+    """The root, every manifest that is none of the data files named by one, and what cannot be read.
+
+    Where the root is the base alone decides. What the base alone would name as data is data in every environment.
+    """
+    base, problems = _sources(paths, stdin)
+    root = _root(paths, base)
+    overlays: list[_Source] = []
+    if environment:
+        overlays, unreadable = _overlays(Tree(root), environment)
+        problems += unreadable
+    under, rest = merged([source.yaml for source in base], [source.yaml for source in overlays])
+    pairs = zip((*base, *overlays), (*under, *rest), strict=True)
+    files = [_File(source, checked(yaml, kinds)) for source, yaml in pairs]
+    alone = [_File(source, checked(source.yaml, kinds)) for source in base] if overlays else []
+    data = _data_files(root, [*files, *alone])
     return root, [file for file in files if file.source.location not in data], problems
+
+
+def _overlays(tree: Tree, environment: str) -> tuple[list[_Source], list[Problem]]:
+    """The overlays of an environment, and what cannot be read."""
+    if not re.fullmatch(NAME_PATTERN, environment):
+        what = f"{shown(environment)} is not the name of an environment"
+        raise UsageError(what, hint="lower-case letters, digits and dashes, at most 63")
+    try:
+        known = tree.environments()
+        if environment not in known:
+            there = f"{shown(tree.display(OVERLAYS))} holds {', '.join(known) or 'no folder'}"
+            raise UsageError(
+                f"there is no environment {shown(environment)}: {there}", hint=did_you_mean(environment, known)
+            )
+        names = tree.overlays(environment)
+    except FileRefused as error:
+        return [], [Problem(str(error), None, error.hint)]
+    if not names:
+        what = f"{shown(tree.display(f'{OVERLAYS}/{environment}'))} holds no overlay"
+        return [], [Problem(what, None, "where it is to be as the base, write a file with nothing but a comment")]
+    return _all_read(Manifest(tree, name) for name in names)
+
+
+def _left_out(tree: Tree, environment: str) -> Iterator[Problem]:
+    """A word to whoever may have forgotten that there are environments."""
+    with suppress(FileRefused):
+        if not environment and (known := tree.environments()):
+            yield Problem("this is the base alone, without an environment", None, f"-e names one: {', '.join(known)}")
 
 
 def _sources(paths: Sequence[str], stdin: bytes | None) -> tuple[list[_Source], list[Problem]]:
@@ -155,7 +215,8 @@ def _sources(paths: Sequence[str], stdin: bytes | None) -> tuple[list[_Source], 
     for path in paths:
         if path == "-":
             here = Path()
-            found[here / STDIN] = _Source(STDIN, here, here / STDIN, stdin or b"")
+            data = stdin or b""
+            found[here / STDIN] = _Source(STDIN, here, here / STDIN, data, read_yaml(STDIN, data))
             continue
         try:
             manifests = find_manifests(path)
@@ -164,34 +225,36 @@ def _sources(paths: Sequence[str], stdin: bytes | None) -> tuple[list[_Source], 
             continue
         if not manifests:
             problems.append(Problem(f"{shown(path)} holds no manifest", None, "an empty read deletes nothing"))
-        for manifest in manifests:
-            try:
-                source = _read(manifest)
-            except FileRefused as error:
-                problems.append(Problem(str(error), Position(manifest.display, 1, 1), error.hint))
-            else:
-                found.setdefault(source.location, source)
+        sources, unreadable = _all_read(manifests)
+        problems += unreadable
+        for source in sources:
+            found.setdefault(source.location, source)
     return list(found.values()), problems
 
 
-def _read(manifest: Manifest) -> _Source:
-    location = manifest.tree.root.resolve() / manifest.relative
-    data = manifest.tree.read(manifest.relative, limit_bytes=MAX_FILE_BYTES)
-    return _Source(manifest.display, manifest.folder, location, data)
+def _all_read(manifests: Iterable[Manifest]) -> tuple[list[_Source], list[Problem]]:
+    sources, problems = [], []
+    for manifest in manifests:
+        try:
+            data = manifest.tree.read(manifest.relative, limit_bytes=MAX_FILE_BYTES)
+        except FileRefused as error:
+            problems.append(Problem(str(error), Position(manifest.display, 1, 1), error.hint))
+        else:
+            location = manifest.tree.root.resolve() / manifest.relative
+            yaml = read_yaml(manifest.display, data)
+            sources.append(_Source(manifest.display, manifest.folder, location, data, yaml))
+    return sources, problems
 
 
 def _below(root: Path, source: _Source) -> str:
     return STDIN if source.display == STDIN else source.location.relative_to(root.resolve()).as_posix()
 
 
-def _root(paths: Sequence[str], files: Iterable[_File]) -> Path:
+def _root(paths: Sequence[str], sources: Iterable[_Source]) -> Path:
     """The folder that holds the Stack, also one that has mistakes; without one the first path, or its folder."""
-    for file in files:
-        if any(isinstance(document.spec, Stack) for document in file.parsed.documents):
-            return file.source.folder
-    for file in files:
-        if any(lost.kind == Stack.__name__ for lost in file.parsed.broken):
-            return file.source.folder
+    for source in sources:
+        if any(identity(written)[0] == Stack.__name__ for written in source.yaml.documents):
+            return source.folder
     first = Path("." if not paths or paths[0] == "-" else paths[0])
     return first if first.is_dir() else first.parent
 

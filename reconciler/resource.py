@@ -19,7 +19,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
-from reconciler.catalogue import Limits, ProfileCatalogue
+from reconciler.catalogue import HyperParameter, Limits, ProfileCatalogue
 from reconciler.errors import Position, UnusableId
 from reconciler.lengths import Lengths
 
@@ -62,6 +62,11 @@ class Spec(BaseModel):
         """What the types cannot say: limits of the chosen profile. Offline; yields every finding."""
         yield from ()
 
+    @classmethod
+    def known_keys(cls, profile: ProfileCatalogue) -> Mapping[str, Sequence[HyperParameter]]:
+        """Of each field that takes any key, by its name as written, the keys that the catalogue knows."""
+        return NOTHING
+
 
 class Finding(NamedTuple):
     """One mistake inside a spec: the path below `spec`, what is wrong, what to write instead."""
@@ -78,10 +83,14 @@ DeletionPolicy = Literal["Delete", "Orphan", "Protect"]
 class Metadata(Spec):
     """Who a document is: `Kind/name`, with labels and a description for people."""
 
-    name: str
-    labels: dict[str, str] = {}
-    description: str = ""
-    moved_from: str | None = None
+    name: Annotated[
+        str, Mark.IMMUTABLE, Field(description="The name within its kind; under another name it is another object.")
+    ]
+    labels: Annotated[dict[str, str], Field(description="Words to select documents by.")] = {}
+    description: Annotated[str, Field(description="A note for people.")] = ""
+    moved_from: Annotated[
+        str | None, Field(description="The name it had before: its object is kept, and only the record is renamed.")
+    ] = None
 
 
 class Lifecycle(Spec):
@@ -91,11 +100,35 @@ class Lifecycle(Spec):
     were superseded, of a kind that keeps them.
     """
 
-    deletion_policy: DeletionPolicy | None = None
-    ignore: list[str] = []
-    observe_only: bool = False
-    adoption: Literal["Never", "IfExists", "Required"] = "Never"
-    keep_last: Annotated[int, Field(ge=0, le=1000)] | None = None
+    deletion_policy: Annotated[
+        DeletionPolicy | None,
+        Field(
+            description="When the object is to go: Delete it, let it stay on the service as an Orphan, or Protect it,"
+            " which is recorded and outlives the manifest; unset: as its kind has it."
+        ),
+    ] = None
+    ignore: Annotated[
+        list[str],
+        Field(description="Fields under spec, such as limits.rpm, that are neither compared nor sent once it exists."),
+    ] = []
+    observe_only: Annotated[
+        bool, Field(description="Whether the object is only looked at: never created, changed or deleted.")
+    ] = False
+    adoption: Annotated[
+        Literal["Never", "IfExists", "Required"],
+        Field(
+            description="What becomes of an object that the account holds already and that is as declared: Never taken"
+            " over, taken over IfExists, or Required, so that none is ever created."
+        ),
+    ] = "Never"
+    keep_last: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=1000,
+            description="How many superseded runs that succeeded are kept, of a kind that keeps runs; unset: all.",
+        ),
+    ] = None
 
 
 _PERCENT = r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$"
@@ -118,12 +151,16 @@ def percent(written: str) -> Fraction:
 class Budget(Spec):
     """What an apply may do without a word of its own. Unset means no limit; of several budgets the stricter holds."""
 
-    once_cny: Annotated[float, Field(ge=0, description="what one apply may cost once")] | None = None
-    hourly_cny: Annotated[float, Field(ge=0, description="the run rate an apply may lead to")] | None = None
-    deletes: Annotated[int, Field(ge=0, description="how many objects one apply may delete")] | None = None
-    delete_share: Annotated[Percent, Field(description="and what share of all owned")] | None = None
+    once_cny: Annotated[float, Field(ge=0, description="What one apply may cost once, in CNY.")] | None = None
+    hourly_cny: (
+        Annotated[float, Field(ge=0, description="The run rate that an apply may lead to, in CNY an hour.")] | None
+    ) = None
+    deletes: Annotated[int, Field(ge=0, description="How many objects one apply may delete.")] | None = None
+    delete_share: Annotated[
+        Percent | None, Field(description="Which share of all objects owned one apply may delete, such as 50%.")
+    ] = None
     unknown_price: Annotated[
-        Literal["Allow", "Refuse"], Field(description="whether something may be bought whose price nobody knows")
+        Literal["Allow", "Refuse"], Field(description="Whether something may be bought whose price nobody knows.")
     ] = "Allow"
 
 

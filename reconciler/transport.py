@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import socket
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ssl import SSLContext
 from typing import Any
 
@@ -21,6 +23,7 @@ import httpx
 from reconciler.clock import boottime
 
 CONNECT_S = 10.0
+REPLY_BYTES_MAX = 16 * 2**20
 _PIECE = 64 * 1024  # what is written between two looks at the clock
 _EXCEPTIONS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
     (httpcore.ConnectTimeout, httpx.ConnectTimeout),
@@ -94,6 +97,39 @@ class Transport(httpx.BaseTransport):
         exchange = getattr(self._here, "exchange", None)
         if exchange is not None:
             exchange.sent_bytes += size
+
+
+class Line:
+    """One way to a far side: its connections, and the client that writes HTTP on them."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # each request stands for itself
+        self.client = httpx.Client(
+            transport=transport,
+            cookies=no_cookies,
+            headers={"Accept-Encoding": "identity"},  # what is not packed cannot unpack to more than was read
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+
+def read_body(response: httpx.Response) -> bytes:
+    """The whole body. Raises ReadError where it is too long, packed or not, before memory notices."""
+    body = bytearray()
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > REPLY_BYTES_MAX:
+            raise httpx.ReadError(f"the answer is longer than {REPLY_BYTES_MAX} bytes")
+    if response.headers.get("content-encoding", "identity").strip().lower() == "identity":
+        return bytes(body)
+    try:  # nobody asked for it, but a gateway may pack all the same
+        unpacked = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, REPLY_BYTES_MAX + 1)
+    except zlib.error as error:
+        raise httpx.DecodingError(f"the answer cannot be unpacked: {error}") from error
+    if len(unpacked) > REPLY_BYTES_MAX:
+        raise httpx.ReadError(f"the answer is longer than {REPLY_BYTES_MAX} bytes")
+    return unpacked
 
 
 class _Body(httpx.SyncByteStream):

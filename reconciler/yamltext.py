@@ -24,6 +24,7 @@ MAX_NODES = 100_000
 MAX_DEPTH = 64
 MAX_DIGITS = 18
 MAX_PROBLEMS = 50  # a file: more than anybody reads at once
+NO_VALUE = "no value"  # what is said of null
 
 Path = tuple[str | int, ...]
 
@@ -45,6 +46,32 @@ class Written:
         while path not in self.at:
             path = path[:-1]
         return self.at[path]
+
+
+def overlaid(base: Written, over: Written) -> Written:
+    """One document laid over another: mappings key by key, anything else as a whole. Every value keeps its place."""
+    replaced: set[Path] = set()
+    value = _laid_over(base.value, over.value, (), replaced)
+
+    def places(below: Mapping[Path, Position], above: Mapping[Path, Position]) -> Mapping[Path, Position]:
+        kept = {path: place for path, place in below.items() if not _is_within(path, replaced)}
+        return kept | {path: place for path, place in above.items() if _is_within(path, replaced)}
+
+    return Written(value, places(base.at, over.at), places(base.keys, over.keys), base.sound and over.sound)
+
+
+def _laid_over(base: Any, over: Any, path: Path, replaced: set[Path]) -> Any:
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        replaced.add(path)
+        return over
+    news = {key: value for key, value in over.items() if key not in base}
+    replaced |= {(*path, key) for key in news}
+    both = {key: _laid_over(base[key], over[key], (*path, key), replaced) for key in over if key in base}
+    return {**base, **both, **news}
+
+
+def _is_within(path: Path, places: set[Path]) -> bool:
+    return any(path[:length] in places for length in range(len(path) + 1))
 
 
 class Yaml(NamedTuple):
@@ -332,7 +359,7 @@ def plain_value(text: str) -> str | int | float | bool:
     if _FLOAT.fullmatch(text):
         return _float(text)
     if text in ("", "~", "null", "Null", "NULL"):
-        raise Doubtful("no value", 'leave the field out, or write "" for an empty text')
+        raise Doubtful(NO_VALUE, 'leave the field out, or write "" for an empty text')
     if text.lower() in ("y", "yes", "on", "n", "no", "off"):
         meant = "true" if text.lower() in ("y", "yes", "on") else "false"
         raise Doubtful(f"{text} is {meant} to some readers of YAML", f'write {meant}, or quote it: "{text}"')

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.api import DEPTH_MAX, REPLY_BYTES_MAX, Api, Bucket, Key, Patience
+from reconciler.api import DEPTH_MAX, Api, Bucket, Key, Patience
 from reconciler.errors import (
     ApiError,
     Conflict,
@@ -32,7 +32,7 @@ from reconciler.errors import (
     Unavailable,
 )
 from reconciler.resource import Content, Effect, Request
-from reconciler.transport import boottime
+from reconciler.transport import REPLY_BYTES_MAX, boottime
 from tests.certificates import Authority
 from tests.desk import emulator
 from tests.far_end import CLOSED, RESET, SILENT, Answer, error, far_end, raw, reply, scripted

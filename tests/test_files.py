@@ -201,3 +201,20 @@ def test_a_named_file_may_have_any_suffix_and_a_missing_one_is_refused(tmp_path:
     assert len(find_manifests(str(tmp_path / "manifest"))) == 1
     with pytest.raises(FileMissing):
         find_manifests(str(tmp_path / "none.yaml"))
+
+
+def test_overlays_of_an_environment_are_found_but_never_hidden_ones(tmp_path: Path) -> None:
+    assert Tree(tmp_path).environments() == ()
+    for name in (
+        "prod/b.yaml",
+        "prod/.c.yaml",
+        "prod/a/b.yml",
+        "prod/readme.md",
+        "test/x.yaml",
+        ".git/x.yaml",
+        "y.yaml",
+    ):
+        (tmp_path / "envs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "envs" / name).touch()
+    assert Tree(tmp_path).environments() == ("prod", "test")
+    assert Tree(tmp_path).overlays("prod") == ("envs/prod/a/b.yml", "envs/prod/b.yaml")

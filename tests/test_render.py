@@ -27,7 +27,7 @@ from reconciler import catalogue, kinds
 from reconciler.apply import Progress, Stage
 from reconciler.diff import Change
 from reconciler.engine import Applied, Snapshot
-from reconciler.errors import ManifestError, NotAuthorised, Position, Problem, StalePlan
+from reconciler.errors import ManifestError, NotAuthorised, Position, Problem, StalePlan, UsageError
 from reconciler.plan import Choices, Note, Operation, Plan, Totals, Verb, World
 from reconciler.recover import Candidate, Finding
 from reconciler.render import explain, graph
@@ -36,6 +36,7 @@ from reconciler.render.errors import error_text
 from reconciler.render.plan import Heading, entries, plan_text
 from reconciler.render.plan_json import PlanJson, plan_json, plan_schema
 from reconciler.render.progress import event_text, finding_text, heartbeat_text, summary_json, summary_text
+from reconciler.render.reference import reference
 from reconciler.render.saved import saved_text
 from reconciler.render.schema import manifest_schema
 from reconciler.render.state import Item, status_text, table_text
@@ -51,7 +52,7 @@ from reconciler.render.words import (
     value_text,
     wrapped,
 )
-from reconciler.resource import Action, Content, Known, Observed, Part, Phase, Price, Slot
+from reconciler.resource import Action, Content, Known, Mark, Observed, Part, Phase, Price, Slot, marks
 from reconciler.saved import Bound, Saved
 from reconciler.state import Intent, IntentPhase, Owned, Role, Stamp, State
 
@@ -436,7 +437,7 @@ def test_an_event_says_when_what_and_how_far() -> None:
 
 
 def test_the_schema_takes_what_the_manifests_take_and_no_null() -> None:
-    schema = manifest_schema(kinds.KINDS)
+    schema = manifest_schema(kinds.KINDS, OFFERED)
     assert {ref["$ref"].rpartition("/")[2] for ref in schema["oneOf"]} == {f"{kind}Document" for kind in kinds.KINDS}
     text = json.dumps(schema)
     assert '"null"' not in text
@@ -446,28 +447,97 @@ def test_the_schema_takes_what_the_manifests_take_and_no_null() -> None:
         "type": "integer",
         "minimum": 1,
         "exclusiveMaximum": 1000,
-        "description": "a multiple of the base capacity",
+        "description": "How many units are bought, a multiple of the base capacity.",
     }
 
 
 def test_two_kinds_may_have_parts_of_one_name() -> None:
     """Both FineTuneJob and Deployment have a `TunedModel`; neither may stand in for the other."""
-    definitions = manifest_schema(kinds.KINDS)["$defs"]
+    definitions = manifest_schema(kinds.KINDS, OFFERED)["$defs"]
     assert {"Deployment.TunedModel", "FineTuneJob.TunedModel"} <= definitions.keys()
 
 
-@pytest.mark.parametrize("kind", sorted(kinds.KINDS))
-def test_every_field_of_every_kind_can_be_explained(kind: str) -> None:
-    for field in explain.fields_of(kind, kinds.KINDS[kind], []):
-        text = click.unstyle(explain.kind_text(kind, kinds.KINDS[kind], [field], None))
-        assert text.startswith(f"{kind}.{field}  ")
+def test_what_the_service_chooses_is_not_in_the_schema() -> None:
+    """An editor must not offer what no manifest may hold."""
+    definitions = manifest_schema(kinds.KINDS, OFFERED)["$defs"]
+    chosen = [
+        (name, field) for name, kind in kinds.KINDS.items() for field, of in marks(kind).items() if Mark.COMPUTED in of
+    ]
+    assert len(chosen) >= 4
+    assert [(name, field) for name, field in chosen if field in definitions[name]["properties"]] == []
 
 
-def test_a_field_is_explained_down_to_its_leaves() -> None:
-    text = click.unstyle(explain.kind_text("Deployment", kinds.KINDS["Deployment"], ["smoke", "expect"], None))
-    assert "  contains  text" in text.splitlines()
-    with pytest.raises(KeyError, match="expct"):
-        explain.kind_text("Deployment", kinds.KINDS["Deployment"], ["smoke", "expct"], None)
+def test_the_schema_offers_the_keys_that_the_catalogue_knows_and_takes_others() -> None:
+    keys = manifest_schema(kinds.KINDS, OFFERED)["$defs"]["FineTuneJob"]["properties"]["hyperParameters"]
+    assert {*keys["properties"]} == {rule.name for rule in OFFERED.hyper_parameters}
+    assert keys["properties"]["n_epochs"]["maximum"] == 200
+    assert keys["additionalProperties"], "a catalogue of the user's own may know more"
+
+
+UNITS = "CNY|epochs?|rows?|tokens|share|steps?|units|objects|runs|dimensions|unit|length|checkpoints|requests"
+EVERYTHING = [
+    field for name in (*kinds.KINDS, *explain.SHARED) for field in explain.entry([name], kinds.KINDS, OFFERED).below()
+]
+
+
+@pytest.mark.parametrize("field", EVERYTHING, ids=lambda field: field.name)
+def test_every_field_says_in_a_sentence_what_it_is(field: explain.Entry) -> None:
+    """With the unit of a number: whoever reads `capacity` or `onceCny` must not have to guess one."""
+    assert re.fullmatch(r"[A-Z].{8,}\.", field.about), field.about
+    if "number" in field.type and not field.fields:
+        assert re.search(rf"\b({UNITS})\b", field.about, re.I), f"in what unit is {field.about}"
+    text = click.unstyle(explain.entry_text(field, None)).splitlines()
+    assert (text[0], text[1].strip()) == (f"{field.name}  {field.type}", field.about)
+    assert field.change in text[2]
+
+
+def test_what_is_said_to_change_in_place_the_service_can_change() -> None:
+    for name, kind in kinds.RESOURCES.items():
+        in_place = {f.path[-1] for f in explain.entry([name], kinds.KINDS, OFFERED).fields if "in place" in f.change}
+        assert in_place == set().union(*(collection.changeable for collection in kind.collections))
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("Deployment.limits.rpm", "whole number from 1|requests a minute|optional, changed in place"),
+        ("Deployment.model", "text or object|its code|required, a new object replaces it"),
+        ("Deployment.smoke.expect", "object|optional, ours alone, never sent|contains  text"),
+        ("Deployment.deployedModel", "text|Its id|\n  chosen by the service"),
+        ("Deployment.lifecycle.ignore", "list of text|neither compared nor sent|ours alone, never sent"),
+        ("Stack.budget.onceCny", "number from 0|in CNY|optional, ours alone, never sent"),
+        ("Stack.onUnknown", "Recreate | Ask|optional, default Recreate"),
+        (
+            "HotwordTable.words",
+            "list of object|changed in place, as a whole, not always shown back|weight  whole number",
+        ),
+        ("FineTuneJob.hyperParameters.n_epochs", "whole number from 1 to 200|in epochs|a new object replaces it"),
+        ("metadata.name", "text|required, a new object replaces it"),
+    ],
+)
+def test_a_field_is_explained_down_to_its_leaves(path: str, said: str) -> None:
+    text = click.unstyle(explain.entry_text(explain.entry(path.split("."), kinds.KINDS, OFFERED), None))
+    assert [words for words in re.split(r"(?<! )\|(?! )", said) if words not in text] == []
+
+
+def test_an_unknown_field_is_refused_with_what_was_probably_meant() -> None:
+    for path, hint in {
+        "Deployment.smoke.expct": "did you mean expect?",
+        "Deployment.lifecycl": "did you mean lifecycle?",
+        "FineTuneJob.hyperParameters.epochs": "did you mean n_epochs?",
+        "Deployment.capacity.more": "",
+        "Deployment.lifecycle.lifecycle": "it may be ",
+    }.items():
+        with pytest.raises(UsageError) as refused:
+            explain.entry(path.split("."), kinds.KINDS, OFFERED)
+        assert hint in refused.value.hint
+        assert (refused.value.exit_code, bool(refused.value.hint)) == (64, bool(hint))
+
+
+def test_nothing_in_a_cell_of_the_reference_ends_it() -> None:
+    page = reference(kinds.KINDS, OFFERED)
+    widths = {len(re.findall(r"(?<!\\)\|", line)) for line in page.splitlines() if line.startswith("| `")}
+    assert widths == {6}
 
 
 def test_every_model_is_listed_and_can_be_explained() -> None:

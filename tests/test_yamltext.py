@@ -1,11 +1,26 @@
 """What YAML may say here, what it may not, and that nothing makes the reader crash, hang or guess."""
 
+import copy
+import json
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.errors import Position
-from reconciler.yamltext import MAX_DEPTH, MAX_DOCUMENTS, MAX_NODES, MAX_PROBLEMS, Yaml, plain_value, read_yaml
+from reconciler.yamltext import (
+    MAX_DEPTH,
+    MAX_DOCUMENTS,
+    MAX_NODES,
+    MAX_PROBLEMS,
+    Path,
+    Written,
+    Yaml,
+    overlaid,
+    plain_value,
+    read_yaml,
+)
 
 
 def read(text: str | bytes) -> Yaml:
@@ -225,3 +240,108 @@ def test_no_bytes_make_it_raise_and_no_message_holds_a_control_character(data: b
     source = read(data)
     assert all(str(found).isprintable() for found in source.problems)
     assert source.problems or all(written.sound for written in source.documents)
+
+
+# One document over another ------------------------------------------------------------------------------------------
+
+SCALARS = st.integers(-9, 9) | st.booleans() | st.sampled_from(["", "a", "b"])
+
+
+def mappings(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(st.sampled_from("xyz"), inner, max_size=3)
+
+
+DOCUMENTS = mappings(
+    st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=2) | mappings(inner), max_leaves=6),
+)
+
+
+def written(file: str, value: Any) -> Written:
+    (document,) = read_yaml(file, json.dumps(value).encode()).documents
+    return document
+
+
+def leaves(value: Any, path: Path = ()) -> dict[Path, Any]:
+    """What is replaced as a whole, by path: everything but a mapping that holds something."""
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    return {deep: leaf for key, inner in value.items() for deep, leaf in leaves(inner, (*path, key)).items()}
+
+
+def assigned(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """The lower document after each leaf of the upper one was assigned to its path."""
+    result = copy.deepcopy(below)
+    for path, leaf in leaves(above).items():
+        here: Any = result
+        for step in path[:-1]:
+            here[step] = here[step] if isinstance(here.get(step), dict) else {}
+            here = here[step]
+        if path and not (leaf == {} and isinstance(here.get(path[-1]), dict)):
+            here[path[-1]] = leaf
+    return result
+
+
+def paths(value: Any, path: Path = ()) -> set[Path]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return {path}.union(*(paths(item, (*path, key)) for key, item in inner))
+
+
+def at(value: Any, path: Path) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+def exactly(value: Any) -> str:
+    """As text, where true and 1 differ."""
+    return json.dumps(value, sort_keys=True)
+
+
+@given(DOCUMENTS)
+def test_an_empty_overlay_changes_nothing(value: dict[str, Any]) -> None:
+    base = written("base.yaml", value)
+    assert overlaid(base, written("over.yaml", {})) == base
+
+
+@given(DOCUMENTS, DOCUMENTS)
+def test_an_overlay_assigns_each_of_its_leaves(below: dict[str, Any], above: dict[str, Any]) -> None:
+    both = overlaid(written("base.yaml", below), written("over.yaml", above))
+    assert exactly(both.value) == exactly(assigned(below, above))
+    assert overlaid(both, written("over.yaml", above)).value == both.value
+
+
+@given(DOCUMENTS, DOCUMENTS)
+def test_every_value_has_its_place_in_the_file_that_it_is_from(below: dict[str, Any], above: dict[str, Any]) -> None:
+    """And no place is left of what was replaced."""
+    base, over = written("base.yaml", below), written("over.yaml", above)
+    both = overlaid(base, over)
+    assert both.at.keys() == paths(both.value)
+    for path, place in both.at.items():
+        source = over if place.file == "over.yaml" else base
+        assert source.at[path] == place
+        assert isinstance(at(both.value, path), dict) or at(source.value, path) == at(both.value, path)
+    assert set(both.keys) == {path for path in both.at if path and isinstance(path[-1], str)}
+    assert all(both.keys[path].file == both.at[path].file for path in both.keys)
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "both"),
+    [
+        ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
+        ({"a": {"b": 1}}, {"a": "text"}, {"a": "text"}),
+        ({"a": "text"}, {"a": {"b": 1}}, {"a": {"b": 1}}),
+        ({"a": True}, {"a": 1}, {"a": 1}),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 3, "d": 4}}, {"a": {"b": 3, "c": 2, "d": 4}}),
+        ({"a": {"b": 1}}, {"a": {}}, {"a": {"b": 1}}),
+    ],
+)
+def test_lists_are_replaced_and_mappings_are_merged(below: Any, above: Any, both: Any) -> None:
+    found = overlaid(written("base.yaml", below), written("over.yaml", above)).value
+    assert exactly(found) == exactly(both)
+
+
+def test_what_was_refused_in_either_makes_the_whole_unsound() -> None:
+    (doubtful,) = read("a: ~").documents
+    fine = written("f.yaml", {"b": 1})
+    assert not overlaid(fine, doubtful).sound
+    assert not overlaid(doubtful, fine).sound

@@ -29,6 +29,7 @@ GROUPS = {
         "lint": "Check training data: a file, or the Datasets of the manifests.",
         "plan": "Show what would happen and what it would cost.",
         "show": "Show a plan that was saved, offline.",
+        "report": "A saved plan, and what became of it, as one comment.",
         "apply": "Do it, once, and wait until it is done.",
         "destroy": "Delete what the stack owns, users before what they use.",
         "approve": "Agree to what a controller proposed.",
@@ -100,7 +101,7 @@ def _failed(error: BaseException) -> int:
         return _complain(error_text(error), error.exit_code)
     if os.environ.get("RECONCILER_DEBUG") == "1":
         traceback.print_exc()
-    from reconciler.adapters.report import write_report
+    from reconciler.adapters.crash import write_report
 
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{os.path.basename(frame.filename)}:{frame.lineno}"

@@ -104,18 +104,26 @@ def _named_by_operator(endpoint: str, key_file: str, keyless: Callable[[NotAutho
 
 def origin_of(endpoint: str) -> str:
     """Scheme and host of an endpoint that may or may not end in `/api/v1`. UsageError for anything else."""
-    try:
-        parts = urlsplit(endpoint)
-        problem = _problem(endpoint, parts)
-    except ValueError:
-        problem = "it is no URL"
-    if problem:
-        raise UsageError(f"the endpoint cannot be used: {problem}", hint="write https://HOST or https://HOST/api/v1")
+    hint = "write https://HOST or https://HOST/api/v1"
+    parts = urlsplit(checked_url(endpoint, "the endpoint", hint=hint))
+    if parts.path.rstrip("/") not in ("", "/api/v1"):
+        raise UsageError("the endpoint cannot be used: its path is not /api/v1", hint=hint)
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _problem(endpoint: str, parts: SplitResult) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9:/._\[\]@?#%&=-]+", endpoint):
+def checked_url(url: str, what: str, *, hint: str = "write https://HOST") -> str:
+    """A URL that a secret may be sent to. UsageError for any other; `what` is what a person calls it."""
+    try:
+        problem = _problem(url, urlsplit(url))
+    except ValueError:
+        problem = "it is no URL"
+    if problem:
+        raise UsageError(f"{what} cannot be used: {problem}", hint=hint)
+    return url
+
+
+def _problem(url: str, parts: SplitResult) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9:/._\[\]@?#%&=-]+", url):
         return "it holds characters that no host name has"
     if "@" in parts.netloc:
         return "it holds a user or a password"
@@ -125,8 +133,8 @@ def _problem(endpoint: str, parts: SplitResult) -> str:
         return "http is for this computer only"
     if "xn--" in parts.hostname:
         return "international host names look like others too easily"
-    if parts.path.rstrip("/") not in ("", "/api/v1") or parts.query or parts.fragment:
-        return "its path is not /api/v1"
+    if parts.query or parts.fragment:
+        return "nothing may follow its path"
     return "" if parts.port is None or parts.port else "its port is 0"
 
 

@@ -28,26 +28,27 @@ _NUMBERS = frozenset({"cost", "rate", "deletes", "share"})
 
 @dataclass(frozen=True)
 class Target:
-    """Which manifests, and the service they are meant for where that is not the manifests' choice."""
+    """Which manifests in which environment, and the service where that is not the manifests' choice."""
 
     files: tuple[str, ...]
+    environment: str = ""
     endpoint: str = ""
     key_file: str = ""
 
 
 def manifests(command: Command) -> Command:
-    """`-f`; the command receives `target`."""
-    return _file_option("-f", "--file")(_targeted(command))
+    """`-f` and `-e`; the command receives `target`."""
+    return _file_option("-f", "--file")(_environment_option(_targeted(command)))
 
 
 def service(command: Command) -> Command:
-    """`-f`, `--endpoint` and `--key-file`; the command receives `target`."""
-    return _file_option("-f", "--file")(_service_options(_targeted(command)))
+    """`-f`, `-e`, `--endpoint` and `--key-file`; the command receives `target`."""
+    return _file_option("-f", "--file")(_environment_option(_service_options(_targeted(command))))
 
 
 def service_without_f(command: Command) -> Command:
     """The same where `-f` means something else."""
-    return _file_option("--file")(_service_options(_targeted(command)))
+    return _file_option("--file")(_environment_option(_service_options(_targeted(command))))
 
 
 def _file_option(*names: str) -> Callable[[Command], Command]:
@@ -59,6 +60,38 @@ def _file_option(*names: str) -> Callable[[Command], Command]:
         metavar="PATH",
         help="A manifest, a folder of them, or - for stdin; may be repeated.  [default: .]",
     )
+
+
+def _environment_option(command: Command) -> Command:
+    option = click.option(
+        "-e",
+        "--env",
+        "environment",
+        metavar="NAME",
+        callback=_not_empty,
+        shell_complete=_environments,
+        help="The environment whose overlays, in envs/NAME, are laid over the manifests.",
+    )
+    return option(command)
+
+
+def _not_empty(ctx: click.Context, option: click.Parameter, name: str | None) -> str:
+    """A variable that a script forgot to set must not mean the base."""
+    if name == "":
+        raise click.BadParameter("it is empty: name an environment, or leave -e out for the base", ctx, option)
+    return name or ""
+
+
+def _environments(ctx: click.Context, option: click.Parameter, incomplete: str) -> list[str]:
+    from pathlib import Path
+
+    from reconciler.files import FileRefused, Tree
+
+    try:
+        known = Tree(Path()).environments()
+    except FileRefused:
+        return []
+    return [name for name in known if name.startswith(incomplete) and re.fullmatch(r"[a-z0-9-]+", name)]
 
 
 def _service_options(command: Command) -> Command:
@@ -79,8 +112,8 @@ def _service_options(command: Command) -> Command:
 
 def _targeted(command: Command) -> Command:
     @wraps(command)
-    def call(*, files: tuple[str, ...], endpoint: str = "", key_file: str = "", **rest: Any) -> Any:
-        return command(target=Target(files, endpoint, key_file), **rest)
+    def call(*, files: tuple[str, ...], environment: str, endpoint: str = "", key_file: str = "", **rest: Any) -> Any:
+        return command(target=Target(files, environment, endpoint, key_file), **rest)
 
     return call  # type: ignore[return-value]  # the same command with other keywords
 

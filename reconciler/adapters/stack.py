@@ -41,7 +41,7 @@ class Opened:
 
 def read(target: Target) -> Project:
     """The project that the command line names, its warnings told. ManifestError holds every mistake."""
-    project = load(target.files, stdin=_stdin(target))
+    project = load(target.files, environment=target.environment, stdin=_stdin(target))
     if project.warnings:
         terminal.mention(warnings_text(project.warnings))
     return project
@@ -49,7 +49,7 @@ def read(target: Target) -> Project:
 
 def described(target: Target) -> dict[str, Callable[[], Described]]:
     """The Datasets of the manifests by address, each to be read when it is called for."""
-    return project.described(target.files, stdin=_stdin(target))
+    return project.described(target.files, environment=target.environment, stdin=_stdin(target))
 
 
 def _stdin(target: Target) -> bytes | None:
@@ -88,6 +88,7 @@ def headed(project: Project, service: connection.Service) -> Heading:
     """How every page about this project on this service begins."""
     return Heading(
         stack=project.name,
+        environment=project.environment,
         endpoint=service.name,
         emulated=service.emulated,
         profile=project.profile.profile,

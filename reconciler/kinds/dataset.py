@@ -128,8 +128,12 @@ class Files(Paged):
 class Split(Spec):
     """Two uploads instead of one: each row goes to one side by its hash and the seed, identical rows together."""
 
-    validation: Annotated[float, Field(gt=0, lt=1)]
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    validation: Annotated[
+        float, Field(gt=0, lt=1, description="Which share of the rows is for validation, such as 0.1 for a tenth.")
+    ]
+    seed: Annotated[
+        int, Field(ge=0, lt=2**31, description="Any number without a unit; another one divides the rows otherwise.")
+    ] = 0
 
 
 Word = Literal["ignore", "warn", "error"]
@@ -138,17 +142,26 @@ Word = Literal["ignore", "warn", "error"]
 class Lint(Spec):
     """What is said of the rows as a whole; what single rows must be is not a matter of choice (docs/lint.md)."""
 
-    duplicates: Annotated[Word, Field(description="of rows that are there twice")] = "warn"
+    duplicates: Annotated[Word, Field(description="What is said of rows that are there twice.")] = "warn"
     near_duplicates: Annotated[
-        Word, Field(description="of rows that are another one but for case, spaces and marks; warn: from 1 % on")
+        Word,
+        Field(
+            description="What is said of rows that are another one but for case, spaces and marks; warn: from 1 % on."
+        ),
     ] = "warn"
     min_rows: Annotated[
         int | None,
-        Field(ge=1, le=10**9, description="fewer are an error; unset: fewer than the service advises are a warning"),
+        Field(
+            ge=1,
+            le=10**9,
+            description="How many rows there must be: fewer are an error; unset: fewer than advised are a warning.",
+        ),
     ] = None
     max_dropped: Annotated[
         Percent | None,
-        Field(description="how many rows may be too long for a job, which would leave them out; more are an error"),
+        Field(
+            description="Which share of the rows, such as 1%, a job may leave out for being too long; more is an error."
+        ),
     ] = None
 
 
@@ -163,15 +176,26 @@ class Dataset(Resource):
     source_: Annotated[
         Pattern | Annotated[list[Pattern], Field(min_length=1, max_length=100)],
         Mark.IMMUTABLE,
-        Field(alias="source", description="a path, a glob, or a list of them, below the project root"),
+        Field(
+            alias="source",
+            description="A path, a glob, or a list of them, below the project root; the content is the version.",
+        ),
     ]
     format: Annotated[
-        Literal["sft", "sft-image", "dpo", "cpt"], Mark.LOCAL, Field(description="how the rows read (contract §7.1)")
+        Literal["sft", "sft-image", "dpo", "cpt"],
+        Mark.LOCAL,
+        Field(description="How the rows read: answers, answers to pictures, pairs of answers, or plain text."),
     ]
-    split: Annotated[Split | None, Mark.LOCAL] = None
-    lint: Annotated[Lint, Mark.LOCAL] = Lint()
+    split: Annotated[
+        Split | None,
+        Mark.LOCAL,
+        Field(description="How rows become a training and a validation upload; another split, others."),
+    ] = None
+    lint: Annotated[Lint, Mark.LOCAL, Field(description="What is said of the rows before anything is uploaded.")] = (
+        Lint()
+    )
 
-    file_id: Annotated[str | None, Mark.COMPUTED, Field(description="one for each upload")] = None
+    file_id: Annotated[str | None, Mark.COMPUTED, Field(description="The id of the file, one for each upload.")] = None
 
     @property
     def source(self) -> Source:

@@ -348,30 +348,45 @@ class Checkpoints(Collection):
 class TunedModel(Spec):
     """The model that a job makes; with `checkpoint`, one it made on the way, published for this deployment."""
 
-    fine_tune_job: Annotated[str, Ref("FineTuneJob")]
-    checkpoint: Annotated[str, Field(pattern=r"^checkpoint-[0-9]{1,9}$")] | None = None
+    fine_tune_job: Annotated[str, Ref("FineTuneJob"), Field(description="The name of that FineTuneJob.")]
+    checkpoint: Annotated[
+        str | None,
+        Field(
+            pattern=r"^checkpoint-[0-9]{1,9}$",
+            description="One of its checkpoints by name; unset: the model it ended with.",
+        ),
+    ] = None
 
 
 class Limits(Spec):
     """Requests and tokens a minute; only some models under plan mu take them (contract §3.5)."""
 
-    rpm: Annotated[int, Field(ge=1)] | None = None
-    tpm: Annotated[int, Field(ge=1)] | None = None
+    rpm: Annotated[int | None, Field(ge=1, description="How many requests a minute are answered.")] = None
+    tpm: Annotated[int | None, Field(ge=1, description="How many tokens a minute are answered.")] = None
 
 
 class PtuCapacity(Spec):
     """Reserved tokens a minute under plan ptu (contract §3.2)."""
 
-    input_tpm: Annotated[int, Field(ge=1)]
-    output_tpm: Annotated[int, Field(ge=1)]
-    thinking_output_tpm: Annotated[int, Field(ge=1)] | None = None
+    input_tpm: Annotated[int, Field(ge=1, description="Tokens a minute that are read.")]
+    output_tpm: Annotated[int, Field(ge=1, description="Tokens a minute that are written.")]
+    thinking_output_tpm: Annotated[
+        int | None, Field(ge=1, description="Tokens a minute that are written while thinking.")
+    ] = None
 
 
 class Expect(Spec):
     """What an answer must hold: a piece of text, or a regular expression."""
 
-    contains: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
-    regex: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    contains: Annotated[
+        str | None, Field(min_length=1, max_length=1000, description="A text that the answer must contain.")
+    ] = None
+    regex: Annotated[
+        str | None,
+        Field(
+            min_length=1, max_length=1000, description="A regular expression that must match somewhere in the answer."
+        ),
+    ] = None
 
     @field_validator("regex")
     @classmethod
@@ -392,8 +407,10 @@ class Expect(Spec):
 class Smoke(Spec):
     """One prompt, put to the deployment once it runs. An empty or unexpected answer fails the operation."""
 
-    prompt: Annotated[str, Field(min_length=1, max_length=10_000)]
-    expect: Expect | None = None
+    prompt: Annotated[str, Field(min_length=1, max_length=10_000, description="What is asked.")]
+    expect: Annotated[Expect | None, Field(description="What the answer must hold; unset: anything but nothing.")] = (
+        None
+    )
 
 
 class Deployment(Resource):
@@ -401,22 +418,54 @@ class Deployment(Resource):
 
     collections = (Deployments, Checkpoints)
 
-    model: Annotated[str | TunedModel, Mark.IMMUTABLE, Field(description="a model code, or {fineTuneJob: NAME}")]
+    model: Annotated[
+        str | TunedModel, Mark.IMMUTABLE, Field(description="The model to serve: its code, or {fineTuneJob: NAME}.")
+    ]
     plan: Annotated[
-        Literal["mu", "lora", "ptu", "cu"] | None, Mark.IMMUTABLE, Field(description="how it is billed")
+        Literal["mu", "lora", "ptu", "cu"] | None,
+        Mark.IMMUTABLE,
+        Field(
+            description="How it is billed: mu, ptu and cu by time, from RUNNING on; lora by token; none in dec-2024."
+        ),
     ] = None
-    deploy_spec: Annotated[str | None, Mark.IMMUTABLE, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = None
-    capacity: Annotated[int | None, Field(ge=1, lt=1000, description="a multiple of the base capacity")] = None
-    ptu_capacity: PtuCapacity | None = None
-    suffix: Annotated[str | None, Mark.IMMUTABLE, Field(pattern=r"^[a-z0-9]{1,8}$")] = None
-    enable_thinking: Annotated[bool | None, Mark.IMMUTABLE] = None
-    max_context_length: Annotated[int | None, Mark.IMMUTABLE, Field(ge=1, le=262_144)] = None
-    limits: Limits | None = None
+    deploy_spec: Annotated[
+        str | None,
+        Mark.IMMUTABLE,
+        Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The size of one unit under plan mu, such as MU1."),
+    ] = None
+    capacity: Annotated[
+        int | None, Field(ge=1, lt=1000, description="How many units are bought, a multiple of the base capacity.")
+    ] = None
+    ptu_capacity: Annotated[
+        PtuCapacity | None, Field(description="What is reserved under plan ptu, in tokens a minute.")
+    ] = None
+    suffix: Annotated[
+        str | None,
+        Mark.IMMUTABLE,
+        Field(
+            pattern=r"^[a-z0-9]{1,8}$", description="The end of its id, unique in the account; unset: a mark of ours."
+        ),
+    ] = None
+    enable_thinking: Annotated[
+        bool | None,
+        Mark.IMMUTABLE,
+        Field(description="Whether it thinks before it answers; only some models under mu."),
+    ] = None
+    max_context_length: Annotated[
+        int | None,
+        Mark.IMMUTABLE,
+        Field(ge=1, le=262_144, description="How many tokens a call may hold; only some models under mu."),
+    ] = None
+    limits: Annotated[Limits | None, Field(description="How much is answered a minute; unset: no limit of ours.")] = (
+        None
+    )
     smoke: Annotated[
-        list[Smoke], Mark.LOCAL, Field(max_length=20, description="called once it runs; fails closed")
+        list[Smoke],
+        Mark.LOCAL,
+        Field(max_length=20, description="Prompts put to it once it runs, before it replaces an old side."),
     ] = []
 
-    deployed_model: Annotated[str | None, Mark.COMPUTED, Field(description="its id, and the `model` of a call")] = None
+    deployed_model: Annotated[str | None, Mark.COMPUTED, Field(description="Its id, and the `model` of a call.")] = None
 
     def check(self, profile: ProfileCatalogue) -> Iterator[Finding]:
         if isinstance(self.model, TunedModel) and self.model.checkpoint and not profile.plans:

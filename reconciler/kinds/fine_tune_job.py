@@ -283,27 +283,32 @@ _LOSS = re.compile(r"(?<![a-z_])loss['\"]?\s*[:=]\s*([0-9]+(?:\.[0-9]+)?)", re.I
 class TunedModel(Spec):
     """The model that another job makes: tune it again."""
 
-    fine_tune_job: Annotated[str, Ref("FineTuneJob")]
+    fine_tune_job: Annotated[str, Ref("FineTuneJob"), Field(description="The name of that FineTuneJob.")]
 
 
 class FileId(Spec):
     """A file that is managed elsewhere, by its id."""
 
-    file_id: Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")]
+    file_id: Annotated[str, Field(pattern=r"^[\w.-]{1,200}$", description="The id of the file on the service.")]
 
 
 class MountStorage(Spec):
     """Where a `data.jsonl` lies in object storage (contract §2.2)."""
 
-    region: Literal["cn-beijing", "ap-southeast-1"]
-    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")]
-    path: Annotated[str, Field(pattern=r"^[^/\\\s][^\\\s]*\.jsonl$", max_length=1000)]
+    region: Annotated[Literal["cn-beijing", "ap-southeast-1"], Field(description="The region of the bucket.")]
+    bucket: Annotated[
+        str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", description="The bucket that holds the file.")
+    ]
+    path: Annotated[
+        str,
+        Field(pattern=r"^[^/\\\s][^\\\s]*\.jsonl$", max_length=1000, description="The file within the bucket."),
+    ]
 
 
 class Mount(Spec):
     """Rows that lie in object storage and are read there: nothing is uploaded, and nothing is known of them."""
 
-    mount: MountStorage
+    mount: Annotated[MountStorage, Field(description="Where the rows lie.")]
 
 
 Training = Annotated[str, Ref("Dataset")] | FileId | Mount
@@ -315,35 +320,51 @@ class FineTuneJob(Resource):
 
     collections = (Jobs,)
 
-    model: Annotated[str | TunedModel, Mark.IMMUTABLE, Field(description="a model code, or {fineTuneJob: NAME}")]
-    training_type: Annotated[Literal["sft", "efficient_sft", "dpo_full", "dpo_lora", "cpt"], Mark.IMMUTABLE]
+    model: Annotated[
+        str | TunedModel, Mark.IMMUTABLE, Field(description="The model to tune: its code, or {fineTuneJob: NAME}.")
+    ]
+    training_type: Annotated[
+        Literal["sft", "efficient_sft", "dpo_full", "dpo_lora", "cpt"],
+        Mark.IMMUTABLE,
+        Field(description="What is learnt, and whether all of the model or an adapter learns it."),
+    ]
     training: Annotated[
         list[Training],
         Mark.IMMUTABLE,
         Field(
             min_length=1,
             max_length=100,
-            description="names of Datasets, or {fileId: ...} or {mount: ...} for rows managed elsewhere",
+            description="What it learns from: names of Datasets; {fileId: ...} or {mount: ...} of rows kept elsewhere.",
         ),
     ]
     validation: Annotated[
         list[Training] | None,
         Mark.IMMUTABLE,
-        Field(description="unset: the validation shares of the split Datasets under training"),
+        Field(
+            description="What it is measured on, written as training; unset: the validation shares of those Datasets."
+        ),
     ] = None
     hyper_parameters: Annotated[
-        dict[str, Value], Mark.IMMUTABLE, Field(description="by the names of the API (contract §2.8)")
+        dict[str, Value],
+        Mark.IMMUTABLE,
+        Field(description="How it learns, by the names of the API; what is left out the service chooses."),
     ] = {}
-    output_suffix: Annotated[str | None, Mark.IMMUTABLE, Field(pattern=r"^[a-z0-9]{1,8}$")] = None
+    output_suffix: Annotated[
+        str | None,
+        Mark.IMMUTABLE,
+        Field(pattern=r"^[a-z0-9]{1,8}$", description="A part of the tuned model's name; unset: a mark of ours."),
+    ] = None
     retrain: Annotated[
         Literal["Auto", "Manual", "Never"],
         Mark.LOCAL,
-        Field(description="what changed inputs may do after a first run"),
+        Field(
+            description="What changed inputs may do after a first run: buy a new one, buy one with consent, or nothing."
+        ),
     ] = "Manual"
 
-    job_id: Annotated[str | None, Mark.COMPUTED, Field(description="the run")] = None
+    job_id: Annotated[str | None, Mark.COMPUTED, Field(description="The id of the run.")] = None
     finetuned_output: Annotated[
-        str | None, Mark.COMPUTED, Field(description="the model it made, which a Deployment refers to")
+        str | None, Mark.COMPUTED, Field(description="The model it made, which a Deployment refers to.")
     ] = None
 
     @property
@@ -351,6 +372,10 @@ class FineTuneJob(Resource):
         return self.retrain
 
     # Before anything is read or sent ---------------------------------------------------------------------------
+
+    @classmethod
+    def known_keys(cls, profile: ProfileCatalogue) -> Mapping[str, Sequence[HyperParameter]]:
+        return {"hyperParameters": profile.hyper_parameters}
 
     def check(self, profile: ProfileCatalogue) -> Iterator[Finding]:
         if isinstance(self.model, str):

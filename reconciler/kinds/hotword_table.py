@@ -187,9 +187,17 @@ def _as_list(words: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 class Word(Spec):
     """One word: how it is written, how strongly it is preferred, in which language."""
 
-    text: Annotated[str, Field(min_length=1, max_length=200)]
-    weight: int
-    lang: str | None = None
+    text: Annotated[str, Field(min_length=1, max_length=200, description="The word as it is written.")]
+    weight: Annotated[
+        int,
+        Field(
+            description="How strongly it is preferred, from 1 to 5 and without a unit; in phrase lists -6 to -1 make it"
+            " less likely."
+        ),
+    ]
+    lang: Annotated[
+        str | None, Field(description="The code of its language, such as zh or en; phrase lists know none.")
+    ] = None
 
 
 class HotwordTable(Resource):
@@ -198,14 +206,27 @@ class HotwordTable(Resource):
     collections = (Vocabularies, Phrases)
 
     target_model: Annotated[
-        str, Mark.IMMUTABLE, Field(min_length=1, description="it decides which API holds the words")
+        str,
+        Mark.IMMUTABLE,
+        Field(min_length=1, description="The recognition model that uses the words; it decides which API holds them."),
     ]
-    words: Annotated[list[Word] | None, Mark.CLOSED, Mark.WRITE_ONLY] = None
+    words: Annotated[
+        list[Word] | None,
+        Mark.CLOSED,
+        Mark.WRITE_ONLY,
+        Field(description="The words themselves; either these or wordsFrom."),
+    ] = None
     words_from: Annotated[
-        str | None, Mark.LOCAL, Field(min_length=1, max_length=400, description="a csv, tsv or yaml file of words")
+        str | None,
+        Mark.LOCAL,
+        Field(
+            min_length=1,
+            max_length=400,
+            description="A csv, tsv or yaml file of words, below the project root, read as words.",
+        ),
     ] = None
 
-    vocabulary_id: Annotated[str | None, Mark.COMPUTED, Field(description="its id, for recognition calls")] = None
+    vocabulary_id: Annotated[str | None, Mark.COMPUTED, Field(description="Its id, for recognition calls.")] = None
 
     @model_validator(mode="after")
     def _one_source(self) -> HotwordTable:

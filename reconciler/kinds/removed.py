@@ -18,5 +18,5 @@ class Removed(Spec):
 
     addresses: Annotated[
         list[Annotated[str, Field(pattern=r"^[A-Za-z]+/[a-z0-9][a-z0-9-]{0,62}$")]],
-        Field(min_length=1, max_length=100, description="each KIND/NAME"),
+        Field(min_length=1, max_length=100, description="What is to go, each as KIND/NAME."),
     ]

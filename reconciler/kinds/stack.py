@@ -15,8 +15,13 @@ class StateLocation(Spec):
     A manifest never says which database: that, with its password, is in the environment (docs/state.md).
     """
 
-    backend: Literal["sqlite", "postgres"] = "sqlite"
-    path: Annotated[str, Field(min_length=1, max_length=200)] = ".reconciler/state.db"
+    backend: Annotated[
+        Literal["sqlite", "postgres"],
+        Field(description="What keeps the record: a file, or the PostgreSQL database that the environment names."),
+    ] = "sqlite"
+    path: Annotated[
+        str, Field(min_length=1, max_length=200, description="The file of the sqlite backend, below the project root.")
+    ] = ".reconciler/state.db"
 
     @field_validator("path")
     @classmethod
@@ -52,18 +57,31 @@ class Stack(Spec):
     `profile` selects the catalogue and the generation of the API (contract §10).
     """
 
-    endpoint: Literal["emulator", "beijing", "singapore"] = "emulator"
-    profile: Literal["2026", "dec-2024"] = "2026"
-    workspace: Annotated[str, Field(pattern=r"^llm-[a-z0-9]{1,40}$")] | None = None
-    state: StateLocation = StateLocation()
-    budget: Annotated[Budget | None, Field(description="limits of an apply; the operator's own hold beside them")] = (
+    endpoint: Annotated[
+        Literal["emulator", "beijing", "singapore"],
+        Field(
+            description="The service: the embedded emulator, where nothing is bought, or a region, where all is real."
+        ),
+    ] = "emulator"
+    profile: Annotated[
+        Literal["2026", "dec-2024"],
+        Field(description="The generation of the API and its catalogue of models and prices; 2026 in quotes."),
+    ] = "2026"
+    workspace: Annotated[
+        str | None,
+        Field(
+            pattern=r"^llm-[a-z0-9]{1,40}$", description="The workspace that objects are made in; unset: the key's own."
+        ),
+    ] = None
+    state: Annotated[StateLocation, Field(description="Where the record of what is owned is kept.")] = StateLocation()
+    budget: Annotated[Budget | None, Field(description="Limits of an apply; the operator's own hold beside them.")] = (
         None
     )
     on_unknown: Annotated[
         Literal["Recreate", "Ask"],
         Field(
-            description="when a creation left neither answer nor trace: create again, once and only where absence is"
-            " certain, or leave even that to a person"
+            description="When a creation left neither answer nor trace: create again, once and only where absence is"
+            " certain, or leave even that to a person."
         ),
     ] = "Recreate"
     controller: Loop = Loop()
@@ -72,6 +90,6 @@ class Stack(Spec):
         Field(
             min_length=1,
             max_length=400,
-            description="a yaml file of models and prices laid over the built-in catalogue",
+            description="A yaml file of models and prices in CNY, laid over the built-in catalogue.",
         ),
     ] = None

@@ -103,6 +103,7 @@ def costs_json(heading: Heading, told: Costs) -> dict[str, Any]:
     """The same for programs; null is unknown."""
     return {
         "stack": heading.stack,
+        "environment": heading.environment,
         "endpoint": heading.endpoint,
         "emulated": heading.emulated,
         "prices_of": str(heading.prices_of),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from reconciler.catalogue import Model, ProfileCatalogue, Retirement, SpeechModel
+from reconciler.errors import UsageError
 from reconciler.render.schema import model_schemas
 from reconciler.render.words import Line, listed, money, page, table
 from reconciler.resource import Lifecycle, Mark, Metadata, Resource, Spec, marks
+from reconciler.wording import shown, suggestion
 
+FORMAT_VERSION = "1.0"
 EXIT_CODES: Mapping[int, str] = {
     0: "done; with --detailed-exitcode: no changes",
     1: "error: a wrong manifest, a broken file, an altered saved plan, no usable answer",
@@ -24,34 +28,27 @@ EXIT_CODES: Mapping[int, str] = {
     64: "the command line itself is wrong",
     130: "interrupted; everything accepted by the service is recorded",
 }
-_MARKS: Mapping[Mark, str] = {
-    Mark.IMMUTABLE: "cannot be changed in place",
-    Mark.COMPUTED: "chosen by the service",
-    Mark.WRITE_ONLY: "never shown back",
-    Mark.LOCAL: "never sent",
-    Mark.CLOSED: "as a whole",
-}
 SHARED: Mapping[str, type[Spec]] = {"metadata": Metadata, "lifecycle": Lifecycle}
+TOPICS: Mapping[str, str] = {
+    "models": "What can be tuned, deployed or given hotwords, and prices.",
+    "switches": "Disputed facts of the service that the emulator can take either way.",
+    "exit-codes": "What an exit code means.",
+}
 Schemas = Mapping[str, Any]
+Pairs = Mapping[str, str]
 
 
-def overview_text(kinds: Mapping[str, type[Spec]], width: int | None) -> str:
+def overview(kinds: Mapping[str, type[Spec]]) -> Pairs:
     """The kinds and what else can be explained."""
-    rows = [[name, _first_sentence(kind)] for name, kind in kinds.items()]
-    rows += [["metadata", _first_sentence(Metadata)], ["lifecycle", _first_sentence(Lifecycle)]]
-    rows += [["models", "What can be tuned, deployed or given hotwords, and prices."]]
-    rows += [["switches", "Disputed facts of the service that the emulator can take either way."]]
-    rows += [["exit-codes", "What an exit code means."]]
-    return page(_pairs(rows), width)
+    return {name: _first_sentence(model) for name, model in {**kinds, **SHARED}.items()} | {**TOPICS}
 
 
-def exit_codes_text(width: int | None) -> str:
-    return page(_pairs([[str(code), meaning] for code, meaning in EXIT_CODES.items()]), width)
+def exit_codes() -> Pairs:
+    return {str(code): meaning for code, meaning in EXIT_CODES.items()}
 
 
-def switches_text(switches: Mapping[str, tuple[str, str]], width: int | None) -> str:
-    """The emulator's switches: what each decides and the values it takes."""
-    return page(_pairs([[name, f"{about} ({values})"] for name, (about, values) in switches.items()]), width)
+def pairs_text(rows: Pairs, width: int | None) -> str:
+    return page(_pairs([*rows.items()]), width)
 
 
 def _first_sentence(model: type[Spec]) -> str:
@@ -66,36 +63,131 @@ def _pairs(rows: Sequence[Sequence[str]], indent: int = 0) -> Iterator[Line]:
 # Kinds and their fields ---------------------------------------------------------------------------------------------
 
 
-def kind_text(name: str, kind: type[Spec], path: Sequence[str], width: int | None) -> str:
-    """A kind with its fields, or the field at `path`. Raises KeyError with the part of the path that is no field."""
-    schemas = model_schemas(name, kind)
-    schema, required = schemas[name], True
-    for step in path:
-        objects = [body for body in _objects(schema, schemas) if step in body.get("properties", {})]
-        if not objects:
-            raise KeyError(step)
-        required = step in objects[0].get("required", ())
-        schema = objects[0]["properties"][step]
-    lines = [Line(".".join((name, *path)) + (f"  {_type(schema, schemas)}" if path else ""), {"bold": True})]
-    about = schema.get("description") or next((o.get("description") for o in _objects(schema, schemas)), "")
-    lines += [Line(" ".join(text.split()), indent=2, hang=0) for text in (about or "").split("\n\n")]
-    known = marks(kind) if len(path) <= 1 else {}
-    if path:
-        lines += [Line(note, indent=2) for note in _notes(schema, required, known.get(path[0], frozenset()))]
-    for body in _objects(schema, schemas):
-        lines += _fields(body, schemas, {} if path else known)
-    if issubclass(kind, Resource) and not path:
-        lines.append(Line(f"deletionPolicy unless written: {kind.collections[0].deletion}", indent=2))
+@dataclass(frozen=True)
+class Entry:
+    """A kind or one of its fields: what it promises, which values it takes, and what becomes of a change of it.
+
+    `default` is None where what is left out is not set, or is not a single word.
+    """
+
+    path: tuple[str, ...]
+    about: str
+    type: str
+    required: bool
+    default: str | None
+    change: str
+    fields: tuple[Entry, ...]
+    deletion: str = ""  # what becomes of an object of this kind whose author wrote no policy
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.path)
+
+    def below(self) -> Iterator[Entry]:
+        """Every field of it and of its fields."""
+        for field in self.fields:
+            yield field
+            yield from field.below()
+
+
+def entry(path: Sequence[str], kinds: Mapping[str, type[Spec]], profile: ProfileCatalogue) -> Entry:
+    """What a path such as `Deployment.limits.rpm` leads to; `spec`, `metadata`, `lifecycle` may stand after a kind."""
+    models, name, steps = {**kinds, **SHARED}, path[0], [*path[1:]]
+    if steps[:1] == ["spec"] and name not in SHARED:
+        steps.pop(0)
+    here = whole = _tree((name,), models[name], profile)
+    if steps and steps[0] in SHARED and name not in SHARED:
+        shared = steps.pop(0)
+        here = _tree((name, shared), SHARED[shared], profile)
+    for step in steps:
+        known = {field.path[-1]: field for field in here.fields}
+        if step not in known:
+            names = [*known, *(SHARED if here is whole and name not in SHARED else ())]
+            message = f"{shown('.'.join(path))}: there is no field {shown(step)}"
+            raise UsageError(message, hint=suggestion(step, names))
+        here = known[step]
+    return here
+
+
+def _tree(path: tuple[str, ...], model: type[Spec], profile: ProfileCatalogue) -> Entry:
+    schemas = model_schemas(path[-1], model, profile)
+    changes = {name: _change(of, issubclass(model, Resource)) for name, of in marks(model).items()}
+    root = _entry(path, schemas[path[-1]], schemas, True, "")
+    fields = tuple(_changing(field, changes[field.path[-1]]) for field in root.fields)
+    deletion = model.collections[0].deletion if issubclass(model, Resource) and model.collections else ""
+    return replace(root, type="", fields=fields, deletion=deletion)
+
+
+def _changing(field: Entry, change: str) -> Entry:
+    """A field and all below it, which change as it does."""
+    return replace(field, change=change, fields=tuple(_changing(below, change) for below in field.fields))
+
+
+CHOSEN = "chosen by the service"
+
+
+def _change(of: frozenset[Mark], sent: bool) -> str:
+    if Mark.COMPUTED in of:
+        return CHOSEN
+    if Mark.IMMUTABLE in of:
+        return "a new object replaces it"
+    if Mark.LOCAL in of or not sent:
+        return "ours alone, never sent"
+    whole = ", as a whole" if Mark.CLOSED in of else ""
+    return f"changed in place{whole}" + (", not always shown back" if Mark.WRITE_ONLY in of else "")
+
+
+def _entry(path: tuple[str, ...], schema: Mapping[str, Any], schemas: Schemas, required: bool, change: str) -> Entry:
+    objects = _objects(schema, schemas)
+    about = schema.get("description") or next((o["description"] for o in objects if "description" in o), "")
+    default = schema.get("default")
+    return Entry(
+        path,
+        about,
+        _type(schema, schemas),
+        required,
+        None if default in (None, "") or isinstance(default, dict | list) else _json_word(default),
+        change,
+        tuple(
+            _entry((*path, name), below, schemas, name in one.get("required", ()), change)
+            for one in objects
+            for name, below in one["properties"].items()
+        ),
+    )
+
+
+def entry_text(one: Entry, width: int | None) -> str:
+    """The entry, and each field directly below it."""
+    lines = [Line(one.name + (f"  {one.type}" if one.type else ""), {"bold": True})]
+    lines += [Line(" ".join(text.split()), indent=2, hang=0) for text in one.about.split("\n\n") if text]
+    lines += [Line(", ".join(notes(one)), indent=2)] if one.type else []
+    for field in one.fields:
+        name = field.path[-1]
+        lines.append(Line(f"{name}  {field.type}", {"bold": True}, indent=2, head=len(name)))
+        lines.append(Line(" ".join(field.about.split()), indent=6, hang=0))
+        lines.append(Line(", ".join(notes(field)), {"dim": True}, indent=6, hang=0))
+    lines += [Line(f"deletionPolicy unless written: {one.deletion}", indent=2)] if one.deletion else []
     return page(lines, width)
 
 
-def fields_of(name: str, kind: type[Spec], path: Sequence[str]) -> tuple[str, ...]:
-    """The names that may follow a path, for a suggestion."""
-    schemas = model_schemas(name, kind)
-    found = [schemas[name]]
-    for step in path:
-        found = [b["properties"][step] for s in found for b in _objects(s, schemas) if step in b.get("properties", {})]
-    return tuple(sorted({field for s in found for body in _objects(s, schemas) for field in body["properties"]}))
+def entry_json(one: Entry) -> dict[str, Any]:
+    return {
+        "path": one.name,
+        "about": " ".join(one.about.split()),
+        "type": one.type,
+        "required": one.required,
+        "default": one.default,
+        "change": one.change,
+        "deletion_policy": one.deletion or None,
+        "fields": [entry_json(field) for field in one.fields],
+    }
+
+
+def notes(one: Entry) -> tuple[str, ...]:
+    """Whether it must be written, what it is otherwise, and what becomes of a change."""
+    default = f"default {one.default}" if one.default is not None else ""
+    written = "" if one.change == CHOSEN else "required" if one.required else "optional"
+    return tuple(filter(None, (written, default, one.change)))
 
 
 def _objects(schema: Mapping[str, Any], schemas: Schemas) -> tuple[Mapping[str, Any], ...]:
@@ -108,21 +200,6 @@ def _objects(schema: Mapping[str, Any], schemas: Schemas) -> tuple[Mapping[str, 
     return tuple(found for one in below for found in _objects(one, schemas))
 
 
-def _fields(body: Mapping[str, Any], schemas: Schemas, known: Mapping[str, frozenset[Mark]]) -> Iterator[Line]:
-    for name, schema in body["properties"].items():
-        yield Line(f"{name}  {_type(schema, schemas)}", {"bold": True}, indent=2, head=len(name))
-        if about := schema.get("description"):
-            yield Line(" ".join(about.split()), indent=6, hang=0)
-        notes = ", ".join(_notes(schema, name in body.get("required", ()), known.get(name, frozenset())))
-        yield Line(notes, {"dim": True}, indent=6, hang=0)
-
-
-def _notes(schema: Mapping[str, Any], required: bool, of: frozenset[Mark]) -> tuple[str, ...]:
-    default = schema.get("default")
-    fallback = "" if default in (None, [], {}, "") or isinstance(default, dict) else f"default {_json_word(default)}"
-    return tuple(filter(None, ("required" if required else "optional", fallback, *(_MARKS[m] for m in sorted(of)))))
-
-
 def _type(schema: Mapping[str, Any], schemas: Schemas) -> str:
     """A type in words: `text`, `whole number from 1`, `list of text`, `mu | lora`."""
     if "$ref" in schema:
@@ -132,10 +209,13 @@ def _type(schema: Mapping[str, Any], schemas: Schemas) -> str:
     if "enum" in schema or "const" in schema:
         return " | ".join(_json_word(value) for value in schema.get("enum", [schema.get("const")]))
     match schema.get("type"):
+        case list() as several:
+            return " or ".join(_type({**schema, "type": one}, schemas) for one in several)
         case "array":
             return f"list of {_type(schema.get('items', {}), schemas)}"
         case "object":
-            return f"mapping of text to {_type(schema['additionalProperties'], schemas)}"
+            values = schema.get("additionalProperties")
+            return f"mapping of text to {_type(values, schemas)}" if isinstance(values, Mapping) else "object"
         case "integer" | "number" as kind:
             return ("whole number" if kind == "integer" else "number") + _bounds(schema)
         case "boolean":
@@ -146,7 +226,7 @@ def _type(schema: Mapping[str, Any], schemas: Schemas) -> str:
 
 def _bounds(schema: Mapping[str, Any]) -> str:
     words = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-    return "".join(f" {word} {schema[key]:g}" for key, word in words.items() if key in schema)
+    return "".join(f" {word} {schema[key]:.15g}" for key, word in words.items() if key in schema)
 
 
 def _json_word(value: object) -> str:
@@ -154,6 +234,22 @@ def _json_word(value: object) -> str:
 
 
 # The catalogue ------------------------------------------------------------------------------------------------------
+
+
+def models_json(profile: ProfileCatalogue) -> dict[str, Any]:
+    """Every model of a profile with all that the catalogue holds; prices are CNY, null where no page states one."""
+    models = [_plain(asdict(one)) for one in profile.models]
+    speech = [_plain(asdict(one)) for one in profile.speech_models]
+    return {"profile": profile.profile, "as_of": str(profile.as_of), "models": models, "speech_models": speech}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it: money is a decimal string, a day its ISO form."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def models_text(profile: ProfileCatalogue, width: int | None) -> str:
@@ -176,6 +272,12 @@ def _billed(profile: ProfileCatalogue, model: Model) -> str:
 
 def _date(retired: Retirement | None) -> str:
     return str(retired.date) if retired else ""
+
+
+def model_json(profile: ProfileCatalogue, code: str) -> dict[str, Any]:
+    """One of `models_json`, which must be there."""
+    found = models_json(profile)
+    return next(one for one in found["models"] + found["speech_models"] if one["code"] == code)
 
 
 def model_text(profile: ProfileCatalogue, code: str, sources: Mapping[str, str], width: int | None) -> str:

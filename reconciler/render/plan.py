@@ -59,6 +59,7 @@ class Heading:
     workspace: str = ""
     declared: bool = True  # False: no manifest declares a Stack
     own_prices: str = ""  # the file that the Stack lays over the price table
+    environment: str = ""  # "": the base by itself
 
 
 class Entry(NamedTuple):
@@ -101,11 +102,19 @@ def plan_text(
 
 
 def heading_text(heading: Heading) -> str:
-    """One line: stack, endpoint, profile, price date."""
+    """One line: stack, environment, endpoint, profile, price date."""
     stack = f"stack {clean(heading.stack)}" + ("" if heading.declared else " (no manifest declares a Stack)")
     endpoint = "emulator (nothing is bought)" if heading.emulated else clean(heading.endpoint)
+    environment = [f"environment {clean(heading.environment)}"] if heading.environment else []
     workspace = [f"workspace {clean(heading.workspace)}"] if heading.workspace else []
-    words = [stack, endpoint, *workspace, f"profile {clean(heading.profile)}", f"prices of {heading.prices_of}"]
+    words = [
+        stack,
+        *environment,
+        endpoint,
+        *workspace,
+        f"profile {clean(heading.profile)}",
+        f"prices of {heading.prices_of}",
+    ]
     return " · ".join(words)
 
 

@@ -117,6 +117,7 @@ class PlanJson(_Model):
 
     format_version: Annotated[str, Field(pattern=r"^1\.[0-9]+$")] = FORMAT_VERSION
     stack: str
+    environment: str = Field(description="empty: the base by itself")
     endpoint: str
     emulated: bool = Field(description="true: nothing is bought")
     workspace: str
@@ -138,6 +139,7 @@ def plan_json(
     staged = {op.id: entry for entry in entries(plan, collections) for op in entry.operations}
     model = PlanJson(
         stack=heading.stack,
+        environment=heading.environment,
         endpoint=heading.endpoint,
         emulated=heading.emulated,
         workspace=heading.workspace,

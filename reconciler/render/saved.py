@@ -39,7 +39,9 @@ def _what_next(saved: Saved, file: str, at: datetime) -> Iterator[Line]:
     if at >= saved.expires_at:
         yield Line(f"it expired {_moment(saved.expires_at)}: plan again", {"fg": "red", "bold": True})
         return
-    yield Line(f"good until {_moment(saved.expires_at)}, for one apply: reconciler apply {clean(file)}", {"bold": True})
+    environment = saved.bound.stamp.environment
+    command = f"reconciler apply {clean(file)}" + (f" -e {clean(environment)}" if environment else "")
+    yield Line(f"good until {_moment(saved.expires_at)}, for one apply: {command}", {"bold": True})
     yield Line("only that apply can tell whether all it rests on is as it was", {"dim": True})
 
 

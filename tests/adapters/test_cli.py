@@ -151,6 +151,40 @@ def test_the_manifest_schema_and_the_plan_schema_are_json(empty: Shell) -> None:
     assert json.loads(empty("schema").out)["$schema"] == json.loads(empty("schema", "--plan").out)["$schema"]
 
 
+def test_what_init_writes_for_editors_is_what_schema_prints(empty: Shell) -> None:
+    assert empty("init", "new").code == 0
+    assert (empty.folder / "new/reconciler.schema.json").read_text(encoding="utf-8") == empty("schema").out
+
+
+@pytest.mark.parametrize(
+    ("topic", "path", "value"),
+    [
+        ("Deployment.limits.rpm", ("change",), "changed in place"),
+        ("Stack.budget", ("fields", 0, "path"), "Stack.budget.onceCny"),
+        ("Deployment.spec.capacity", ("type",), "whole number from 1 below 1000"),
+        ("lifecycle", ("fields", 0, "path"), "lifecycle.deletionPolicy"),
+        ("exit-codes", ("exit_codes", "64"), "the command line itself is wrong"),
+        ("switches", ("switches", "jobs.parallel"), None),
+        ("models", ("models", 0, "training_types"), None),
+        ("qwen3.5-9b", ("training_price",), "0.02"),
+        ("paraformer-v2", ("service",), "vocabulary"),
+        ("", ("topics", "exit-codes"), "What an exit code means."),
+    ],
+)
+def test_explain_answers_programs_and_pages_too(
+    empty: Shell, topic: str, path: tuple[str | int, ...], value: str | None
+) -> None:
+    arguments = ["explain", *filter(None, [topic])]
+    data = json.loads(empty(*arguments, "-o", "json").out)
+    assert data["format_version"] == "1.0"
+    for step in path:
+        data = data[step]
+    assert data == value if value else data
+    page = empty(*arguments, "-o", "markdown")
+    assert (page.code, page.err) == (0, "")
+    assert page.out.startswith(("# ", "| ", "```"))
+
+
 def test_version_names_the_catalogue_whose_prices_are_shown(empty: Shell) -> None:
     data = json.loads(empty("version", "-o", "json").out)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", data["catalogue"])

@@ -70,6 +70,8 @@ def apply(
     if saved and saved.made_from != target.files:
         made, given = (" ".join(f"-f {clean(path)}" for path in paths) for paths in (saved.made_from, target.files))
         terminal.mention(f"the plan was made with {made}; this is {given}")
+    if saved:
+        planfile.check_environment(saved, plan_file, target.environment)
     with stack.opened(target, writes=True, max_cost=max_cost) as opened:
         stack.check_addresses(opened.session.project, (*replace, *options.addresses(allow)))
         return carry_out(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,12 +18,13 @@ PROFILES = ("2026", "dec-2024")
 @click.command()
 @click.argument("topic", required=False)
 @click.option("--profile", type=click.Choice(PROFILES), default=PROFILES[0], show_default=True, help="Whose models.")
+@options.output("text", "json", "markdown")
 @options.color
-def explain(topic: str | None, profile: str) -> None:
+def explain(topic: str | None, profile: str, output: str) -> None:
     """Look something up.
 
     TOPIC is a kind, one of its fields (Deployment.smoke.expect), metadata, lifecycle, models, the code of a model,
-    switches, or exit-codes.
+    switches, or exit-codes. Without one: what there is, as Markdown the whole reference.
     """
     from reconciler import catalogue
     from reconciler.adapters import terminal
@@ -30,43 +32,38 @@ def explain(topic: str | None, profile: str) -> None:
     from reconciler.errors import UsageError
     from reconciler.kinds import KINDS
     from reconciler.render import explain as words
-    from reconciler.wording import did_you_mean, shown, suggestion
+    from reconciler.render import reference
+    from reconciler.render.data import json_text
+    from reconciler.wording import did_you_mean, shown
 
-    width, prices = terminal.width(), catalogue.load()
-    offered, kinds = prices.for_profile(profile), {**KINDS, **words.SHARED}
-    name, *path = (topic or "").split(".") if topic and topic.split(".")[0] in kinds else (topic or "",)
-    if not topic:
-        page = words.overview_text(KINDS, width)
-    elif topic == "exit-codes":
-        page = words.exit_codes_text(width)
-    elif topic == "switches":
-        page = words.switches_text({name: (one.about, _values(one)) for name, one in SWITCHES.items()}, width)
+    width, prices, topic = terminal.width(), catalogue.load(), topic or ""
+    offered, path = prices.for_profile(profile), topic.split(".")
+    pairs: Mapping[str, Callable[[], Mapping[str, str]]] = {
+        "": lambda: words.overview(KINDS),
+        "exit-codes": words.exit_codes,
+        "switches": lambda: {name: f"{one.about} ({_values(one)})" for name, one in SWITCHES.items()},
+    }
+    codes = [model.code for model in offered.models + offered.speech_models]
+    data: Mapping[str, Any]
+    if topic in pairs:
+        rows = pairs[topic]()
+        text, data = words.pairs_text(rows, width), {topic.replace("-", "_") or "topics": rows}
+        markdown = reference.pairs_markdown(rows) if topic else reference.reference(KINDS, offered)
+    elif path[0] in {**KINDS, **words.SHARED}:
+        one = words.entry(path, KINDS, offered)
+        text, data, markdown = words.entry_text(one, width), words.entry_json(one), reference.entry_markdown(one)
     elif topic == "models":
-        page = words.models_text(offered, width)
-    elif name in kinds:
-        try:
-            page = words.kind_text(name, kinds[name], path, width)
-        except KeyError as error:
-            step = error.args[0]
-            fields = words.fields_of(name, kinds[name], path[: path.index(step)])
-            raise UsageError(
-                f"{shown(topic)}: there is no field {shown(step)}", hint=suggestion(step, fields)
-            ) from None
+        text, data = words.models_text(offered, width), words.models_json(offered)
+        markdown = reference.quoted(words.models_text(offered, None))
+    elif topic in codes:
+        sources = {name: source.url for name, source in prices.sources.items()}
+        text, data = words.model_text(offered, topic, sources, width), words.model_json(offered, topic)
+        markdown = reference.quoted(words.model_text(offered, topic, sources, None))
     else:
-        try:
-            page = words.model_text(
-                offered, topic, {name: source.url for name, source in prices.sources.items()}, width
-            )
-        except KeyError:
-            known = [
-                *kinds,
-                "models",
-                "switches",
-                "exit-codes",
-                *(m.code for m in offered.models + offered.speech_models),
-            ]
-            raise UsageError(f"nothing is known of {shown(topic)}", hint=did_you_mean(topic, known)) from None
-    terminal.say(page)
+        known = [*KINDS, *words.SHARED, *words.TOPICS, *codes]
+        raise UsageError(f"nothing is known of {shown(topic)}", hint=did_you_mean(topic, known))
+    pages = {"text": text, "json": json_text({"format_version": words.FORMAT_VERSION, **data}), "markdown": markdown}
+    terminal.say(pages[output].rstrip("\n"))
 
 
 def _values(switch: Switch) -> str:

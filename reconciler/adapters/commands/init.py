@@ -16,12 +16,17 @@ def init(folder: str, lang: str) -> None:
     from importlib.resources import files
     from pathlib import Path
 
+    from reconciler import catalogue
     from reconciler.errors import ReconcilerError
+    from reconciler.kinds import KINDS
+    from reconciler.render.data import json_text
+    from reconciler.render.schema import FILE, manifest_schema
     from reconciler.render.words import clean, listed
 
     root, starter = Path(folder), files("reconciler.adapters") / "starter" / lang
     texts = {name: (starter / name).read_text("utf-8") for name in NAMES}
-    present = [name for name in NAMES if (root / name).is_symlink() or (root / name).exists()]
+    texts[FILE] = json_text(manifest_schema(KINDS, catalogue.load().for_profile("2026"))) + "\n"
+    present = [name for name in texts if (root / name).is_symlink() or (root / name).exists()]
     if present:
         message = f"{clean(folder)} already holds {listed(present)}"
         raise ReconcilerError(message, hint="nothing was written; name another folder")
@@ -33,7 +38,7 @@ def init(folder: str, lang: str) -> None:
     except OSError as error:
         raise ReconcilerError(f"{clean(folder)} cannot be written: {error.strerror}") from error
     where = "" if folder == "." else f" -f {clean(folder)}"
-    click.echo("\n".join(f"wrote {clean(root / name)}" for name in NAMES))
+    click.echo("\n".join(f"wrote {clean(root / name)}" for name in texts))
     click.echo(f"next: reconciler plan{where}; reconciler apply{where}  (emulator: nothing is bought)")
 
 

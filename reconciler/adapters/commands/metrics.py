@@ -23,8 +23,7 @@ def metrics(target: Target, address: str, output: str) -> int:
     with stack.opened(target) as opened:
         session, state = opened.session, opened.session.store.load()
         address, row = inventory.logged(address, session, state)
-        collection = session.collections[row.collection]
-        measured = collection.measurements(engine.whole_log(session, row))
+        measured = engine.measured(session, row)
     title = f"{address} {row.id}"
     match output:
         case "csv":

@@ -76,7 +76,8 @@ def plan(
             terminal.say(json_text(data) if output == "json" else yaml_text(data))
     if out:
         until = f"{saved.expires_at:%Y-%m-%d %H:%M} UTC"
+        where = f" -e {target.environment}" if target.environment else ""
         terminal.mention(
-            f"saved, good until {until}\n  reconciler apply {clean(out)} does exactly this, once and unasked"
+            f"saved, good until {until}\n  reconciler apply {clean(out)}{where} does exactly this, once and unasked"
         )
     return CHANGES if detailed_exitcode and snapshot.plan.changes else 0

@@ -30,6 +30,7 @@ def status(target: Target, selector: tuple[str, ...], output: str) -> int:
         rate = snapshot.plan.totals.hour_before
         data = {
             "stack": opened.heading.stack,
+            "environment": opened.heading.environment,
             "endpoint": opened.heading.endpoint,
             "objects": [item_json(one) for one in items],
             "hour_cny": None if rate is None else str(rate),
