@@ -16,7 +16,7 @@ from reconciler.conditions import Happened, Report, after_error, after_look
 from reconciler.controller import Look, Verdict
 from reconciler.engine import Applied
 from reconciler.errors import ManifestError, ReconcilerError
-from reconciler.plan import Verb
+from reconciler.plan import Choices, Verb
 from reconciler.render.errors import error_text
 from reconciler.source import Checkout, Source
 from reconciler.state import written
@@ -28,6 +28,7 @@ class Looker:
 
     source: Source
     mode: Mode
+    environment: str = ""
     endpoint: str = ""
     key_file: str = ""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -47,14 +48,14 @@ class Looker:
 
     def _looked(self, name: str, before: Report, checkout: Checkout) -> Look:
         folder = str(checkout.root / PurePosixPath(name))
-        target = Target((folder,), self.endpoint, self.key_file)
+        target = Target((folder,), self.endpoint, self.key_file, self.environment)
         with stack.opened(target, writes=self.mode is not Mode.OBSERVE) as opened:
             session = opened.session
             loop = getattr(session.project.stack.spec, "controller", None) if session.project.stack else None
             leash = Leash(self.mode, paid_too=getattr(loop, "paid", "") == "Auto", revision=checkout.revision)
             told: list[Progress] = []
             applied = engine.reconcile(session, leash, report=told.append, stopped=self.stopped)
-            snapshot = engine.plan(session, engine.Choices(), leash) if applied.progress else applied.snapshot
+            snapshot = engine.plan(session, Choices(), leash) if applied.progress else applied.snapshot
             report = after_look(
                 before,
                 session.desired,

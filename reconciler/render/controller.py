@@ -22,8 +22,10 @@ def look_text(name: str, report: Report) -> str:
 def proposal_text(proposed: Approval) -> str:
     """What somebody is asked to agree to."""
     lines = [f"proposed {proposed.proposed_at} UTC{f' at {clean(proposed.revision)}' if proposed.revision else ''}"]
-    for one in proposed.held:
-        lines.append(f"  {one.action} {clean(one.slot)}  once {_cny(one.once)} CNY, {_cny(one.hour)} CNY/h more")
+    lines += (
+        f"  {one.action} {clean(one.slot)}  once {_cny(one.once)} CNY, {_cny(one.hour)} CNY/h more"
+        for one in proposed.held
+    )
     return "\n".join(lines)
 
 
