@@ -22,17 +22,29 @@ from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
 from reconciler.catalogue import other_limits
 from reconciler.clock import boottime
+from reconciler.drift import Drift, drifts, foreseen
 from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateError, StateMismatch
 from reconciler.guards import NO_LIMITS, Breach, Limits, breaches, strictest
 from reconciler.observe import list_all, observe, offers, read_one
-from reconciler.plan import Choices, Desired, Note, Plan, Verb, World, caught_up, make_plan
+from reconciler.plan import (
+    VANISHED_HINT,
+    Choices,
+    Desired,
+    Note,
+    Plan,
+    Verb,
+    World,
+    caught_up,
+    make_plan,
+    vanished,
+)
 from reconciler.project import Project
 from reconciler.rebuild import Rebuilt, rebuild
 from reconciler.recover import Finding, Listing, recover
 from reconciler.report import Aftermath
 from reconciler.resource import Budget, Collection, Json, Match, Measurement, Observed, Resource, Slot
 from reconciler.saved import Bound, Saved
-from reconciler.state import Event, Intent, Owned, Role, Stamp, State, Ticket, written
+from reconciler.state import Event, Intent, Owned, Stamp, State, Ticket, live_rows, written
 from reconciler.store import Header, Store
 from reconciler.store.sqlite import SqliteStore
 from reconciler.surgery import MOVE, UNLOCK, Candidate, Deed
@@ -479,6 +491,26 @@ def _remember(session: Session, snapshot: Snapshot, epoch: int) -> None:
         session.store.commit(epoch, *events)
 
 
-def live_rows(state: State) -> tuple[Owned, ...]:
-    """What is in use or about to be, by address."""
-    return tuple(sorted((r for r in state.owned.values() if r.role is not Role.RETIRED), key=lambda row: row.slot))
+# Drift --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Drifting:
+    """What of ours is no longer as it was last applied, and the plan that says what an apply makes of it."""
+
+    found: tuple[Drift, ...]
+    snapshot: Snapshot
+
+
+def drift(session: Session, choices: Choices) -> Drifting:
+    """Compare everything of ours with what was last applied. Sends only reads and writes nothing.
+
+    Raises Refused where most of it is gone at once.
+    """
+    snapshot = plan(session, choices)
+    state, world = snapshot.state, snapshot.world
+    if gone := vanished(state, world, choices):
+        what = f"{len(gone)} of our {len(live_rows(state))} objects are gone from the service"
+        raise Refused(f"{what}: is this the right account and workspace?", hint=VANISHED_HINT)
+    found = drifts(session.desired, state, world, session.collections)
+    return Drifting(foreseen(found, snapshot.plan, session.desired), snapshot)

@@ -34,7 +34,7 @@ from reconciler.resource import (
     marks,
 )
 from reconciler.selection import EVERYTHING, Selection, Selectors, select
-from reconciler.state import Intent, IntentPhase, Owned, Role, State, canonical, generation, tag
+from reconciler.state import Intent, IntentPhase, Owned, Role, State, canonical, generation, live_rows, tag
 
 NO_PRICE = Price()
 SUPERSEDED = "superseded"  # why something is deleted that a change of this plan replaces
@@ -42,7 +42,7 @@ ATTEMPTS = 10  # marks of one generation that are looked for where the state may
 NOT_YET = timedelta(seconds=120)  # so long after a creation a read by id may say 404: not yet, rather than gone
 _UNHEARD = ", a status this program does not know: nothing is done about it"
 _VANISHED = "is gone from the service, and so is most of what is ours: is this the right account and workspace?"
-_VANISHED_HINT = "--allow vanished=all where it truly was deleted"
+VANISHED_HINT = "--allow vanished=all where it truly was deleted"
 
 
 class Verb(StrEnum):
@@ -280,7 +280,7 @@ class _Draft:
                     self.unresolved.setdefault(Slot(document.address, slot.part), intent)
         self.late = dict(self._late())  # by key: what a creation that was given up made after all
         self.runs = money.bought(state, world.objects, collections, before=choices.learnt_before)
-        self.vanished = self._vanished()
+        self.vanished = vanished(state, world, choices)
 
     def is_about(self, address: str) -> bool:
         return self.selection is None or address in self.selection
@@ -300,10 +300,10 @@ class _Draft:
             self._adopt(document, part, *late)
         elif head is None:
             self._create(document, part, collection.created_as)
-        elif self.world.get(head) is None and self._young(head):
+        elif self.world.get(head) is None and young(head, self.world):
             self._wait(document, part, head, Observed(head.id, Phase.PENDING, "not visible yet"))
         elif self.vanished and self.world.get(head) is None:
-            self._block(document, part, f"{head.id} {_VANISHED}", _VANISHED_HINT)
+            self._block(document, part, f"{head.id} {_VANISHED}", VANISHED_HINT)
         elif head.role is Role.NEXT:
             self._plan_next(document, part, head)
         else:
@@ -755,7 +755,7 @@ class _Draft:
     def _why_kept(self, row: Owned, policy: str) -> tuple[str, str] | None:
         """Why an object, or its record, must not go yet, and what would let it."""
         if self.world.get(row) is None:
-            return (f"{row.id} {_VANISHED}", _VANISHED_HINT) if self.vanished and row.role is not Role.RETIRED else None
+            return (f"{row.id} {_VANISHED}", VANISHED_HINT) if self.vanished and row.role is not Role.RETIRED else None
         if policy == "Protect":
             hint = "set deletionPolicy: Delete in its manifest and apply that first"
             return "protected: deletionPolicy is Protect", hint
@@ -826,12 +826,6 @@ class _Draft:
     def _late_of(self, slot: Slot) -> tuple[Intent, Observed] | None:
         return next((found for found in self.late.values() if found[0].slot == slot), None)
 
-    def _vanished(self) -> bool:
-        """Whether most of what is ours is gone at once: rather the wrong account than so many deletions."""
-        live = [row for row in self.state.owned.values() if row.role is not Role.RETIRED]
-        lost = [row for row in live if self.world.get(row) is None and not self._young(row)]
-        return len(lost) > 1 and 2 * len(lost) > len(live) and ("vanished", "all") not in self.choices.allow
-
     # Sums -------------------------------------------------------------------------------------------------------
 
     def all_notes(self) -> tuple[Note, ...]:
@@ -865,12 +859,6 @@ class _Draft:
         price = self.collections[row.collection].price(fields, base=row.base)
         return Price(hour=price.hour, basis=price.basis) if price.hour != 0 else NO_PRICE
 
-    def _young(self, row: Owned) -> bool:
-        """Whether it was made so lately that the service may not show it yet."""
-        if not (self.world.at and row.applied_at):
-            return False
-        return datetime.fromisoformat(self.world.at) - datetime.fromisoformat(row.applied_at) < NOT_YET
-
     # Look-ups ---------------------------------------------------------------------------------------------------
 
     def _again(self, document: Document, part: Part) -> bool:
@@ -885,6 +873,27 @@ class _Draft:
 
     def _head(self, slot: Slot) -> Owned | None:
         return self.state.row(slot, Role.NEXT) or self.state.row(slot, Role.CURRENT)
+
+
+def vanished(state: State, world: World, choices: Choices) -> tuple[Owned, ...]:
+    """What is gone, where that is most of what is ours at once: rather the wrong account than so many deletions."""
+    live = live_rows(state)
+    lost = [row for row in live if world.get(row) is None and not young(row, world) and not state.lets_go(row)]
+    most = len(lost) > 1 and 2 * len(lost) > len(live)
+    return tuple(lost) if most and ("vanished", "all") not in choices.allow else ()
+
+
+def young(row: Owned, world: World) -> bool:
+    """Whether it was made so lately that the service may not show it yet."""
+    age = age_of(row, world)
+    return age is not None and age < NOT_YET
+
+
+def age_of(row: Owned, world: World) -> timedelta | None:
+    """How long ago an object was made, where both times are known."""
+    if not (world.at and row.applied_at):
+        return None
+    return datetime.fromisoformat(world.at) - datetime.fromisoformat(row.applied_at)
 
 
 def caught_up(desired: Desired, state: State, world: World) -> tuple[Owned, ...]:

@@ -506,6 +506,32 @@ class Observed:
     detail: str = ""
 
 
+class DriftClass(StrEnum):
+    """What became of an object that is no longer as it was last applied (docs/drift.md)."""
+
+    CHANGED = "changed"  # somebody edited it beside us
+    REPLACED = "replaced"  # it holds another content than was sent
+    VANISHED = "vanished"  # it is gone, or being deleted, and not by us
+    RELEASED = "released"  # gone as well, and the platform lets such an object go by itself
+    RETIRED = "retired"  # taken offline
+    ARREARS = "arrears"  # taken down for an unpaid bill
+    STOPPED = "stopped"  # stopped, suspended or canceled
+    FAILED = "failed"  # it failed while it was in use
+    UNKNOWN = "unknown"  # it has a status that this program does not know
+
+    @property
+    def platform_made(self) -> bool:
+        """Whether most likely no person did it."""
+        return self in (DriftClass.RELEASED, DriftClass.RETIRED, DriftClass.ARREARS)
+
+
+class Disturbance(NamedTuple):
+    """What became of an object as a whole, and what is known of why."""
+
+    sort: DriftClass
+    why: str
+
+
 @dataclass(frozen=True)
 class Price:
     """What something costs in CNY; None is unknown, never zero. `basis` is the sum behind it, in words.
@@ -637,6 +663,14 @@ class Collection:
     def foreign(self, seen: Observed, recorded: Mapping[str, Any]) -> frozenset[str]:
         """Fields that somebody else changed, though the service does not show what to."""
         return frozenset()
+
+    def disturbance(self, seen: Observed) -> Disturbance | None:
+        """What took an object out of use, where its status tells; None for one that simply failed."""
+        return None
+
+    def loss(self, fields: Mapping[str, Any], age_s: float) -> Disturbance:
+        """What to make of an object with these fields that is gone, so long after it was made."""
+        return Disturbance(DriftClass.VANISHED, "is gone from the service")
 
     def marks(self, fields: Mapping[str, Any]) -> bool:
         """Whether what is created with these fields carries a mark that only we give."""

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, NamedTuple, assert_never
 
 from reconciler.errors import StateCorrupt
@@ -224,6 +225,29 @@ class State:
         made = (i for i in self.intents.values() if i.verb == "create" and i.result_id == row.id)
         return next((intent for intent in made if intent.collection == row.collection), None)
 
+    def sent(self, row: Owned) -> tuple[Intent, ...]:
+        """What the journal has of requests about an object that the service took, or may have taken.
+
+        An id may come again: what was asked before this object was made is about another.
+        """
+        made = row.applied_at.replace("T", " ")  # as the service writes it, where a rebuild took it from there
+        return tuple(intent for intent in self._requests.get(row.key, ()) if intent.at >= made)
+
+    @cached_property
+    def _requests(self) -> Mapping[str, tuple[Intent, ...]]:
+        """Those by the key of the object they are about. A row of a person's, or of nothing sent, has no deadline."""
+        found: dict[str, tuple[Intent, ...]] = {}
+        for intent in self.intents.values():
+            if intent.deadline and intent.phase not in (IntentPhase.REJECTED, IntentPhase.ABSENT):
+                ids = (intent.result_id,) if intent.verb == "create" else intent.known_before
+                for key in (f"{intent.collection}/{name}" for name in ids if name):
+                    found[key] = (*found.get(key, ()), intent)
+        return found
+
+    def lets_go(self, row: Owned) -> bool:
+        """Whether we ourselves asked the service to delete it."""
+        return any(intent.verb == "delete" for intent in self.sent(row))
+
     def attempts(self, slot: Slot, generation: str) -> int:
         """How often this generation was truly made; part of the tag, so that a deliberate repeat has its own."""
         return sum(1 for intent in self._creations(slot, generation) if intent.phase in MADE)
@@ -280,6 +304,11 @@ class State:
             raise StateCorrupt("one slot has two open creations")
 
     _by_slot: Mapping[Slot, tuple[Owned, ...]] = field(init=False, repr=False, compare=False)
+
+
+def live_rows(state: State) -> tuple[Owned, ...]:
+    """What is in use or about to be, by address."""
+    return tuple(sorted((r for r in state.owned.values() if r.role is not Role.RETIRED), key=lambda row: row.slot))
 
 
 def written(at: datetime) -> str:

@@ -35,6 +35,7 @@ GROUPS = {
     },
     "See what there is": {
         "status": "Every object of the stack and the run rate.",
+        "drift": "What is no longer as it was last applied, and by whom.",
         "get": "A table of objects.",
         "describe": "Everything known of one object.",
         "logs": "The log of a fine-tune job.",

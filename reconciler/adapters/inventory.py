@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconciler.engine import Session, Snapshot, live_rows
+from reconciler.engine import Session, Snapshot
 from reconciler.errors import UsageError
 from reconciler.kinds import RESOURCES
 from reconciler.render.state import Item, item
 from reconciler.resource import Slot
 from reconciler.selection import matching, terms
-from reconciler.state import Owned, Role, State
+from reconciler.state import Owned, Role, State, live_rows
 from reconciler.wording import did_you_mean, shown, suggestion
 
 

@@ -13,7 +13,9 @@ from reconciler.resource import (
     Action,
     Collection,
     DeletionPolicy,
+    Disturbance,
     Document,
+    DriftClass,
     Effect,
     Finding,
     Inputs,
@@ -53,6 +55,16 @@ PENDING = frozenset(
 FAILED = frozenset(
     "FAILED UPDATING_FAILED STOPPED STOPPING DELETING ARREARS_DOWN OFFLINING SUSPENDING SUSPENDED".split()
 )
+DISTURBANCES: Mapping[str, Disturbance] = {
+    "ARREARS_DOWN": Disturbance(DriftClass.ARREARS, "an unpaid bill took it down"),
+    "OFFLINING": Disturbance(DriftClass.RETIRED, "it is being taken offline"),
+    "STOPPED": Disturbance(DriftClass.STOPPED, "it was stopped"),
+    "STOPPING": Disturbance(DriftClass.STOPPED, "it is being stopped"),
+    "SUSPENDED": Disturbance(DriftClass.STOPPED, "it was suspended"),
+    "SUSPENDING": Disturbance(DriftClass.STOPPED, "it is being suspended"),
+    "DELETING": Disturbance(DriftClass.VANISHED, "it is being deleted"),
+}
+IDLE_S = 30 * 24 * 3600.0  # a token-billed deployment that nobody called for a month is released (contract §3.7)
 
 
 class Deployments(Paged):
@@ -96,6 +108,7 @@ class Deployments(Paged):
                 id=remote_id,
                 base=text(item.get("base_model")),
                 creator=text(item.get("creator")),
+                modifier=text(item.get("modifier")),
                 ready=ready,
                 created=text(item.get("gmt_create")),
                 modified=text(item.get("gmt_modified")),
@@ -142,6 +155,19 @@ class Deployments(Paged):
     @staticmethod
     def _put(operation: str, path: str, body: Json) -> Request:
         return Request(operation, "PUT", path, effect=Effect.REPEATABLE, body=body)
+
+    def disturbance(self, seen: Observed) -> Disturbance | None:
+        told = DISTURBANCES.get(seen.status)
+        retires = self.profile.retires(str(seen.outputs.get("base") or seen.fields.get("model", "")))
+        if told is None or retires is None or told.sort in (DriftClass.ARREARS, DriftClass.VANISHED):
+            return told
+        return told._replace(why=f"{told.why}; the catalogue has its model retire on {retires}")
+
+    def loss(self, fields: Mapping[str, Any], age_s: float) -> Disturbance:
+        if fields.get("plan") != "lora" or age_s < IDLE_S:
+            return super().loss(fields, age_s)
+        why = "is gone from the service, which releases a token-billed deployment after a month without a call"
+        return Disturbance(DriftClass.RELEASED, why)
 
     def marks(self, fields: Mapping[str, Any]) -> bool:
         return "suffix" not in fields

@@ -16,7 +16,9 @@ from reconciler.lengths import Lengths, merged
 from reconciler.resource import (
     Action,
     DeletionPolicy,
+    Disturbance,
     Document,
+    DriftClass,
     Effect,
     Finding,
     Inputs,
@@ -117,6 +119,7 @@ class Jobs(Paged):
                 ended=text(item.get("end_time")),
                 tokens=whole(item.get("usage")),
                 creator=text(item.get("creator")),
+                modifier=text(item.get("modifier")),
                 inputs=_inputs(item),
                 mark=f"{text(item.get('job_name'))} {model.removeprefix(text(item.get('model')))}".strip(),
             ),
@@ -126,6 +129,9 @@ class Jobs(Paged):
     def stale(self, seen: Observed, recorded: Mapping[str, Any]) -> bool:
         """A success that names no model is a failure that was paid for: not concluded from a list alone."""
         return seen.status == "SUCCEEDED" and "model" not in seen.outputs
+
+    def disturbance(self, seen: Observed) -> Disturbance | None:
+        return Disturbance(DriftClass.STOPPED, "it was canceled") if seen.status == "CANCELED" else None
 
     def create(self, part: Part, tag: str) -> Request:
         fields = part.fields
