@@ -53,6 +53,7 @@ class Verb(StrEnum):
     DISCARD = "discard"  # stop what came late of a creation that was given up; accepted is enough
     FORGET = "forget"  # the record goes, the object stays
     ADOPT = "adopt"  # what came late of a creation that was given up takes its place after all
+    CANCEL = "cancel"  # stop what is under way; it ends as a failure of its slot
     WAIT = "wait"
     NOTHING = "nothing"  # blocked: shown, never done
 
