@@ -434,3 +434,23 @@ def test_a_paused_stack_is_planned_and_not_applied_and_its_run_can_still_be_canc
         assert caught.value.hint == "reconciler resume"
     assert training.emulator.operations() == ["files.create", "jobs.create"]
     assert [one.stage for one in training.apply(cancel="FineTuneJob/j").progress] == [Stage.DONE]
+
+
+# Trying again ---------------------------------------------------------------------------------------------------------
+
+
+def test_of_an_address_only_what_failed_is_made_again(desk: Desk) -> None:
+    for name in ("a", "b"):
+        desk.rows(f"data/{name}.jsonl", texts(40))
+    desk.declare(document("Dataset", "d", {"source": "data/*.jsonl", "format": "sft"}))
+    desk.apply()
+    row, other = sorted(desk.state().owned.values(), key=lambda row: row.slot)
+    with desk.session() as opened:
+        with pytest.raises(Refused, match="did not fail"):
+            engine.sound_slots(opened, "Dataset/d")
+        with opened.store.lease() as epoch:
+            opened.store.commit(epoch, replace(row, role=Role.NEXT, failure="cut off"))
+        sound = engine.sound_slots(opened, "Dataset/d")
+    assert sound == {other.slot}
+    again = desk.plan(replace=frozenset({"Dataset/d"}), settled=sound)
+    assert [op.slot for op in again.operations if op.verb == "create"] == [row.slot]
