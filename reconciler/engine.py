@@ -478,11 +478,16 @@ def awaited(session: Session, goal: Goal, addresses: Iterable[str] = ()) -> tupl
     if goal == "gone":
         live = (row for row in state.owned.values() if row.role is not Role.RETIRED or _let_go(state, row))
         return tuple(row for row in live if (row.slot.address in named if named else _let_go(state, row)))
-    heads = tuple({row.slot: row for row in live_rows(state)}.values())
+    heads = _heads(state)
     if named:
         return tuple(row for row in heads if row.slot.address in named)
     world, begun = observe(session.api, session.collections, {row.collection for row in heads}, heads), under_way(state)
     return tuple(row for row in heads if row in begun or _moves(world.get(row)))
+
+
+def _heads(state: State) -> tuple[Owned, ...]:
+    """What each slot is to be judged by: its next object, else the one in use."""
+    return tuple(row for row in live_rows(state) if row.role is Role.NEXT or state.row(row.slot, Role.NEXT) is None)
 
 
 def _let_go(state: State, row: Owned) -> bool:
@@ -511,7 +516,7 @@ def wait(
 
 def sound_slots(session: Session, address: str) -> frozenset[Slot]:
     """The slots of an address of which nothing failed. Refused where that is all of them: nothing is to be retried."""
-    heads = {row.slot: row for row in live_rows(session.store.load()) if row.slot.address == address}  # NEXT comes last
+    heads = {row.slot: row for row in _heads(session.store.load()) if row.slot.address == address}
     failed = {slot for slot, row in heads.items() if _failed(row, None if row.failure else read(session, row))}
     if not heads:
         raise Refused(f"{address} holds nothing that failed", hint="reconciler apply makes it")
@@ -586,5 +591,4 @@ def _remember(session: Session, snapshot: Snapshot, epoch: int) -> None:
 
 def live_rows(state: State) -> tuple[Owned, ...]:
     """What is in use or about to be, by address."""
-    rows = (row for row in state.owned.values() if row.role is not Role.RETIRED)
-    return tuple(sorted(rows, key=lambda row: (row.slot, row.role)))
+    return tuple(sorted((r for r in state.owned.values() if r.role is not Role.RETIRED), key=lambda row: row.slot))
