@@ -29,7 +29,7 @@ from reconciler.errors import (
     Rejected,
     StateError,
 )
-from reconciler.observe import list_all, look
+from reconciler.observe import Pace, list_all, look
 from reconciler.plan import NOT_YET, Operation, Plan, Verb, World, references_of
 from reconciler.resource import Collection, Known, Match, Observed, Part, Phase, Probe, Request
 from reconciler.state import (
@@ -53,6 +53,7 @@ GOING_S = (
     1800.0  # longer than this nobody waits for a deletion: it was accepted, and the next run sees what became of it
 )
 LOG_LINES, LOG_CHARACTERS = 3, 300  # of a failed run's log, kept with its failure
+TOO_LATE = "it was ready before it could be stopped, and is in use"
 UNHEARD = "a status this program does not know; it is waited for"
 GAUGE_S = 1.0  # how often an upload says how far it is
 REST_S_MAX = 10.0  # how long a heartbeat, or a request to stop, may go unnoticed by a `sleep` that nothing wakes
@@ -185,14 +186,6 @@ class _Wait:
 
 
 @dataclass
-class _Pace:
-    """When a collection is looked at next; slower while nothing moves."""
-
-    due: float
-    pause_s: float
-
-
-@dataclass
 class _Apply:
     plan: Plan
     world: World
@@ -207,7 +200,7 @@ class _Apply:
     progress: dict[str, Progress] = field(default_factory=dict)
     waiting: dict[str, _Wait] = field(default_factory=dict)
     flights: dict[Future[Any], _Flight] = field(default_factory=dict)
-    paces: dict[str, _Pace] = field(default_factory=dict)
+    paces: dict[str, Pace] = field(default_factory=dict)
     barred: bool = False  # the service no longer lets us in: start nothing more
 
     def __post_init__(self) -> None:
@@ -465,9 +458,8 @@ class _Apply:
         now = self.clock()
         self.waiting[op.id] = _Wait(remote_id, now, status_since=now)
         collection = self.collections[op.collection]
-        first = self._pause_s(collection)[0] if collection.slow else 0.0
-        pace = self.paces.setdefault(op.collection, _Pace(now + first, first))
-        pace.due, pace.pause_s = min(pace.due, now + first), self._pause_s(collection)[0]
+        pace = self.paces.setdefault(op.collection, Pace.of(collection, self.terms.hurry))
+        pace.begin(now, pace.first_s if collection.slow else 0.0)
         self._tell(op, Stage.WAITING, status="sent")
 
     def poll(self, pool: ThreadPoolExecutor) -> None:
@@ -477,9 +469,7 @@ class _Apply:
             if self.clock() < pace.due:
                 continue
             moved = self._poll_collection(pool, self.collections[name])
-            first, longest = self._pause_s(self.collections[name])
-            pace.pause_s = first if moved else min(pace.pause_s * 1.5, longest)
-            pace.due = self.clock() + pace.pause_s
+            pace.looked(self.clock(), moved=moved)
 
     def _poll_collection(self, pool: ThreadPoolExecutor, collection: Collection) -> bool:
         ours = [(self.progress[i].operation, w) for i, w in self.waiting.items()]
@@ -579,13 +569,19 @@ class _Apply:
         if row.role is Role.NEXT:
             olds = self.state.rows(op.slot, Role.CURRENT)
             events = [*(replace(old, role=Role.RETIRED) for old in olds), replace(row, role=Role.CURRENT, failure="")]
-        self._end_wait(op, Stage.DONE, events)
+        if op.verb is Verb.CANCEL:
+            self._end_wait(op, Stage.FAILED, events, detail=TOO_LATE, code=5)
+        else:
+            self._end_wait(op, Stage.DONE, events)
 
     def _fail(self, op: Operation, why: str) -> None:
         wait_for = self.waiting.get(op.id)
         row = self.state.owned.get(f"{op.collection}/{wait_for.remote_id}") if wait_for else None
         events = (replace(row, failure=why),) if row is not None and row.role is Role.NEXT else ()
-        self._end_wait(op, Stage.FAILED, events, detail=why, code=5)
+        if op.verb is Verb.CANCEL:
+            self._end_wait(op, Stage.DONE, events, detail=why)
+        else:
+            self._end_wait(op, Stage.FAILED, events, detail=why, code=5)
 
     def _end_wait(self, op: Operation, stage: Stage, events: Iterable[Event], detail: str = "", code: int = 0) -> None:
         events = tuple(events)
@@ -627,10 +623,6 @@ class _Apply:
             return one.figure
         ready, wanted = observed.outputs.get("ready"), observed.fields.get("capacity")
         return f"{ready} of {wanted} ready" if ready is not None and wanted else ""
-
-    def _pause_s(self, collection: Collection) -> tuple[float, float]:
-        first, longest = collection.poll_s
-        return max(0.5, first / self.terms.hurry), max(1.0, longest / self.terms.hurry)
 
     # Smoke ------------------------------------------------------------------------------------------------------
 

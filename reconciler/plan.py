@@ -35,6 +35,7 @@ from reconciler.resource import (
 )
 from reconciler.selection import EVERYTHING, Selection, Selectors, select
 from reconciler.state import Intent, IntentPhase, Owned, Role, State, canonical, generation, live_rows, tag
+from reconciler.surgery import paused_since, resuming
 
 NO_PRICE = Price()
 SUPERSEDED = "superseded"  # why something is deleted that a change of this plan replaces
@@ -54,6 +55,7 @@ class Verb(StrEnum):
     DISCARD = "discard"  # stop what came late of a creation that was given up; accepted is enough
     FORGET = "forget"  # the record goes, the object stays
     ADOPT = "adopt"  # what came late of a creation that was given up takes its place after all
+    CANCEL = "cancel"  # stop what is under way; it ends as a failure of its slot
     WAIT = "wait"
     NOTHING = "nothing"  # blocked: shown, never done
 
@@ -289,7 +291,9 @@ class _Draft:
 
     def plan_slot(self, document: Document, part: Part) -> None:
         collection, head = self._collection_of(document, part), self._head(part.slot)
-        if document.lifecycle.observe_only:
+        if pause := self.state.pauses.get(document.address):
+            self.notes.append(Note(str(part.slot), f"is paused {paused_since(pause)}", resuming(document.address)))
+        elif document.lifecycle.observe_only:
             self.notes.append(Note(str(part.slot), "is only observed"))
         elif part.slot in self.unresolved:
             why, hint = _open(self.unresolved[part.slot])
@@ -552,7 +556,7 @@ class _Draft:
             self.superseded[current.key] = current
 
     def _block_failed(self, document: Document, part: Part, row: Owned, why: str) -> None:
-        hint = f"change its manifest, or --replace {document.address} to make it again"
+        hint = f"change its manifest, or make it again: reconciler retry {document.address}"
         price = self._costing(row)
         if row.role is Role.NEXT and price.hour:
             hint += f"; {row.id} keeps running and costs {price.hour} CNY/h"
@@ -629,7 +633,9 @@ class _Draft:
             kept = self.collections[row.collection].keeps_superseded
             document = addresses.get(row.slot.address)
             undeclared, tombstone = document is None, self.desired.removed.get(row.slot.address)
-            if not self.is_about(row.slot.address) or (document and document.lifecycle.observe_only):
+            if not self.is_about(row.slot.address) or row.slot.address in self.state.pauses:
+                continue
+            if document and document.lifecycle.observe_only:
                 continue
             if self.choices.destroy or (undeclared and (self.choices.prune or tombstone)):
                 said = document or tombstone
@@ -654,6 +660,8 @@ class _Draft:
         for document in self.desired.documents:
             keep, spec = document.lifecycle.keep_last, document.spec
             if keep is None or document.lifecycle.observe_only or not self.is_about(document.address):
+                continue
+            if document.address in self.state.pauses:
                 continue
             assert isinstance(spec, Resource)
             retired = [row for row in self.state.owned.values() if row.slot.address == document.address]

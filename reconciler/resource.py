@@ -652,6 +652,10 @@ class Collection:
     def delete(self, remote_id: str) -> Request:
         raise NotImplementedError
 
+    def cancel(self, seen: Observed) -> Request | None:
+        """What stops it while it is under way, where the service can do that; it ends as a failed one."""
+        return None
+
     def discard(self, seen: Observed) -> Request:
         """What stops the costs of an object that nobody meant to have."""
         return self.delete(seen.id)

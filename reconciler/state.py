@@ -168,7 +168,23 @@ class Ticket:
     epoch: int = 0
 
 
-Event = Owned | Intent | Gone | Fact | Ticket
+@dataclass(frozen=True)
+class Pause:
+    """What a person holds back: an address, or with "" the whole stack. It outlives what it holds back."""
+
+    address: str
+    since: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The event that an address is paused no more."""
+
+    address: str
+
+
+Event = Owned | Intent | Gone | Fact | Ticket | Pause | Resumed
 
 
 @dataclass(frozen=True)
@@ -193,6 +209,7 @@ class State:
     intents: Mapping[str, Intent] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
     tickets: Mapping[str, Ticket] = field(default_factory=dict)
+    pauses: Mapping[str, Pause] = field(default_factory=dict)
     lineage: str = field(default="", compare=False)
     serial: int = field(default=0, compare=False)
 
@@ -245,8 +262,8 @@ class State:
         return found
 
     def lets_go(self, row: Owned) -> bool:
-        """Whether we ourselves asked the service to delete it."""
-        return any(intent.verb == "delete" for intent in self.sent(row))
+        """Whether we ourselves asked the service to delete or to stop it."""
+        return any(intent.verb in ("delete", "cancel") for intent in self.sent(row))
 
     def attempts(self, slot: Slot, generation: str) -> int:
         """How often this generation was truly made; part of the tag, so that a deliberate repeat has its own."""
@@ -262,6 +279,10 @@ class State:
         fact = self.facts.get(name)
         return fact is not None and fact.holds
 
+    def paused(self, address: str) -> Pause | None:
+        """What holds an address back: its own pause, else that of the whole stack."""
+        return self.pauses.get(address) or self.pauses.get("")
+
     def _creations(self, slot: Slot, generation: str) -> Iterator[Intent]:
         same = (i for i in self.intents.values() if i.slot == slot and i.generation == generation)
         return (intent for intent in same if intent.verb == "create")
@@ -269,6 +290,7 @@ class State:
     def fold(self, events: Iterable[Event]) -> State:
         """The state after these events. Raises StateCorrupt when they would break a rule."""
         owned, intents, facts, tickets = dict(self.owned), dict(self.intents), dict(self.facts), dict(self.tickets)
+        pauses = dict(self.pauses)
         for event in events:
             match event:
                 case Owned():
@@ -281,9 +303,13 @@ class State:
                     facts[event.name] = event
                 case Ticket():
                     tickets[event.digest] = event
+                case Pause():
+                    pauses[event.address] = event
+                case Resumed():
+                    pauses.pop(event.address, None)
                 case _:
                     assert_never(event)
-        return replace(self, owned=owned, intents=intents, facts=facts, tickets=tickets)
+        return replace(self, owned=owned, intents=intents, facts=facts, tickets=tickets, pauses=pauses)
 
     def written(self, serial: int) -> State:
         """The same, after so many writes."""
@@ -377,6 +403,10 @@ def record_of(event: Event) -> Record:
             return Record("fact", event.name, to_json(event))
         case Ticket():
             return Record("ticket", event.digest, to_json(event))
+        case Pause():
+            return Record("pause", _ascii(event.address), to_json(event))
+        case Resumed():
+            return Record("pause", _ascii(event.address), None)
         case _:
             assert_never(event)
 
@@ -384,7 +414,8 @@ def record_of(event: Event) -> Record:
 def event_of(record: Record) -> Event:
     """The event that `record_of` was given. Raises StateCorrupt for anything else."""
     if record.body is None:
-        return Gone(_from_ascii(record.key))
+        key = _from_ascii(record.key)
+        return Resumed(key) if record.kind == "pause" else Gone(key)
     if record.kind not in _READERS:
         raise StateCorrupt(f"the state holds a row of the unknown kind {record.kind[:40]!r}")
     event = _READERS[record.kind](record.body)
@@ -403,7 +434,7 @@ def _from_ascii(key: str) -> str:
         return str(json.loads(f'"{key}"'))
 
 
-def to_json(event: Owned | Intent | Fact | Ticket) -> str:
+def to_json(event: Owned | Intent | Fact | Ticket | Pause) -> str:
     """A row as ASCII text: half a character in a name of the service's must not cost us the row."""
     return json.dumps(asdict(event), sort_keys=True, default=str)
 
@@ -434,11 +465,17 @@ def ticket_from(text: str) -> Ticket:
         return Ticket(**json.loads(text))
 
 
+def pause_from(text: str) -> Pause:
+    with _readable("a pause in the state"):
+        return Pause(**json.loads(text))
+
+
 _READERS: Mapping[str, Callable[[str], Event]] = {
     "owned": owned_from,
     "intent": intent_from,
     "fact": fact_from,
     "ticket": ticket_from,
+    "pause": pause_from,
 }
 
 

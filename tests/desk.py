@@ -143,6 +143,8 @@ class Desk:
         plan: Saved | None = None,
         if_equal: bool = False,
         now: Callable[[], datetime] = engine.today,
+        cancel: str = "",
+        approve: Callable[[Snapshot], bool] = lambda snapshot: True,
         **choices: Any,
     ) -> Applied:
         with self.session() as opened:
@@ -150,7 +152,7 @@ class Desk:
                 opened,
                 Choices(**choices),
                 terms or Terms(),
-                approve=lambda snapshot: True,
+                approve=approve,
                 report=self.told.append,
                 stopped=stopped,
                 clock=self.clock,
@@ -158,6 +160,7 @@ class Desk:
                 now=now,
                 saved=plan,
                 if_equal=if_equal,
+                cancel=cancel,
             )
 
 

@@ -10,7 +10,7 @@ from reconciler import engine
 from reconciler.adapters import interrupts, terminal
 from reconciler.adapters.interrupts import Interrupts
 from reconciler.adapters.stack import Opened
-from reconciler.adapters.views import Json, Lines, Live, View
+from reconciler.adapters.views import Json, Live, View, for_people
 from reconciler.apply import Progress, Stage, Terms
 from reconciler.engine import Applied, Snapshot
 from reconciler.errors import worst
@@ -35,15 +35,16 @@ def carry_out(
     lock_timeout_s: float,
     saved: Saved | None = None,
     if_equal: bool = False,
+    cancel: str = "",
 ) -> int:
     """The exit code of a whole apply. Without a terminal and without approval nothing is done, whatever the plan.
 
-    A `saved` plan is its own approval, and brings its own choices.
+    A `saved` plan is its own approval, and brings its own choices. With an address to `cancel` that is all it does.
     """
     attended, approved = terminal.somebody_is_there(), approved or saved is not None
     choices = replace(choices, unattended=approved or not attended)
     if not (approved or attended):
-        return _only_shown(opened, choices, output)
+        return _only_shown(opened, choices, output, cancel)
     view = _view(output)
     latest: dict[str, Progress] = {}
 
@@ -82,6 +83,7 @@ def carry_out(
                 lock_timeout_s=lock_timeout_s,
                 saved=saved,
                 if_equal=if_equal,
+                cancel=cancel,
             )
         finally:
             view.end()
@@ -91,8 +93,7 @@ def carry_out(
 def _view(output: str) -> View:
     if output == "json":
         return Json()
-    context = click.get_current_context(silent=True)
-    return Live(color=context is None or context.color is not False) if terminal.somebody_watches() else Lines()
+    return for_people()
 
 
 def _show(opened: Opened, snapshot: Snapshot, output: str) -> None:
@@ -103,9 +104,10 @@ def _show(opened: Opened, snapshot: Snapshot, output: str) -> None:
         terminal.say_anyway(opened.plan_page(snapshot, width=terminal.width()) + "\n")
 
 
-def _only_shown(opened: Opened, choices: Choices, output: str) -> int:
+def _only_shown(opened: Opened, choices: Choices, output: str, cancel: str) -> int:
     """Nobody is there to ask: the plan, and why it was not carried out."""
-    snapshot = engine.plan(opened.session, choices)
+    session = opened.session
+    snapshot = engine.canceling(session, cancel, choices) if cancel else engine.plan(session, choices)
     _show(opened, snapshot, output)
     code = DECLINED if snapshot.plan.work else worst(op.code for op in snapshot.plan.blocked)
     if output == "json":

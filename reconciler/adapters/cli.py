@@ -32,6 +32,11 @@ GROUPS = {
         "report": "A saved plan, and what became of it, as one comment.",
         "apply": "Do it, once, and wait until it is done.",
         "destroy": "Delete what the stack owns, users before what they use.",
+        "wait": "Wait until objects are ready, or gone; changes nothing.",
+        "cancel": "Stop the run of a fine-tune job that is under way.",
+        "retry": "Make again what failed.",
+        "pause": "Hold back objects, or the whole stack, until resume.",
+        "resume": "End a pause.",
     },
     "See what there is": {
         "status": "Every object of the stack and the run rate.",
@@ -45,6 +50,7 @@ GROUPS = {
         "lineage": "From data to the deployed model, and back.",
         "cost": "What runs, what was bought, what is declared, in CNY.",
         "discover": "What the account holds that is not ours or serves nothing.",
+        "orphans": "What carries a mark like ours and is recorded nowhere.",
     },
     "Put the record right": {
         "state": "What is recorded: look, move, forget, unlock, rebuild.",

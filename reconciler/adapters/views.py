@@ -11,7 +11,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from reconciler.adapters.terminal import say_anyway
+import click
+
+from reconciler.adapters.terminal import say_anyway, somebody_watches
 from reconciler.apply import Progress, Stage
 from reconciler.recover import Finding
 from reconciler.render import progress as words
@@ -62,6 +64,12 @@ class Lines:
     def _tell(self, line: str) -> None:
         say_anyway(line, err=True)
         self.told = time.monotonic()
+
+
+def for_people() -> View:
+    """Live where somebody watches, else lines."""
+    context = click.get_current_context(silent=True)
+    return Live(color=context is None or context.color is not False) if somebody_watches() else Lines()
 
 
 class Json:

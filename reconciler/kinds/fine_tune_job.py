@@ -178,11 +178,15 @@ class Jobs(Paged):
         unsaid = "model" not in seen.outputs
         return super().resembles(slot, fields, seen) and (unsaid or re.search(rf"-{suffix}-ft-", mark) is not None)
 
+    def cancel(self, seen: Observed) -> Request | None:
+        """What was trained until then is billed (contract §2.13)."""
+        if seen.phase is not Phase.PENDING:
+            return None
+        return Request("jobs.cancel", "POST", f"{self.path}/{segment(seen.id)}/cancel", effect=Effect.REPEATABLE)
+
     def discard(self, seen: Observed) -> Request:
         """One that is over costs nothing more; its record may not be deleted (contract §2.5)."""
-        if seen.phase is Phase.PENDING:
-            return Request("jobs.cancel", "POST", f"{self.path}/{segment(seen.id)}/cancel", effect=Effect.REPEATABLE)
-        return self.delete(seen.id)
+        return self.cancel(seen) or self.delete(seen.id)
 
     def shows_at_once(self, tag: str, fields: Mapping[str, Any], seen: Observed) -> bool | None:
         """A model that is named only once the job is under way tells nothing of the time before."""

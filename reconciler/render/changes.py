@@ -42,7 +42,7 @@ def summary(operations: Sequence[Operation]) -> str:
             return f"delete {clean(lead.target_id)}" + (f" ({clean(lead.why)})" if lead.why else "")
         case Verb.FORGET:
             return f"{clean(lead.target_id)} {clean(lead.why)}"
-        case Verb.WAIT | Verb.NOTHING | Verb.ADOPT | Verb.DISCARD:
+        case Verb.WAIT | Verb.NOTHING | Verb.ADOPT | Verb.DISCARD | Verb.CANCEL:
             return clean(lead.why, 400)
 
 

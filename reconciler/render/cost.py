@@ -73,6 +73,14 @@ def _bought(run: Run, runs: Sequence[Run]) -> list[str]:
     return [clean(run.slot), clean(run.id), clean(run.at), _tokens(run), money(spent(run, runs))]
 
 
+def billed_text(remote_id: str, runs: Sequence[Run]) -> str:
+    """What a run that is over was billed for."""
+    run = next((run for run in runs if run.id == remote_id), None)
+    if run is None or run.used is None:
+        return f"{clean(remote_id)}: the service does not say what is billed"
+    return f"{clean(remote_id)}: {run.used:,} tokens are billed, {money(spent(run, runs))} CNY"
+
+
 def _tokens(run: Run) -> str:
     """What was counted is said plainly, what is foreseen by `about`."""
     if run.used is not None:

@@ -33,6 +33,7 @@ STYLES: Mapping[Action, Mapping[str, Any]] = {
     Action.WAIT: {"fg": "cyan"},
     Action.BLOCKED: {"fg": "red", "bold": True},
 }
+_CANCELLATION = ("cancellation", "cancellations")
 _NOUNS: tuple[tuple[str, str], ...] = (
     ("upload", "uploads"),
     ("paid run", "paid runs"),
@@ -44,6 +45,7 @@ _NOUNS: tuple[tuple[str, str], ...] = (
     ("adoption", "adoptions"),
     ("still on its way", "still on their way"),
     ("blocked", "blocked"),
+    _CANCELLATION,
 )
 
 
@@ -287,6 +289,8 @@ def counts_text(staged: tuple[Entry, ...]) -> str:
 def _noun(op: Operation) -> tuple[str, str]:
     if op.action is Action.CREATE:
         return _NOUNS[0] if op.part and op.part.content else _NOUNS[2]
+    if op.verb is Verb.CANCEL:
+        return _CANCELLATION
     order = (Action.RUN, Action.CREATE, Action.UPDATE, Action.SWAP, Action.DELETE, Action.FORGET, Action.ADOPT)
     return _NOUNS[1 + (*order, Action.WAIT, Action.BLOCKED).index(op.action)]
 

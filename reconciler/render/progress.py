@@ -17,12 +17,14 @@ _SENDING: Mapping[Verb, str] = {
     Verb.UPDATE: "updating",
     Verb.DELETE: "deleting",
     Verb.DISCARD: "stopping",
+    Verb.CANCEL: "canceling",
 }
 _DONE: Mapping[Verb, str] = {
     Verb.CREATE: "ready",
     Verb.UPDATE: "updated",
     Verb.DELETE: "deleted",
     Verb.DISCARD: "stopped",
+    Verb.CANCEL: "canceled",
     Verb.FORGET: "forgotten",
     Verb.ADOPT: "ready",
     Verb.WAIT: "ready",
@@ -161,6 +163,44 @@ def _going(one: Progress) -> Line:
     cost = f", {money(price.once)} CNY" if price.once != 0 else ""
     cost += f", {money(price.hour)} CNY/h once it runs" if price.hour != 0 else ""
     return Line(f"goes on: {clean(one.operation.slot)}{status}{cost}", STYLES[Stage.DETACHED], indent=2)
+
+
+# A wait -------------------------------------------------------------------------------------------------------------
+
+
+def waited_text(progress: Sequence[Progress], width: int | None) -> str:
+    """How each object that was waited for is now."""
+    if not progress:
+        return "nothing is under way"
+    return page((Line(_waited(one), STYLES.get(one.stage)) for one in progress), width)
+
+
+def _waited(one: Progress) -> str:
+    status = f" ({clean(one.status)})" if one.status else ""
+    detail = f": {clean(one.detail, 600)}" if one.detail else ""
+    word = "not yet" if one.stage is Stage.DETACHED else stage_text(one)
+    return f"{clean(one.operation.slot)}  {clean(one.operation.target_id)}  {word}{status}{detail}"
+
+
+def waited_json(progress: Sequence[Progress], goal: str, *, exit_code: int) -> dict[str, Any]:
+    """The same for programs. `outcome` is the goal, "failed", or "waiting" where the time was over."""
+    outcomes = {Stage.DONE: goal, Stage.FAILED: "failed"}
+    return {
+        "format": "reconciler/wait/1",
+        "for": goal,
+        "exit_code": exit_code,
+        "objects": [
+            {
+                "address": one.operation.slot.address,
+                "part": one.operation.slot.part,
+                "id": one.operation.target_id,
+                "outcome": outcomes.get(one.stage, "waiting"),
+                "status": one.status,
+                "detail": one.detail,
+            }
+            for one in progress
+        ],
+    }
 
 
 # For programs -------------------------------------------------------------------------------------------------------
