@@ -126,11 +126,11 @@ def _selection(plan: Plan) -> Iterator[Line]:
         return
     yield Line(f"only {_addresses(chosen.asked)}", hang=2)
     if chosen.along:
-        yield Line(f"with {_addresses(chosen.along)}: what is chosen needs them", hang=2)
+        yield Line(f"and what comes along: {_addresses(chosen.along)}", hang=2)
     if chosen.excluded:
         yield Line(f"without {_addresses(chosen.excluded)}", hang=2)
     if chosen.without:
-        yield Line(f"nor {_addresses(chosen.without)}: they rest on what is left out", hang=2)
+        yield Line(f"nor what rests on that: {_addresses(chosen.without)}", hang=2)
 
 
 def _addresses(addresses: tuple[str, ...]) -> str:

@@ -80,7 +80,7 @@ def status_text(heading: Heading, items: Sequence[Item], state: State, plan: Pla
     lines += [Line(f"failed: {clean(slot)}: {clean(failure, 400)}", {"fg": "red"}) for slot, failure in failures]
     lines += [Line(_open_text(intent), {"fg": "red"}) for intent in state.open_intents()]
     lines += [Line(pause_text(one), {"fg": "yellow"}) for _, one in sorted(state.pauses.items())]
-    objects = table(("OBJECT", "STATUS", "ID", "SINCE", "CNY/H"), rows, width) if rows else "nothing is declared"
+    objects = table(("OBJECT", "STATUS", "ID", "SINCE", "CNY/H"), rows, width) if rows else "no objects"
     return "\n".join([page([Line(heading_text(heading))], width), objects, page(lines, width)])
 
 
