@@ -36,6 +36,7 @@ from reconciler.errors import (
     NotAuthorised,
     NotFound,
     OutcomeUnknown,
+    Refused,
     Rejected,
     Throttled,
     Unavailable,
@@ -50,6 +51,7 @@ UPLOAD_BYTES_PER_S = 64 * 1024  # the slowest line on which an upload is still g
 RATE_PER_S = 10.0  # no page states a limit for these endpoints (contract §8.2), so we keep one that no service minds
 EMULATOR_RATE_PER_S = 1000.0  # it is there to be asked
 BEIJING = timezone(timedelta(hours=8))  # the zone of every timestamp without one (contract §1.2)
+_STORAGE = ".aliyuncs.com"  # the vendor's object storage is below this name
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SKEW_MAX = timedelta(days=100 * 366)  # an emulator may be years ahead; beyond that a date would leave the calendar
 _REACH = "is the endpoint right?"
@@ -192,6 +194,45 @@ class Api:
                     self._bucket.hold(pause_s)  # for every thread: the account is throttled, not the request
                 self._sleep(pause_s)
         raise AssertionError("unreachable")
+
+    def fetch(self, link: str, size: int) -> Iterator[bytes]:
+        """The content behind a link that the service gave, chunk by chunk; never more than `size` bytes of it.
+
+        The link is a secret, and no message holds any of it. It is followed into the vendor's object storage alone, or
+        on an emulator back to this computer; the key stays here. Raises Unavailable, or Refused for another place.
+        """
+        if not self._may_fetch(link):
+            place = self._quoted(_host(link))
+            raise Refused(f"the content lies at {place}, which is not the vendor's object storage: it is not fetched")
+        self._bucket.take()
+        ends_at, had = self.clock() + READ_WITHIN_S + size / UPLOAD_BYTES_PER_S, 0
+        headers = {"User-Agent": self._headers["User-Agent"]}
+        try:
+            with (
+                self._fresh.transport.exchange(ends_at),
+                self._fresh.client.stream("GET", link, headers=headers) as got,
+            ):
+                if got.status_code != 200:
+                    raise Unavailable(f"object storage answered with status {got.status_code}", status=got.status_code)
+                for chunk in got.iter_raw():
+                    had += len(chunk)
+                    if had > size:
+                        raise Unavailable(f"the content is longer than the {size:,} bytes that the service says it has")
+                    yield chunk
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(f"object storage gave no complete answer: {type(error).__name__}") from None
+
+    def _may_fetch(self, link: str) -> bool:
+        try:
+            parts = urlsplit(link)
+            host, port = (parts.hostname or "").lower(), parts.port
+        except ValueError:
+            return False
+        if not re.fullmatch(r"[\x21-\x7e]{1,4000}", link) or "@" in parts.netloc:
+            return False
+        if self.emulator and host in LOOPBACK:
+            return parts.scheme == "http" and httpx.URL(self.origin).port == port
+        return parts.scheme == "https" and port in (None, 443) and host.endswith(_STORAGE)
 
     def lasts_s(self, request: Request) -> float:
         """How long after it was decided upon a request may still be under way, repeats included."""

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
+from reconciler import adoption, data, files, kinds, quotas, surgery
 from reconciler import apply as execution
-from reconciler import data, files, kinds, quotas, surgery
 from reconciler import saved as saved_plan
 from reconciler.api import Api, Key, Patience
 from reconciler.apply import Progress, Stage, Terms
@@ -23,7 +23,7 @@ from reconciler.catalogue import other_limits
 from reconciler.clock import boottime
 from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateError, StateMismatch
 from reconciler.guards import NO_LIMITS, Breach, Limits, breaches, strictest
-from reconciler.observe import list_all, observe, offers, read_one
+from reconciler.observe import list_all, look_closer, observe, offers, read_one
 from reconciler.plan import Choices, Desired, Note, Plan, Verb, World, caught_up, make_plan
 from reconciler.project import Project
 from reconciler.rebuild import Rebuilt, rebuild
@@ -142,7 +142,29 @@ def _world(session: Session, state: State) -> World:
     names = {row.collection for row in state.owned.values()} | {intent.collection for intent in watched}
     names |= {d.spec.collection for d in session.project.documents if isinstance(d.spec, Resource)}
     world = observe(session.api, session.collections, names, state.owned.values())
+    for name in sorted(_taken_from(session, state)):
+        world = _closer(session, state, world, name)
     return replace(world, at=written(session.api.now()))
+
+
+def _taken_from(session: Session, state: State) -> set[str]:
+    """Collections of which something may be taken in: a slot that holds nothing is declared so."""
+    return {
+        part.collection or document.spec.collection
+        for document in session.project.documents
+        if isinstance(document.spec, Resource) and document.lifecycle.adoption != "Never"
+        for part in session.project.parts.get(document.address, ())
+        if not state.rows(part.slot)
+    }
+
+
+def _closer(session: Session, state: State, world: World, name: str) -> World:
+    """The world with all that can be seen of what is nobody's in a collection."""
+    seen = world.objects.get(name, {})
+    others = state.unowned(name, seen)
+    read = look_closer(session.api, session.collections[name], others)
+    kept = {key: one for key, one in seen.items() if key not in others}
+    return replace(world, objects={**world.objects, name: kept | read})
 
 
 def _offers(session: Session, made: Plan) -> dict[str, tuple[Json, ...]]:
@@ -152,10 +174,16 @@ def _offers(session: Session, made: Plan) -> dict[str, tuple[Json, ...]]:
     return {name: told for name, told in asked.items() if told is not None}
 
 
-def look_around(session: Session) -> tuple[State, World]:
-    """What is recorded, and everything the service lists, whether the project has to do with it or not."""
+def look_around(session: Session, *, closely: bool = False) -> tuple[State, World]:
+    """What is recorded, and everything the service lists, whether the project has to do with it or not.
+
+    `closely`: with all that can be seen of what is nobody's.
+    """
     state = session.store.load()
-    return state, observe(session.api, session.collections, session.collections, state.owned.values())
+    world = observe(session.api, session.collections, session.collections, state.owned.values())
+    for name in sorted(world.objects) if closely else ():
+        world = _closer(session, state, world, name)
+    return state, replace(world, at=written(session.api.now()))
 
 
 def save(
@@ -305,9 +333,9 @@ def operate(session: Session, change: Change, *, reason: str = "", lock_timeout_
 
     What is refused is refused before anything is written.
     """
-    change(session.store.load(), _deed(session, 0, reason))
+    change(session.store.load(), deed_of(session, 0, reason))
     with session.store.lease(wait_s=lock_timeout_s) as epoch:
-        events = change(session.store.load(), _deed(session, epoch, reason))
+        events = change(session.store.load(), deed_of(session, epoch, reason))
         session.store.commit(epoch, *events)
     return events
 
@@ -316,7 +344,7 @@ def unlock(session: Session, held: Header) -> None:
     """Take the lease from its holder: whatever that one still tries to record is refused."""
     session.store.unlock(held.epoch)
     with session.store.lease() as epoch:
-        deed = _deed(session, epoch, f"taken from {held.holder}, who had it since {held.since}")
+        deed = deed_of(session, epoch, f"taken from {held.holder}, who had it since {held.since}")
         session.store.commit(epoch, deed.entry(UNLOCK, Slot(""), fields={"epoch": held.epoch}))
 
 
@@ -351,6 +379,18 @@ def adopt(session: Session, op_id: str, remote_id: str, *, reason: str = "") -> 
     )
 
 
+def take_in(session: Session, slot: Slot, remote_id: str, *, reason: str = "") -> tuple[Event, ...]:
+    """Record that a slot holds this object, which must exist. Nothing changes on the service."""
+    document, part, collection = adoption.wanted(session.desired, session.collections, slot)
+    seen = read_one(session.api, collection, remote_id)
+    if seen is None:
+        hint = "reconciler discover lists what is there"
+        raise Refused(f"the service has nothing of the id {shown(remote_id)} in {collection.name}", hint=hint)
+    return operate(
+        session, lambda state, deed: adoption.adopt(state, document, part, collection, seen, deed), reason=reason
+    )
+
+
 def absent(session: Session, op_id: str, *, reason: str) -> tuple[Event, ...]:
     """Record that an open operation came to nothing."""
     return operate(session, lambda state, deed: surgery.absent(surgery.operation(state, op_id), deed), reason=reason)
@@ -376,12 +416,12 @@ def restore(session: Session, *, approve: Callable[[Restored], bool], lock_timeo
         state = session.store.load()
     except StateCorrupt as error:
         state, damaged = State(session.store.stamp), "; ".join(filter(None, (str(error), error.hint)))
-    proposed = Restored(_rebuilt(session, state, _deed(session, 0)), damaged)
+    proposed = Restored(_rebuilt(session, state, deed_of(session, 0)), damaged)
     if not (proposed.rebuilt.events or damaged) or not approve(proposed):
         return proposed
     aside = session.store.set_aside() if damaged else ()
     with session.store.lease(wait_s=lock_timeout_s) as epoch:
-        found = _rebuilt(session, session.store.load(), _deed(session, epoch))
+        found = _rebuilt(session, session.store.load(), deed_of(session, epoch))
         if found.summary != proposed.rebuilt.summary:
             raise StalePlan("the service, or the state, changed since this was shown", hint="run it again")
         session.store.commit(epoch, *found.events)
@@ -394,7 +434,8 @@ def _rebuilt(session: Session, state: State, deed: Deed) -> Rebuilt:
     return rebuild(session.desired, state, world, session.collections, read, deed)
 
 
-def _deed(session: Session, epoch: int, reason: str = "") -> Deed:
+def deed_of(session: Session, epoch: int, reason: str = "") -> Deed:
+    """What a person does now, for its rows in the journal."""
     return Deed(execution.operation_id(), epoch, written(session.api.now()), reason)
 
 
@@ -446,7 +487,7 @@ def _remember(session: Session, snapshot: Snapshot, epoch: int) -> None:
     rows = {**state.owned, **{row.key: row for row in caught_up(session.desired, state, snapshot.world)}}
     policies = {d.address: d.lifecycle.deletion_policy or "" for d in documents}
     rows = {key: replace(row, deletion=policies.get(row.slot.address, row.deletion)) for key, row in rows.items()}
-    names, deed = surgery.renames(before, documents), _deed(session, epoch, "movedFrom in its manifest")
+    names, deed = surgery.renames(before, documents), deed_of(session, epoch, "movedFrom in its manifest")
     events: list[Event] = [row for key, row in rows.items() if row != before.owned.get(key, row)]
     for number, (old, new) in enumerate(sorted(names.items())):
         ids = tuple(row.id for row in before.rows(old))

@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import NoReturn
 
 import click
@@ -45,6 +46,7 @@ GROUPS = {
         "discover": "What the account holds that is not ours or serves nothing.",
     },
     "Put the record right": {
+        "import": "Take in an object that was made by hand.",
         "state": "What is recorded: look, move, forget, unlock, rebuild.",
         "ops": "Operations whose outcome is not known: look, decide.",
     },
@@ -130,7 +132,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"reconciler.adapters.commands.{name}"), name)
+        word = f"{name}_" if iskeyword(name) else name
+        command: click.Command = getattr(import_module(f"reconciler.adapters.commands.{word}"), word)
         return command
 
     def resolve_command(

@@ -14,7 +14,7 @@ from reconciler.render.plan_json import plain
 from reconciler.render.words import Line, clean, count, listed, money, page, table, value_text
 from reconciler.resource import Collection, Observed, whole
 from reconciler.state import PERSON, Event, Intent, IntentPhase, Owned, State
-from reconciler.surgery import MOVE, REMOVE, Candidate
+from reconciler.surgery import IMPORT, MOVE, REMOVE, Candidate
 
 WHOLE_STATE = "the state"
 
@@ -202,6 +202,8 @@ def _done(entry: Intent) -> str:
         return f"{clean(_former(entry))} is {slot} from now on: {ids}"
     if entry.verb == REMOVE:
         return f"{slot}: {clean(entry.collection)}/{ids} is forgotten; it stays on the service"
+    if entry.verb == IMPORT:
+        return f"{slot}: {clean(entry.collection)}/{clean(entry.result_id)} is recorded; nothing changed on the service"
     if entry.phase is IntentPhase.ADOPTED:
         made = f"operation {clean(entry.op_id)} made {clean(entry.result_id)}"
         return f"{slot}: {made}; the next apply waits for it and puts it in use"
