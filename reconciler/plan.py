@@ -873,7 +873,8 @@ class _Draft:
         """What the service holds beside ours; told with its price, never touched."""
         for name, objects in sorted(self.world.objects.items()):
             collection = self.collections[name]
-            others = list(self.state.unowned(name, objects).values())
+            adopted = {one.id for held, one in self.recognised.values() if held == name}
+            others = [seen for key, seen in self.state.unowned(name, objects).items() if key not in adopted]
             if not others:
                 continue
             hours = [hourly(collection, seen) for seen in others]

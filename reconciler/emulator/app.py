@@ -54,7 +54,7 @@ API = (
     *vocabularies.ROUTES,
     *inference.ROUTES,
 )
-ROUTES = (*API, *control.routes(API), files.CONTENT)
+ROUTES = (*API, *control.routes(API))
 OPERATIONS = frozenset(operation for route in API for operation in route.operations)
 CONTROL_HEADER = "x-emulator-control"
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})

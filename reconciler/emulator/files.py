@@ -285,5 +285,6 @@ CONTENT = Route(
     "emulator.content",
     content,
     query={"Expires": WHOLE, "Signature": TEXT},
+    answer=BYTES,
     access="loopback",
 )
