@@ -98,7 +98,7 @@ def drafts(account: Account, sources: Mapping[str, Source], refused: Mapping[str
     why = dict(refused)
     for collection, seen in account.unmanaged():
         if said := _unfit(account, collection, seen):
-            why.setdefault(_key(collection, seen), said)
+            why[_key(collection, seen)] = said
     while True:
         names = _named(account, why)
         specs = {key: _spec(account, key, seen, names, sources) for key, seen in _fit(account, why)}

@@ -84,6 +84,8 @@ class Tree:
         folder = self._open_folder(folders, relative)
         try:
             facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError as error:
+            raise FileMissing(relative) from error
         except OSError as error:
             raise FileRefused(relative, _says(error)) from error
         finally:

@@ -131,7 +131,8 @@ def _contents(session: Session, wanted: Order, account: Account, *, fetch: bool)
         if collection.material and "source" in seen.fields
     }
     local, missing = _local(tree, holding.values())
-    places = dict(_places(wanted, tree, drafts(account, dict.fromkeys(holding, _AS_IF), {}).drafts))
+    named = drafts(account, dict.fromkeys(holding, _AS_IF), {}).drafts
+    places = dict(_places(wanted, tree, (draft for draft in named if draft.key in holding)))
     for key, seen in holding.items():
         path, why = local.get(seen.fields["source"], ""), missing
         if not path and wanted.download and key in places:
