@@ -154,7 +154,7 @@ def _taken_from(session: Session, state: State) -> set[str]:
         for document in session.project.documents
         if isinstance(document.spec, Resource) and document.lifecycle.adoption != "Never"
         for part in session.project.parts.get(document.address, ())
-        if not state.rows(part.slot)
+        if all(row.role is Role.RETIRED for row in state.rows(part.slot))
     }
 
 
