@@ -6,12 +6,12 @@ else the next plan would pay for another. What can be changed is recorded as it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reconciler.errors import Refused, StateError, UsageError
 from reconciler.plan import Desired, open_maker, references_of
-from reconciler.resource import Collection, Document, Known, Observed, Part, Phase, Resource, Slot
+from reconciler.resource import Collection, Document, Known, Observed, Part, Phase, Resource, Slot, within
 from reconciler.state import PERSON, Event, Owned, Role, State, generation
 from reconciler.surgery import IMPORT, Deed, overlaid
 from reconciler.wording import did_you_mean, shown
@@ -45,7 +45,8 @@ def adopt(
             f"{part.slot} is made from what is not recorded yet: {error}", hint="import that first"
         ) from error
     if differing:
-        names = ", ".join(_told(name, part, state, collection, seen) for name in differing)
+        told, declared = collection.told(seen), filled(part, state, by_content=False)
+        names = ", ".join(text for name in differing for text in _differences(name, told[name], declared[name]))
         raise Refused(
             f"{seen.id} is not what {part.slot} declares: {names}",
             hint="no call changes that, so the next plan would make, and pay for, another: declare it as it is",
@@ -112,14 +113,17 @@ def _check_free(state: State, slot: Slot, collection: Collection, seen: Observed
         raise Refused(f"{seen.id} is {why}: there is nothing in it to manage")
 
 
-def _told(name: str, part: Part, state: State, collection: Collection, seen: Observed) -> str:
-    before, after = collection.told(seen)[name], filled(part, state, by_content=False)[name]
-    return f"{name} (is {_short(before)}, declared {_short(after)})"
+def _differences(name: str, told: Any, declared: Any) -> Iterator[str]:
+    """Each difference, as `n_epochs (is 2, declared 3)`."""
+    if isinstance(told, Mapping) and isinstance(declared, Mapping):
+        for inner in declared:
+            if not within(declared[inner], told.get(inner)):
+                yield from _differences(f"{name}.{inner}", told.get(inner, "not set"), declared[inner])
+    else:
+        yield f"{name} (is {_short(told)}, declared {_short(declared)})"
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_short(item)}" for name, item in sorted(value.items())) or "nothing"
     if isinstance(value, list | tuple):
         return ", ".join(map(_short, value)) or "nothing"
     return str(value)

@@ -164,8 +164,11 @@ def test_a_run_under_way_is_waited_for(desk: Desk) -> None:
     [
         ({"model": "qwen3-14b"}, "model (is qwen3-14b, declared qwen3-8b)"),
         ({"training_type": "sft"}, "trainingType (is sft, declared efficient_sft)"),
-        ({"hyper_parameters": {**HYPER, "n_epochs": 3}}, "n_epochs 3"),
-        ({"hyper_parameters": {**HYPER, "n_epochs": 3}, "model": "qwen3-14b"}, "model (is qwen3-14b"),
+        ({"hyper_parameters": {**HYPER, "n_epochs": 3}}, "declares: hyperParameters.n_epochs (is 3, declared 1)"),
+        (
+            {"hyper_parameters": {**HYPER, "n_epochs": 3}, "model": "qwen3-14b"},
+            "hyperParameters.n_epochs (is 3, declared 1), model (is qwen3-14b, declared qwen3-8b)",
+        ),
     ],
 )
 def test_another_run_than_the_declared_one_is_refused_field_by_field(
