@@ -39,13 +39,14 @@ def adopt(
     """A person names the object of a slot. Refused where it is another slot's, or is not what is declared."""
     _check_free(state, part.slot, collection, seen)
     try:
-        differing = collection.differs(filled(part, state, by_content=False), seen)
+        declared = filled(part, state, by_content=False)
     except StateError as error:
         raise Refused(
             f"{part.slot} is made from what is not recorded yet: {error}", hint="import that first"
         ) from error
-    if differing:
-        told, declared = collection.told(seen), filled(part, state, by_content=False)
+    ignored = document.lifecycle.ignore
+    if differing := [name for name in collection.differs(declared, seen) if name not in ignored]:
+        told = collection.told(seen)
         names = ", ".join(text for name in differing for text in _differences(name, told[name], declared[name]))
         raise Refused(
             f"{seen.id} is not what {part.slot} declares: {names}",

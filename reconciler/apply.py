@@ -31,7 +31,7 @@ from reconciler.errors import (
 )
 from reconciler.observe import list_all, look, read_one
 from reconciler.plan import NOT_YET, Operation, Plan, Verb, World
-from reconciler.resource import Collection, Known, Match, Observed, Phase, Probe, Request
+from reconciler.resource import Collection, Known, Match, Observed, Phase, Probe, Request, pick
 from reconciler.state import (
     Event,
     Fact,
@@ -279,7 +279,7 @@ class _Apply:
         collection, planned = self.collections[op.collection], self.world.objects[op.collection][op.target_id]
         try:
             read = read_one(self.api, collection, op.target_id, planned)
-            fields = filled(op.part, self.state, by_content=False)
+            fields = pick(filled(op.part, self.state, by_content=False), op.fields)
         except ReconcilerError as error:
             self._tell(op, Stage.FAILED, detail=_said(error), code=error.exit_code)
             return

@@ -296,7 +296,7 @@ class _Draft:
     def _begin(self, document: Document, part: Part, collection: Collection) -> None:
         """The slot holds nothing yet: what the account has already is taken in where the author wants that."""
         adoption = "Never" if part.collection else document.lifecycle.adoption
-        found = self._search(part, collection) if adoption != "Never" else _Search()
+        found = self._search(document, part, collection) if adoption != "Never" else _Search()
         lost = adoption == "Required" and self._twin(part, collection, self._resolved(part))
         if len(found.proven) == 1:
             self._recognise(document, part, collection, found.proven[0])
@@ -317,7 +317,7 @@ class _Draft:
         """Recording what is there is no write, so it may be taken in; nothing else is done about it."""
         collection = self._collection_of(document, part)
         adoption, seen = document.lifecycle.adoption, self.world.get(head) if head else None
-        free = self._search(part, collection).proven if head is None and adoption != "Never" else ()
+        free = self._search(document, part, collection).proven if head is None and adoption != "Never" else ()
         if len(free) == 1:
             self._recognise(document, part, collection, free[0])
         elif head and head.role is Role.NEXT and seen and seen.phase in (Phase.PENDING, Phase.READY):
@@ -326,9 +326,9 @@ class _Draft:
             hint = "" if head else _import_hint(part.slot)
             self.notes.append(Note(str(part.slot), "is only observed", hint))
 
-    def _search(self, part: Part, collection: Collection) -> _Search:
+    def _search(self, document: Document, part: Part, collection: Collection) -> _Search:
         """What is nobody's, is or will be of use, and is as declared: proven by all that it shows, or possible."""
-        fields = {name: self._by_id(value) for name, value in part.fields.items()}
+        fields = {name: self._by_id(value) for name, value in _compared(document, part.fields).items()}
         if references_of(replace(part, fields=fields)):
             return _Search()
         others = self.state.unowned(collection.name, self.world.objects.get(collection.name, {})).values()
@@ -359,7 +359,7 @@ class _Draft:
             slot=part.slot,
             collection=collection.name,
             part=part,
-            fields=self._resolved(part),
+            fields=_compared(document, self._resolved(part)),
             target_id=seen.id,
             after=self._needed(part),
             why=f"{seen.id} is on the account and is as declared{after}",
@@ -980,6 +980,10 @@ def open_maker(state: State, collection: Collection, seen: Observed) -> Intent |
         ),
         None,
     )
+
+
+def _compared(document: Document, fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in document.lifecycle.ignore}
 
 
 def _ids(found: Iterable[Observed]) -> str:

@@ -206,6 +206,14 @@ def test_files_in_another_order_are_the_same_files(desk: Desk) -> None:
     assert lines(desk.plan()) == ["… wait FineTuneJob/j"]
 
 
+def test_what_the_author_ignores_contradicts_nothing(desk: Desk) -> None:
+    deployed = deploy(desk.emulator)
+    pass_time(desk)
+    desk.declare(document("Deployment", "p", {**SERVING, "suffix": "other"}, ignore=["suffix"]))
+    take_in(desk, "Deployment/p", deployed)
+    assert lines(desk.plan()) == []
+
+
 def test_what_it_is_made_from_is_imported_first(desk: Desk) -> None:
     job = train(desk.emulator, upload(desk.emulator, rows()))
     desk.declare(DATA, RUN)
