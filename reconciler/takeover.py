@@ -7,7 +7,7 @@ first plan would not be empty, the object is left alone, and why is told. Files 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,19 +67,25 @@ def order(root: Path, folder: str, paths: Sequence[str], *, download: bool, mark
 def propose(session: Session, wanted: Order) -> Takeover:
     """What would be written now. Sends reads only and writes nothing; what is to be fetched is not yet."""
     account = _account(session, wanted)
-    contents = _contents(session, wanted, account, fetch=False)
+    contents = _Contents()
+    _find_contents(session, wanted, account, contents)
     found = drafts(account, contents.sources, contents.refused)
     _check_places(session, wanted, found.drafts)
     return Takeover(found, _of(found, contents.fetched))
 
 
-def take_over(session: Session, wanted: Order, text: Callable[[Draft], str], *, reason: str = "") -> Takeover:
-    """Write the manifests, read the project again with them, and record their objects: all of it, or nothing."""
-    contents = _contents(session, wanted, _account(session, wanted), fetch=True)
-    made = Takeover(Drafts())
+def take_over(
+    session: Session, wanted: Order, approved: Takeover, text: Callable[[Draft], str], *, reason: str = ""
+) -> Takeover:
+    """Write the manifests, read the project again with them, and record their objects: all of it, or nothing.
+
+    Whatever was not shown when it was approved is left alone.
+    """
+    contents, made = _Contents(), Takeover(Drafts())
     try:
+        _find_contents(session, wanted, _account(session, wanted), contents, fetch=approved)
         with session.store.lease() as epoch:
-            attempt = _Attempt(session, wanted, contents.sources, text, contents.refused)
+            attempt = _Attempt(session, wanted, approved, contents.sources, text, contents.refused)
             found, events = attempt.settle(engine.deed_of(session, epoch, reason))
             try:
                 session.store.commit(epoch, *events)
@@ -91,6 +97,15 @@ def take_over(session: Session, wanted: Order, text: Callable[[Draft], str], *, 
         for path in set(contents.fetched.values()) - set(made.fetched.values()):
             Tree(session.project.root).remove(path)
     return made
+
+
+def _unseen(account: Account, approved: Takeover) -> Iterator[tuple[str, str]]:
+    """What was left alone when it was shown stays so, with the reason of then where there was one."""
+    shown_before = {draft.key for draft in approved.drafts.drafts}
+    left = {f"{one.collection}/{one.id}": one.why for one in approved.drafts.left}
+    for collection, seen in account.unmanaged():
+        if (key := f"{collection.name}/{seen.id}") not in shown_before:
+            yield key, left.get(key, "came after this was shown: run it again")
 
 
 def _of(found: Drafts, fetched: Mapping[str, str]) -> dict[str, str]:
@@ -122,31 +137,31 @@ class _Contents:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def _contents(session: Session, wanted: Order, account: Account, *, fetch: bool) -> _Contents:
-    """What lies in the project already is used as it lies there; with `fetch` the rest is fetched now."""
-    tree, found = Tree(session.project.root), _Contents()
+def _find_contents(
+    session: Session, wanted: Order, account: Account, found: _Contents, *, fetch: Takeover | None = None
+) -> None:
+    """What lies in the project already is used as it lies there; the rest is fetched, as far as that was approved."""
+    tree = Tree(session.project.root)
     holding = {
         f"{collection.name}/{seen.id}": seen
         for collection, seen in account.unmanaged()
         if collection.material and "source" in seen.fields
     }
     local, missing = _local(tree, holding.values())
-    named = drafts(account, dict.fromkeys(holding, _AS_IF), {}).drafts
-    places = dict(_places(wanted, tree, (draft for draft in named if draft.key in holding)))
+    absent = [key for key, seen in holding.items() if seen.fields["source"] not in local and wanted.download]
+    places = fetch.fetched if fetch else dict(_places(wanted, tree, account, absent))
     for key, seen in holding.items():
         path, why = local.get(seen.fields["source"], ""), missing
-        if not path and wanted.download and key in places:
-            path = found.fetched[key] = places[key]
-            if why := _fetch(session, key, seen, path) if fetch else "":
-                found.refused[key] = why
-                continue
+        if not path and key in places:
+            why = _fetch(session, key, seen, places[key]) if fetch else ""
+            path = "" if why else places[key]
+            found.fetched |= {key: path} if path else {}
         if not path:
             found.refused[key] = why
         elif form := _format(session, tree, path):
             found.sources[key] = Source((path,), form, ("source",))
         else:
             found.refused[key] = f"the rows of {path} read like no training data"
-    return found
 
 
 _AS_IF = Source(("data.jsonl",), "", ("source",))  # of what is only to be named
@@ -168,9 +183,12 @@ def _format(session: Session, tree: Tree, path: str) -> str | None:
     return data.guess_format(tree, path, session.project.profile)
 
 
-def _places(wanted: Order, tree: Tree, found: Iterable[Draft]) -> Iterator[tuple[str, str]]:
-    """Where the content of each draft is put: by its name, and never over something."""
-    for draft in found:
+def _places(wanted: Order, tree: Tree, account: Account, keys: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Where the content of each object is put that can be declared: by its name, and never over something."""
+    named = drafts(account, dict.fromkeys(keys, _AS_IF), {}).drafts
+    for draft in named:
+        if draft.key not in keys:
+            continue
         suffix = ".zip" if str(draft.seen.outputs.get("name", "")).lower().endswith(".zip") else ".jsonl"
         path, number = wanted.place(f"{DATA}/{draft.name}{suffix}"), 2
         while _is_there(tree, path):
@@ -213,6 +231,7 @@ class _Attempt:
 
     session: Session
     wanted: Order
+    approved: Takeover
     sources: Mapping[str, Source]
     text: Callable[[Draft], str]
     refused: dict[str, str]
@@ -220,6 +239,7 @@ class _Attempt:
 
     def settle(self, deed: Deed) -> tuple[Drafts, tuple[Event, ...]]:
         account = _account(self.session, self.wanted)
+        self.refused |= dict(_unseen(account, self.approved))
         while True:
             found = drafts(account, self.sources, self.refused)
             self._write(found.drafts)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler import engine
+from reconciler import engine, surgery
 from reconciler.apply import Stage, Terms
 from reconciler.errors import ReconcilerError, Refused, UsageError
 from reconciler.plan import Choices
@@ -406,3 +406,18 @@ def test_what_was_adopted_by_its_looks_is_not_let_go_without_a_word(desk: Desk) 
     desk.apply()
     (op,) = desk.plan(destroy=True).operations
     assert op.hint == f"--allow inferred={deployed} lets it go"
+
+
+def test_data_that_moves_keeps_its_upload_when_the_record_moves_with_it(desk: Desk) -> None:
+    """Its part is named after its path, and `Required` would rather stop than upload it again."""
+    upload(desk.emulator, rows())
+    desk.declare({**DATA, "lifecycle": {"adoption": "Required"}})
+    desk.apply()
+    desk.rows("data/e.jsonl", texts(40))
+    moved = document("Dataset", "d", {"source": "data/e.jsonl", "format": "sft"}, adoption="Required")
+    desk.declare(moved)
+    assert "! nothing Dataset/d:data/e.jsonl" in lines(desk.plan())
+    with desk.session() as session:
+        old, new = Slot("Dataset/d", "d.jsonl"), Slot("Dataset/d", "data/e.jsonl")
+        engine.operate(session, lambda state, deed: surgery.move(state, old, new, deed))
+    assert lines(desk.plan()) == []

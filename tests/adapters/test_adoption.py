@@ -373,6 +373,25 @@ def test_manifests_from_stdin_cannot_be_read_back_with_what_is_written(account: 
     assert "stdin" in result.err
 
 
+def test_what_comes_between_question_and_answer_is_left_alone(used: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody agreed to what they saw, and to nothing else; nor is a file touched that came in between."""
+
+    def agreed(question: str, *, approved: bool) -> bool:
+        deploy(used.service, suffix="late")
+        used.shell.write("adopted/data/support.jsonl", "mine\n")
+        return True
+
+    monkeypatch.setattr(terminal, "agreed", agreed)
+    result = used("discover", "--write", "adopted", "--download", "-o", "json")
+    assert result.code == 0, result.err
+    told = json.loads(result.out)
+    assert [one["why"] for one in told["left_alone"] if one["id"].endswith("-late")] == [
+        "came after this was shown: run it again"
+    ]
+    assert "Deployment/base" in [one["address"] for one in told["objects"]]
+    assert (used.shell.folder / "adopted/data/support.jsonl").read_text() == "mine\n"
+
+
 # import -------------------------------------------------------------------------------------------------------------
 
 

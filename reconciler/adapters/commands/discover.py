@@ -89,7 +89,7 @@ def _write(
         if found.drafts.drafts and not dry_run:
             if not terminal.agreed("Write and record this?", approved=approved):
                 return REFUSED
-            found = takeover.take_over(session, wanted, draft_text, reason=f"discover --write {folder}")
+            found = takeover.take_over(session, wanted, found, draft_text, reason=f"discover --write {folder}")
         if output == "json":
             terminal.say(json_text(takeover_json(found, wanted)))
         elif dry_run:
