@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reconciler import engine, surgery
+from reconciler import apply, engine, surgery
 from reconciler.apply import Stage, Terms
 from reconciler.errors import ReconcilerError, Refused, UsageError
-from reconciler.plan import Choices
+from reconciler.plan import Choices, Verb
 from reconciler.resource import Slot
 from reconciler.state import PERSON, Intent, IntentPhase, Owned, Role
 from tests.desk import KEY, WIRE, Desk, Emulator, document, emulator, lines, sft, texts
@@ -67,8 +68,11 @@ def deploy(service: Emulator, **more: Any) -> str:
 
 def recognise(service: Emulator, words: list[dict[str, Any]]) -> str:
     wanted = {"action": "create_vocabulary", "target_model": "paraformer-v2", "prefix": "hand", "vocabulary": words}
-    body = {"model": "speech-biasing", "input": wanted}
-    return str(service.call("POST", "/services/audio/asr/customization", body)["output"]["vocabulary_id"])
+    return str(speech(service, **wanted)["output"]["vocabulary_id"])
+
+
+def speech(service: Emulator, **wanted: Any) -> dict[str, Any]:
+    return service.call("POST", "/services/audio/asr/customization", {"model": "speech-biasing", "input": wanted})
 
 
 def model_of(service: Emulator, job: str) -> str:
@@ -368,22 +372,52 @@ def test_two_alike_are_named_and_neither_is_taken(desk: Desk) -> None:
     assert desk.emulator.operations() == ["deployments.create"] * 2
 
 
-def test_what_changes_between_plan_and_record_is_not_recorded(desk: Desk) -> None:
-    """Minutes pass while somebody reads the plan: what is gone, or another's, by then is not ours."""
-    deployed = deploy(desk.emulator)
+def forget_words(desk: Desk, made: str) -> None:
+    """Somebody deletes the table."""
+    speech(desk.emulator, action="delete_vocabulary", vocabulary_id=made)
+
+
+def other_words(desk: Desk, made: str) -> None:
+    """Somebody changes it."""
+    words = [{"text": "别的", "weight": 1}]
+    speech(desk.emulator, action="update_vocabulary", vocabulary_id=made, vocabulary=words)
+
+
+def another_owner(desk: Desk, made: str) -> None:
+    """Somebody records it for another slot."""
+    take_in(desk, "HotwordTable/x", made)
+
+
+@pytest.mark.parametrize(
+    ("happens", "said"),
+    [(forget_words, "is gone"), (other_words, "is not as declared any more"), (another_owner, "belongs to")],
+)
+def test_what_changes_between_plan_and_record_is_not_recorded(
+    desk: Desk, happens: Callable[[Desk, str], None], said: str
+) -> None:
+    """Minutes pass while somebody reads the plan."""
+    made = recognise(desk.emulator, WORDS["words"])
     pass_time(desk)
-    desk.declare(document("Deployment", "p", SERVING, adoption="IfExists"))
-
-    def approve(snapshot: engine.Snapshot) -> bool:
-        desk.emulator.call("DELETE", f"/deployments/{deployed}")
-        pass_time(desk)
-        return True
-
+    desk.declare(document("HotwordTable", "w", WORDS, adoption="IfExists"), document("HotwordTable", "x", WORDS))
     with desk.session() as session:
-        applied = engine.apply(session, Choices(), Terms(), approve=approve, report=lambda progress: None)
-    (one,) = applied.progress
+        snapshot = engine.plan(session, Choices())
+    only = replace(snapshot.plan, operations=tuple(op for op in snapshot.plan.operations if op.verb is Verb.ADOPT))
+    happens(desk, made)
+    before = desk.state().owned
+    with desk.session() as session, session.store.lease() as epoch:
+        (one,) = apply.run(
+            only,
+            snapshot.world,
+            store=session.store,
+            epoch=epoch,
+            api=session.api,
+            collections=session.collections,
+            terms=Terms(),
+            report=lambda progress: None,
+        )
     assert (one.stage, one.code) == (Stage.FAILED, 4)
-    assert desk.state().owned == {}
+    assert said in one.detail
+    assert desk.state().owned == before
 
 
 def test_a_saved_plan_adopts_once_and_is_over_then(desk: Desk) -> None:
