@@ -44,16 +44,12 @@ def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, O
 
 
 def look_closer(api: Api, collection: Collection, seen: Mapping[str, Observed]) -> dict[str, Observed]:
-    """These objects, each read where its list does not show enough to tell what it is; what is gone since is left out.
-
-    A list may show more than a reading does, so nothing that it showed is lost.
-    """
-    found: dict[str, Observed] = {}
-    for key, listed in seen.items():
-        read = read_one(api, collection, key, listed) if collection.stale(listed, {}) else listed
-        if read is not None:
-            found[key] = replace(read, fields={**listed.fields, **read.fields})
-    return found
+    """These objects, each read where its list does not show enough to tell what it is; what is gone since is left out."""
+    read = {
+        key: read_one(api, collection, key, listed) if collection.stale(listed, {}) else listed
+        for key, listed in seen.items()
+    }
+    return {key: one for key, one in read.items() if one is not None}
 
 
 def list_all(api: Api, collection: Collection) -> dict[str, Observed]:

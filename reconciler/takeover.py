@@ -305,9 +305,6 @@ class _Attempt:
             collection, parts = self.session.collections[draft.collection], project.parts[document.address]
             part, deletion = parts[0], document.lifecycle.deletion_policy or ""
             try:
-                if differing := collection.differs(adoption.filled(part, state, by_content=False), draft.seen):
-                    fresh[draft.key] = f"what it shows does not fit together: {', '.join(differing)}"
-                    continue
                 rows = adoption.taken_in(
                     state, part, collection, draft.seen, deed, deletion=deletion, inferred=False, number=len(events)
                 )
@@ -316,14 +313,14 @@ class _Attempt:
                 continue
             events += rows
             state = state.fold(rows)
-        return fresh | dict(_unsettled(project, state, account.world, found, self.session)), tuple(events)
+        return fresh | dict(unsettled(project, state, account.world, found, self.session)), tuple(events)
 
     @property
     def _tree(self) -> Tree:
         return Tree(self.session.project.root)
 
 
-def _unsettled(
+def unsettled(
     project: Project, state: State, world: World, found: Mapping[str, Draft], session: Session
 ) -> Iterator[tuple[str, str]]:
     """Drafts whose first plan would not be empty."""

@@ -359,6 +359,18 @@ def test_a_lost_state_is_made_up_from_what_is_there_and_nothing_is_bought(desk: 
     assert desk.emulator.ledger() == before
 
 
+def test_what_only_the_list_shows_is_not_forgotten_by_a_closer_look(desk: Desk) -> None:
+    """A deployment by compute units shows its plan in the list alone (contract §3.3)."""
+    wanted = {"model_name": "qwen3.5-9b", "plan": "cu", "capacity": 2, "suffix": "cu"}
+    made = desk.emulator.call("POST", "/deployments", wanted)["output"]["deployed_model"]
+    pass_time(desk)
+    spec = {"model": "qwen3.5-9b", "plan": "cu", "capacity": 2}
+    desk.declare(document("Deployment", "p", spec, adoption="Required"))
+    desk.apply()
+    assert row_of(desk, "Deployment/p").id == made
+    assert lines(desk.plan()) == []
+
+
 def test_two_alike_are_named_and_neither_is_taken(desk: Desk) -> None:
     one, two = sorted((deploy(desk.emulator, suffix="a"), deploy(desk.emulator, suffix="b")))
     pass_time(desk)
