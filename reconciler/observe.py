@@ -44,7 +44,7 @@ def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, O
 
 
 def look_closer(api: Api, collection: Collection, seen: Mapping[str, Observed]) -> dict[str, Observed]:
-    """These objects, each read where its list does not show enough to tell what it is; what is gone since is left out."""
+    """These objects, each read where its list does not show enough of it; what is gone since is left out."""
     read = {
         key: read_one(api, collection, key, listed) if collection.stale(listed, {}) else listed
         for key, listed in seen.items()

@@ -313,7 +313,7 @@ class _Attempt:
                 continue
             events += rows
             state = state.fold(rows)
-        return fresh | dict(unsettled(project, state, account.world, found, self.session)), tuple(events)
+        return fresh | unsettled(project, state, account.world, found, self.session), tuple(events)
 
     @property
     def _tree(self) -> Tree:
@@ -322,10 +322,13 @@ class _Attempt:
 
 def unsettled(
     project: Project, state: State, world: World, found: Mapping[str, Draft], session: Session
-) -> Iterator[tuple[str, str]]:
-    """Drafts whose first plan would not be empty."""
+) -> dict[str, str]:
+    """By key, drafts whose first plan would not be empty, and what it would begin with."""
     plan = make_plan(Desired(project.documents, project.parts), state, world, session.collections, Choices())
+    told: dict[str, str] = {}
     for op in plan.operations:
         draft = found.get(op.slot.address)
         if draft and op.verb is not Verb.WAIT:
-            yield draft.key, f"its first plan would not be empty: {op.action.value} {op.verb} {op.why}".rstrip()
+            why = f"its first plan would not be empty: {op.action.value} {op.verb} {op.why}"
+            told.setdefault(draft.key, why.rstrip())
+    return told

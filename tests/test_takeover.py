@@ -42,6 +42,6 @@ def test_what_a_plan_would_change_is_left_alone(desk: Desk, spec: dict[str, obje
     with desk.session() as session:
         state, world = engine.look_around(session)
         draft = Draft("Deployment", "p", "deployments", seen, spec, None)
-        found = dict(unsettled(session.project, state, world, {draft.address: draft}, session))
+        found = unsettled(session.project, state, world, {draft.address: draft}, session)
         assert found == ({draft.key: said} if said else {})
-        assert draft.key in dict(unsettled(session.project, State(), world, {draft.address: draft}, session))
+        assert draft.key in unsettled(session.project, State(), world, {draft.address: draft}, session)
