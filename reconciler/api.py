@@ -51,7 +51,6 @@ UPLOAD_BYTES_PER_S = 64 * 1024  # the slowest line on which an upload is still g
 RATE_PER_S = 10.0  # no page states a limit for these endpoints (contract §8.2), so we keep one that no service minds
 EMULATOR_RATE_PER_S = 1000.0  # it is there to be asked
 BEIJING = timezone(timedelta(hours=8))  # the zone of every timestamp without one (contract §1.2)
-_STORAGE = ".aliyuncs.com"  # the vendor's object storage is below this name
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SKEW_MAX = timedelta(days=100 * 366)  # an emulator may be years ahead; beyond that a date would leave the calendar
 _REACH = "is the endpoint right?"
@@ -223,16 +222,15 @@ class Api:
             raise Unavailable(f"object storage gave no complete answer: {type(error).__name__}") from None
 
     def _may_fetch(self, link: str) -> bool:
+        """Read by the library that would send it, so that no other reading of the link can lead elsewhere."""
         try:
-            parts = urlsplit(link)
-            host, port = (parts.hostname or "").lower(), parts.port
-        except ValueError:
+            url = httpx.URL(link if re.fullmatch(r"[\x21-\x7e]{1,4000}", link) else "")
+        except httpx.InvalidURL:
             return False
-        if not re.fullmatch(r"[\x21-\x7e]{1,4000}", link) or "@" in parts.netloc:
-            return False
-        if self.emulator and host in LOOPBACK:
-            return parts.scheme == "http" and httpx.URL(self.origin).port == port
-        return parts.scheme == "https" and port in (None, 443) and host.endswith(_STORAGE)
+        if self.emulator and url.host in LOOPBACK:
+            return url.scheme == "http" and url.port == httpx.URL(self.origin).port and not url.userinfo
+        storage = re.fullmatch(r"[a-z0-9.-]+\.aliyuncs\.com", url.host)
+        return bool(storage) and url.scheme == "https" and url.port is None and not url.userinfo
 
     def lasts_s(self, request: Request) -> float:
         """How long after it was decided upon a request may still be under way, repeats included."""

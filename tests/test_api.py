@@ -927,6 +927,10 @@ def test_an_emulator_is_one_account_whatever_its_port(tmp_path: Path) -> None:
         "https://bucket.aliyuncs.com:8443/a?Signature=hush",
         "https://169.254.169.254/latest?Signature=hush",
         "http://127.0.0.1:1/a?Signature=hush",
+        "https://example.com\\.aliyuncs.com/a?Signature=hush",
+        "https://example.com\\@a.aliyuncs.com/a?Signature=hush",
+        "https://example.com#.aliyuncs.com/a?Signature=hush",
+        "https://aliyuncs.com./a?Signature=hush",
         "file:///etc/passwd?Signature=hush",
         "https://[::1/a?Signature=hush",
         "https://bucket.aliyuncs.com/a b?Signature=hush",
@@ -944,6 +948,12 @@ def test_a_link_that_leads_elsewhere_than_to_object_storage_is_not_followed(link
 
 
 SIGNED = "/a?Signature=hush"
+
+
+@pytest.mark.parametrize("place", ["oss-cn-beijing.aliyuncs.com", "a.oss-cn-beijing.aliyuncs.com:443"])
+def test_a_link_into_object_storage_may_be_followed(place: str) -> None:
+    with api("https://example.com") as client:
+        assert client._may_fetch(f"https://{place}{SIGNED}")
 
 
 @contextmanager
