@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from reconciler import engine
 from reconciler.adapters import terminal
+from reconciler.api import Key
+from reconciler.project import load
 from tests.adapters.conftest import Result, Shell
 from tests.desk import KEY, Desk, Emulator, dpo, emulator, sft
 from tests.test_adoption import HYPER, deploy, model_of, recognise, rows, train, upload
@@ -156,7 +159,7 @@ def test_forty_objects_take_one_command(account: Account) -> None:
     assert {"Dataset/data", "Dataset/data-2", "Dataset/data-12", "FineTuneJob/chat-15"} <= account.manifests().keys()
     assert "no changes: 40 objects are as declared" in account("plan").out
     account.lose_the_state()
-    assert json.loads(account("plan", "-o", "json").out)["operations"].__len__() == 40
+    assert len(json.loads(account("plan", "-o", "json").out)["operations"]) == 40
     assert account("apply", "-y").code == 0
     assert "no changes: 40 objects are as declared" in account("plan").out
     assert account.service.ledger() == before
@@ -177,7 +180,7 @@ def test_data_that_lies_nowhere_is_left_alone_and_named_by_its_id(used: Account)
     assert used.manifests()["FineTuneJob/support"]["spec"]["training"] == [{"fileId": left["id"]}]
     assert "no changes: 4 objects are as declared" in used("plan").out
     used.lose_the_state()
-    assert json.loads(used("plan", "-o", "json").out)["operations"].__len__() == 4
+    assert len(json.loads(used("plan", "-o", "json").out)["operations"]) == 4
 
 
 def test_what_comes_later_is_taken_over_by_the_same_command(used: Account) -> None:
@@ -354,10 +357,6 @@ def test_where_another_run_holds_the_state_nothing_stays_behind(used: Account) -
     for path in [*used.shell.folder.glob("first/**/*.yaml"), *used.shell.folder.glob("first/**/*.jsonl")]:
         path.unlink()
     assert used("plan").code == 0
-    from reconciler import engine
-    from reconciler.api import Key
-    from reconciler.project import load
-
     with (
         engine.session(load([str(used.shell.folder)]), used.service.origin, Key(KEY)) as session,
         session.store.lease(),
