@@ -13,8 +13,10 @@ from reconciler.errors import Refused, StateError, UsageError
 from reconciler.plan import Desired, open_maker, references_of
 from reconciler.resource import Collection, Document, Known, Observed, Part, Phase, Resource, Slot, within
 from reconciler.state import PERSON, Event, Owned, Role, State, generation
-from reconciler.surgery import IMPORT, Deed, overlaid
+from reconciler.surgery import Deed, overlaid
 from reconciler.wording import did_you_mean, shown
+
+IMPORT = "import"  # its verb in the journal
 
 
 def wanted(desired: Desired, collections: Mapping[str, Collection], slot: Slot) -> tuple[Document, Part, Collection]:

@@ -24,7 +24,7 @@ from reconciler.state import (
 )
 from reconciler.wording import did_you_mean, shown
 
-MOVE, REMOVE, UNLOCK, IMPORT = "move", "remove", "unlock", "import"
+MOVE, REMOVE, UNLOCK = "move", "remove", "unlock"
 
 
 @dataclass(frozen=True)

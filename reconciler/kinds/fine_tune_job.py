@@ -119,10 +119,10 @@ class Jobs(Paged):
                 ended=text(item.get("end_time")),
                 tokens=whole(item.get("usage")),
                 creator=text(item.get("creator")),
-                inputs=_inputs(item, "training"),
+                inputs=_inputs(item),
+                mark=f"{text(item.get('job_name'))} {model.removeprefix(text(item.get('model')))}".strip(),
                 validating=_inputs(item, "validation") or None,
                 mounts=_mounts(item) or None,
-                mark=f"{text(item.get('job_name'))} {model.removeprefix(text(item.get('model')))}".strip(),
             ),
             detail=detail if phase is Phase.FAILED else "",
         )
@@ -176,6 +176,20 @@ class Jobs(Paged):
         unsaid = "model" not in seen.outputs
         return super().resembles(slot, fields, seen) and (unsaid or re.search(rf"-{suffix}-ft-", mark) is not None)
 
+    def discard(self, seen: Observed) -> Request:
+        """One that is over costs nothing more; its record may not be deleted (contract §2.5)."""
+        if seen.phase is Phase.PENDING:
+            return Request("jobs.cancel", "POST", f"{self.path}/{segment(seen.id)}/cancel", effect=Effect.REPEATABLE)
+        return self.delete(seen.id)
+
+    def shows_at_once(self, tag: str, fields: Mapping[str, Any], seen: Observed) -> bool | None:
+        """A model that is named only once the job is under way tells nothing of the time before."""
+        if tag in str(seen.outputs.get("name", "")):
+            return True
+        if tag in str(seen.outputs.get("mark", "")):
+            return True if seen.status in NOT_BEGUN else None
+        return False
+
     def told(self, seen: Observed) -> Mapping[str, Any]:
         """The data where it is uploads alone: nobody says in which order a mount would stand among them."""
         outputs = seen.outputs
@@ -218,20 +232,6 @@ class Jobs(Paged):
             meant = rule and (not rule.training_types or training_type in rule.training_types)
             if rule and meant and isinstance(value, int | float | bool | str) and not _problem(rule, value):
                 yield name, value
-
-    def discard(self, seen: Observed) -> Request:
-        """One that is over costs nothing more; its record may not be deleted (contract §2.5)."""
-        if seen.phase is Phase.PENDING:
-            return Request("jobs.cancel", "POST", f"{self.path}/{segment(seen.id)}/cancel", effect=Effect.REPEATABLE)
-        return self.delete(seen.id)
-
-    def shows_at_once(self, tag: str, fields: Mapping[str, Any], seen: Observed) -> bool | None:
-        """A model that is named only once the job is under way tells nothing of the time before."""
-        if tag in str(seen.outputs.get("name", "")):
-            return True
-        if tag in str(seen.outputs.get("mark", "")):
-            return True if seen.status in NOT_BEGUN else None
-        return False
 
     def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
         """Whether absence means absence turns on the mark being there at once: a model named later is no such mark."""
@@ -299,7 +299,7 @@ class Jobs(Paged):
         return tuple(map(Measurement, steps, told))
 
 
-def _inputs(item: Json, share: str) -> tuple[str, ...]:
+def _inputs(item: Json, share: str = "training") -> tuple[str, ...]:
     """The uploads it learns from, wherever this generation of the API shows them (contract §2.3)."""
     ids = item.get(f"{share}_file_ids")
     plain = [text(one) for one in ids] if isinstance(ids, list) else []

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
+from reconciler.adoption import IMPORT
 from reconciler.engine import Restored
 from reconciler.rebuild import Found, Undecided
 from reconciler.render.data import yaml_text
@@ -14,7 +15,7 @@ from reconciler.render.plan_json import plain
 from reconciler.render.words import Line, clean, count, listed, money, page, table, value_text
 from reconciler.resource import Collection, Observed, whole
 from reconciler.state import PERSON, Event, Intent, IntentPhase, Owned, State
-from reconciler.surgery import IMPORT, MOVE, REMOVE, Candidate
+from reconciler.surgery import MOVE, REMOVE, Candidate
 
 WHOLE_STATE = "the state"
 

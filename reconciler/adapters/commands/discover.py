@@ -78,7 +78,7 @@ def _write(
     from reconciler import takeover
     from reconciler.adapters import stack, terminal
     from reconciler.render.data import json_text
-    from reconciler.render.discover import draft_text, drafts_text, takeover_json, takeover_text
+    from reconciler.render.takeover import draft_text, drafts_text, takeover_json, takeover_text
 
     with stack.opened(target, writes=not dry_run) as opened:
         session = opened.session
