@@ -333,9 +333,9 @@ def operate(session: Session, change: Change, *, reason: str = "", lock_timeout_
 
     What is refused is refused before anything is written.
     """
-    change(session.store.load(), deed_of(session, 0, reason))
+    change(session.store.load(), _deed(session, 0, reason))
     with session.store.lease(wait_s=lock_timeout_s) as epoch:
-        events = change(session.store.load(), deed_of(session, epoch, reason))
+        events = change(session.store.load(), _deed(session, epoch, reason))
         session.store.commit(epoch, *events)
     return events
 
@@ -344,7 +344,7 @@ def unlock(session: Session, held: Header) -> None:
     """Take the lease from its holder: whatever that one still tries to record is refused."""
     session.store.unlock(held.epoch)
     with session.store.lease() as epoch:
-        deed = deed_of(session, epoch, f"taken from {held.holder}, who had it since {held.since}")
+        deed = _deed(session, epoch, f"taken from {held.holder}, who had it since {held.since}")
         session.store.commit(epoch, deed.entry(UNLOCK, Slot(""), fields={"epoch": held.epoch}))
 
 
@@ -416,12 +416,12 @@ def restore(session: Session, *, approve: Callable[[Restored], bool], lock_timeo
         state = session.store.load()
     except StateCorrupt as error:
         state, damaged = State(session.store.stamp), "; ".join(filter(None, (str(error), error.hint)))
-    proposed = Restored(_rebuilt(session, state, deed_of(session, 0)), damaged)
+    proposed = Restored(_rebuilt(session, state, _deed(session, 0)), damaged)
     if not (proposed.rebuilt.events or damaged) or not approve(proposed):
         return proposed
     aside = session.store.set_aside() if damaged else ()
     with session.store.lease(wait_s=lock_timeout_s) as epoch:
-        found = _rebuilt(session, session.store.load(), deed_of(session, epoch))
+        found = _rebuilt(session, session.store.load(), _deed(session, epoch))
         if found.summary != proposed.rebuilt.summary:
             raise StalePlan("the service, or the state, changed since this was shown", hint="run it again")
         session.store.commit(epoch, *found.events)
@@ -434,8 +434,7 @@ def _rebuilt(session: Session, state: State, deed: Deed) -> Rebuilt:
     return rebuild(session.desired, state, world, session.collections, read, deed)
 
 
-def deed_of(session: Session, epoch: int, reason: str = "") -> Deed:
-    """What a person does now, for its rows in the journal."""
+def _deed(session: Session, epoch: int, reason: str = "") -> Deed:
     return Deed(execution.operation_id(), epoch, written(session.api.now()), reason)
 
 
@@ -487,7 +486,7 @@ def _remember(session: Session, snapshot: Snapshot, epoch: int) -> None:
     rows = {**state.owned, **{row.key: row for row in caught_up(session.desired, state, snapshot.world)}}
     policies = {d.address: d.lifecycle.deletion_policy or "" for d in documents}
     rows = {key: replace(row, deletion=policies.get(row.slot.address, row.deletion)) for key, row in rows.items()}
-    names, deed = surgery.renames(before, documents), deed_of(session, epoch, "movedFrom in its manifest")
+    names, deed = surgery.renames(before, documents), _deed(session, epoch, "movedFrom in its manifest")
     events: list[Event] = [row for key, row in rows.items() if row != before.owned.get(key, row)]
     for number, (old, new) in enumerate(sorted(names.items())):
         ids = tuple(row.id for row in before.rows(old))

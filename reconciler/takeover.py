@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler import adoption, data, engine, kinds
+from reconciler.apply import operation_id
 from reconciler.drafts import Account, Draft, Drafts, drafts
 from reconciler.engine import Session
 from reconciler.errors import ManifestError, ReconcilerError, StateError, UsageError
@@ -20,7 +21,7 @@ from reconciler.files import OVERLAYS, FileMissing, FileRefused, Tree
 from reconciler.plan import Choices, Desired, Verb, World, make_plan
 from reconciler.project import Project, load
 from reconciler.resource import Observed, Source
-from reconciler.state import Event, State
+from reconciler.state import Event, State, written
 from reconciler.surgery import Deed
 from reconciler.wording import shown
 
@@ -86,7 +87,7 @@ def take_over(
         _find_contents(session, wanted, _account(session, wanted), contents, fetch=approved)
         with session.store.lease() as epoch:
             attempt = _Attempt(session, wanted, approved, contents.sources, text, contents.refused)
-            found, events = attempt.settle(engine.deed_of(session, epoch, reason))
+            found, events = attempt.settle(Deed(operation_id(), epoch, written(session.api.now()), reason))
             try:
                 session.store.commit(epoch, *events)
             except BaseException:
