@@ -11,11 +11,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from reconciler.adapters.output import event
 from reconciler.adapters.terminal import say_anyway
 from reconciler.apply import Progress, Stage
 from reconciler.recover import Finding
 from reconciler.render import progress as words
-from reconciler.render.data import json_text
 from reconciler.render.words import duration
 
 HEARTBEAT_S = 30.0
@@ -33,8 +33,8 @@ class View(Protocol):
     def end(self) -> None: ...
 
 
-class Lines:
-    """One line on stderr for each event that is news, and a heartbeat where there is none for half a minute."""
+class Stream:
+    """What is told event by event: also that there is none, when that lasts half a minute."""
 
     def __init__(self) -> None:
         self.began = self.told = time.monotonic()
@@ -42,6 +42,20 @@ class Lines:
 
     def begin(self) -> None:
         self.began = self.told = time.monotonic()
+
+    def tick(self) -> None:
+        if time.monotonic() - self.told > HEARTBEAT_S:
+            self.heartbeat(time.monotonic() - self.began)
+
+    def heartbeat(self, elapsed_s: float) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        pass
+
+
+class Lines(Stream):
+    """One line on stderr for each event that is news."""
 
     def report(self, progress: Progress) -> None:
         before, self.last[progress.operation.id] = self.last.get(progress.operation.id), progress
@@ -52,38 +66,30 @@ class Lines:
     def notice(self, finding: Finding) -> None:
         self._tell(words.finding_text(finding))
 
-    def tick(self) -> None:
-        if time.monotonic() - self.told > HEARTBEAT_S:
-            self._tell(words.heartbeat_text(self.last.values(), time.monotonic() - self.began))
-
-    def end(self) -> None:
-        pass
+    def heartbeat(self, elapsed_s: float) -> None:
+        self._tell(words.heartbeat_text(self.last.values(), elapsed_s))
 
     def _tell(self, line: str) -> None:
         say_anyway(line, err=True)
         self.told = time.monotonic()
 
 
-class Json:
+class Json(Stream):
     """One event a line on stdout, also where only the time in a state moved."""
 
-    def begin(self) -> None:
-        pass
-
     def report(self, progress: Progress) -> None:
-        self.tell(words.event_json(progress))
+        self.last[progress.operation.id] = progress
+        self._tell(words.event_json(progress))
 
     def notice(self, finding: Finding) -> None:
-        self.tell(words.finding_json(finding))
+        self._tell(words.finding_json(finding))
 
-    def tick(self) -> None:
-        pass
+    def heartbeat(self, elapsed_s: float) -> None:
+        self._tell(words.heartbeat_json(self.last.values(), elapsed_s))
 
-    def end(self) -> None:
-        pass
-
-    def tell(self, event: Mapping[str, Any]) -> None:
-        say_anyway(json_text(event, indent=None))
+    def _tell(self, what: Mapping[str, Any]) -> None:
+        event(what)
+        self.told = time.monotonic()
 
 
 class Live:

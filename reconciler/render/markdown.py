@@ -14,8 +14,10 @@ import click
 from reconciler.render.words import clean, count
 
 CHARACTERS_MAX = 60_000  # of a block; the forges take 65,536 and more in a comment
+LINE_MAX = 600
+ROWS_MAX = 200  # of a table
 _WORDS = re.compile(
-    r"(?![-/]|\d+[.)](?: |$))(?:[^\W_]|[ ,;./()·…。，；：、（）「」《》-]|[:%](?=[ ,;.)]|$)|(?<=\d):(?=\d))*"
+    r"(?![-/]|\d+[.)](?: |$))(?:[^\W_]|[ ,;./()·…。，；：、（）「」《》-]|[:%](?=[ ,;.)]|$)|(?<=\d):(?=\d)|(?<= )->(?= ))*"
 )
 _READ_AS_LINKS = re.compile(r"www\.|GH-\d|(?=[a-f]*\d)[0-9a-f]{7,40}", re.IGNORECASE)  # the last as a commit
 
@@ -33,7 +35,7 @@ def fenced(text: str, *, limit: int = CHARACTERS_MAX) -> str:
 
 def escaped(text: object) -> str:
     """One line from anywhere, for a paragraph, a list or a cell."""
-    line = clean(text).strip()
+    line = clean(text, LINE_MAX).strip()
     if _WORDS.fullmatch(line) and not _READ_AS_LINKS.search(line):
         return line
     ticks = "`" * (1 + _longest_run([line]))
@@ -42,9 +44,17 @@ def escaped(text: object) -> str:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Cells of anything under headings of ours."""
+    """Cells of anything under headings of ours; of many rows the first, and how many more."""
     written = [[_cell(cell) for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in ([*headers], ["---"] * len(headers), *written))
+    shown = ([*headers], ["---"] * len(headers), *written[:ROWS_MAX])
+    more = len(written) - ROWS_MAX
+    lines = [f"| {' | '.join(cells)} |" for cells in shown]
+    return "\n".join([*lines, *(["", f"… truncated: {count(more, 'more row')}"] if more > 0 else [])])
+
+
+def points(texts: Iterable[object]) -> str:
+    """A list of single lines."""
+    return "\n".join(f"- {escaped(text)}" for text in texts)
 
 
 def _cell(value: object) -> str:
