@@ -35,9 +35,10 @@ def yaml_text(value: Any, *, ascii: bool = False) -> str:
 
     def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
         quoted = any(map(hidden, text)) or text.lstrip().startswith(("::", "##["))
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+        return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"' if quoted else None)
 
     Dumper.add_representer(str, represent)
+    Dumper.add_multi_representer(str, represent)  # the words of a closed set
     dumped: str = yaml.dump(value, Dumper=Dumper, allow_unicode=not ascii, sort_keys=False, width=10**9)
     return _escaped(dumped, lambda letter: f"\\U{ord(letter):08x}").rstrip("\n")
 
