@@ -115,7 +115,7 @@ def _thread_failed(failed: threading.ExceptHookArgs) -> None:
 
 def _complain(text: str, code: int) -> int:
     try:
-        click.echo(text, err=True)
+        terminal.mention(text)
     except OSError:
         terminal.silence(sys.stderr)
     return code

@@ -17,7 +17,8 @@ CHARACTERS_MAX = 60_000  # of a block; the forges take 65,536 and more in a comm
 LINE_MAX = 600
 ROWS_MAX = 200  # of a table
 _WORDS = re.compile(
-    r"(?![-/]|\d+[.)](?: |$))(?:[^\W_]|[ ,;./()·…。，；：、（）「」《》-]|[:%](?=[ ,;.)]|$)|(?<=\d):(?=\d)|(?<= )->(?= ))*"
+    r"(?![-/]|\d+[.)](?: |$))"
+    r"(?:[^\W_]|[ ,;./()·…。，；：、（）「」《》-]|[:%](?=[ ,;.)]|$)|(?<=\d):(?=\d)|(?<= )->(?= ))*"
 )
 _READ_AS_LINKS = re.compile(r"www\.|GH-\d|(?=[a-f]*\d)[0-9a-f]{7,40}", re.IGNORECASE)  # the last as a commit
 

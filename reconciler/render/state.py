@@ -73,7 +73,7 @@ def status_text(heading: Heading, items: Sequence[Item], state: State, plan: Pla
     """A line for each slot, then the run rate and whatever is not settled."""
     objects = table(_HEADER, list(map(_status_row, items)), width) if items else NOTHING
     settled = page(_settled(heading, items, state, plan), width)
-    return "\n".join([page([Line(heading_text(heading))], width), objects, settled])
+    return "\n".join([page([Line(heading_text(heading))], width), "", objects, "", settled])
 
 
 def status_markdown(heading: Heading, items: Sequence[Item], state: State, plan: Plan) -> str:

@@ -177,7 +177,7 @@ def rebuild(target: Target, auto_approve: bool, output: str) -> int:
 
         def approve(proposed: Restored) -> bool:
             if not auto_approve:
-                terminal.mention(page(proposed, terminal.width()))
+                terminal.mention(page(proposed, None))
             return terminal.agreed("Record this?", approved=auto_approve)
 
         restored = engine.restore(opened.session, approve=approve)
