@@ -31,7 +31,12 @@ def somebody_is_there() -> bool:
 
 def somebody_watches() -> bool:
     """Whether stderr is a terminal that can redraw."""
-    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    return sys.stderr.isatty() and not is_dumb()
+
+
+def is_dumb() -> bool:
+    """Whether the terminal would show the orders that it is given instead of obeying them."""
+    return os.environ.get("TERM") in ("dumb", "unknown")
 
 
 def draws() -> bool:

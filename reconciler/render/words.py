@@ -137,14 +137,20 @@ def page(lines: Iterable[Line], width: int | None) -> str:
 
 
 def _rows(line: Line, width: int | None) -> Iterator[str]:
-    room = 10_000_000 if width is None or line.whole else max(20, width - line.indent)
-    for number, row in enumerate(wrapped(line.text, room, hang=line.hang)):
-        margin = " " * (line.indent + (line.hang if number else 0))
+    indent, hang = (_shallow(margin, width) for margin in (line.indent, line.hang))
+    room = 10_000_000 if width is None or line.whole else max(20, width - indent)
+    for number, row in enumerate(wrapped(line.text, room, hang=hang)):
+        margin = " " * (indent + (hang if number else 0))
         if not line.style or (line.head and number):
             yield (margin + row).rstrip()
         else:
             end = line.head or len(row)
             yield (margin + click.style(row[:end], **line.style) + row[end:]).rstrip()
+
+
+def _shallow(margin: int, width: int | None) -> int:
+    """A margin that would leave less than half of a terminal is no longer one of a column."""
+    return margin if width is None or margin <= width // 2 else 4
 
 
 def fitted(text: str, width: int | None) -> str:
