@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
+from decimal import Decimal
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from reconciler.render.markdown import CHARACTERS_MAX, escaped, fenced, table
+from reconciler.discover import Find
+from reconciler.plan import Plan, Totals
+from reconciler.render.cost import Costs, costs_markdown
+from reconciler.render.discover import finds_markdown
+from reconciler.render.markdown import CHARACTERS_MAX, ROWS_MAX, escaped, fenced, points, table
+from reconciler.render.plan import Heading, plan_markdown
+from reconciler.render.state import Item, status_markdown
+from reconciler.resource import Observed, Phase, Price, Slot
+from reconciler.state import Owned, Role, State
 
 FORGE = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 ORDERS = (
@@ -86,3 +96,38 @@ def test_a_block_is_bounded_and_says_what_it_leaves_out() -> None:
     assert len("\n".join(lines)) < CHARACTERS_MAX + 100
     assert lines[-2] == f"… truncated: {10_001 - (len(lines) - 3):,} more lines"
     assert len(fenced("x" * 100, limit=50)) < 100
+
+
+def test_of_a_long_table_the_first_rows_are_shown_and_the_others_counted() -> None:
+    lines = table(("N",), ([number] for number in range(ROWS_MAX + 3))).splitlines()
+    assert lines[-3:] == [f"| {ROWS_MAX - 1} |", "", "… truncated: 3 more rows"]
+
+
+@pytest.mark.parametrize("evil", ORDERS)
+def test_no_page_lets_a_forge_obey_what_came_from_outside(evil: str) -> None:
+    """Names of the author's and words of the service's, on every page that a forge may show."""
+    heading = Heading(evil, evil, False, evil, dt.date(2026, 1, 1), workspace=evil)
+    row = Owned(Slot(evil, evil), "files", evil, Role.NEXT, "g", {}, failure=evil, applied_at=evil)
+    one = Item(row.slot, row, Observed(evil, Phase.FAILED, evil, outputs={"created": evil}), Decimal(1))
+    plan = Plan((), (), Totals(Decimal(0), Decimal(0), Decimal(0)))
+    price = Price(hour=Decimal(1), basis=evil)
+    found = Find("unmanaged", "files", evil, evil, evil, evil, Decimal(1))
+    pages = {
+        status_markdown(heading, [one], State(), plan): 1,
+        costs_markdown(heading, Costs(((one, price),), (), (price,), plan)): 1,
+        finds_markdown(heading, [found], silent=0): 1,
+        plan_markdown(heading, plan, {}, f"{evil}\n{evil}"): 0,
+        points([evil, evil]): 0,
+    }
+    plain = {
+        "paragraph_open", "paragraph_close", "inline", "text", "code_inline", "fence", "strong_open", "strong_close",
+        "table_open", "table_close", "thead_open", "thead_close", "tbody_open", "tbody_close", "tr_open", "tr_close",
+        "th_open", "th_close", "td_open", "td_close", "bullet_list_open", "bullet_list_close", "list_item_open",
+        "list_item_close",
+    }  # fmt: skip
+    for page, tables in pages.items():
+        assert shown(page)[0] <= plain
+        tokens = FORGE.parse(page)
+        assert sum(token.type == "table_open" for token in tokens) == tables
+        words = [child.content for token in tokens for child in token.children or () if child.type == "text"]
+        assert not any(re.search(r"[@#!~&$]\w|://|www\.|:\w+:", word) for word in words), words

@@ -19,7 +19,10 @@ from markdown_it import MarkdownIt
 
 from reconciler.adapters import views
 from reconciler.adapters.cli import cli
+from reconciler.errors import Position, Problem
+from reconciler.findings import Level
 from reconciler.recover import Candidate, Finding
+from reconciler.render.forge import junit
 from reconciler.render.progress import finding_json
 from tests.adapters.conftest import REPOSITORY, Shell
 from tests.adapters.test_state_commands import forget_everything, question, record
@@ -305,9 +308,13 @@ def test_xml_parses_whatever_a_manifest_holds(empty: Shell) -> None:
         result = empty(command, *arguments, "-o", "junit")
         assert result.code == 1
         assert ElementTree.fromstring(result.out).find(".//failure") is not None
+    evil = "\x00\x08\x1b\uffff\ud800 ]]>&<x> \U0001f600"
+    problem = Problem(evil, Position(evil, 1, 1), evil)
+    suites = ElementTree.fromstring(junit("reconciler", {evil: [(Level.ERROR, problem), (Level.WARNING, problem)]}))
+    assert (suites.get("tests"), suites.get("failures")) == ("1", "1")
 
 
-@pytest.mark.parametrize("command", ["plan", "status", "cost", "discover", "show"])
+@pytest.mark.parametrize("command", ["plan", "show"])
 def test_markdown_shows_names_from_outside_and_obeys_none(shell: Shell, command: str) -> None:
     """What the author of a branch writes must not ping a team, load a picture or hide the rest of a comment."""
     evil = "@team #1 <img src=x> ![p](http://e.example/p.png) ``` | [x](http://e.example)"
