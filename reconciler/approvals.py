@@ -66,7 +66,7 @@ def costs(op: Operation) -> bool:
     if op.verb is Verb.CREATE and op.price.once != 0:
         return True
     rises = op.price.hour is None or op.was.hour is None or op.price.hour > op.was.hour
-    return op.verb in (Verb.CREATE, Verb.UPDATE, Verb.ADOPT) and rises
+    return op.verb in (Verb.CREATE, Verb.UPDATE) and rises
 
 
 def hold(plan: Plan, held: Sequence[Operation]) -> Plan:

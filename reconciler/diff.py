@@ -107,7 +107,7 @@ def _told(first: Mapping[str, Any], second: Mapping[str, Any], name: str, closed
 
 
 def _field(name: str, before: Any, after: Any, *, closed: bool, at: Position | None) -> Iterable[Change]:
-    before = _scoped(before, after, closed)
+    before = scoped(before, after, closed)
     if canonical(before) == canonical(after):
         return ()
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
@@ -118,19 +118,25 @@ def _field(name: str, before: Any, after: Any, *, closed: bool, at: Position | N
     )
 
 
-def _scoped(before: Any, after: Any, closed: bool) -> Any:
+def scoped(before: Any, after: Any, closed: bool) -> Any:
     """`before` without what the author did not write; a closed mapping is the author's as a whole, an entry is not."""
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return before
     names = before if closed else after
-    return {name: _scoped(before[name], after.get(name), False) for name in names if name in before}
+    return {name: scoped(before[name], after.get(name), False) for name in names if name in before}
 
 
 def _paths(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[tuple[str, ...]]:
     """The paths at which two unequal mappings differ. Lists count as whole values."""
     from deepdiff import DeepDiff  # 0.2 s to import: only where something does differ
 
-    tree = DeepDiff(_leaves(before), _leaves(after), view="tree", ignore_private_variables=False)
+    tree = DeepDiff(
+        _leaves(before),
+        _leaves(after),
+        view="tree",
+        ignore_private_variables=False,
+        threshold_to_diff_deeper=0,  # field by field also where the two have next to nothing in common
+    )
     return {tuple(level.path(output_format="list")) for levels in tree.values() for level in levels}
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from reconciler.plan import Desired, World, hourly, words_of
-from reconciler.resource import Collection, Observed
-from reconciler.state import Owned, Role, State
+from reconciler.plan import Desired, Verb, World, hourly, words_of
+from reconciler.resource import Collection, Match, Observed, Slot
+from reconciler.state import Intent, Owned, Role, State
 
 UNMANAGED, IDLE, UNREFERENCED = "unmanaged", "idle", "unreferenced"
 
@@ -51,6 +51,60 @@ def silent(world: World, collections: Mapping[str, Collection]) -> int:
     telling = [name for name, collection in collections.items() if "echo" in collection.facts]
     shown = (seen for name in telling for seen in world.objects.get(name, {}).values())
     return sum(1 for seen in shown if "inputs" not in seen.outputs)
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """An object with a mark of the form of ours that no row of the state has. `hour` is what it costs; None: unknown.
+
+    `owner` is the slot whose mark it carries, and `operation` the creation that may have made it, where they are known.
+    """
+
+    collection: str
+    seen: Observed
+    hour: Decimal | None
+    owner: Slot | None = None
+    operation: Intent | None = None
+
+
+@dataclass(frozen=True)
+class Orphans:
+    """The objects, and the operations whose outcome nobody knows or that were given up lately."""
+
+    objects: tuple[Orphan, ...]
+    open: tuple[Intent, ...]
+    given_up: tuple[Intent, ...]
+
+
+def orphans(state: State, world: World, collections: Mapping[str, Collection], owners: Mapping[str, Slot]) -> Orphans:
+    """What carries such a mark and is recorded nowhere. `owners`: whose mark it is, by key, as a rebuild finds it."""
+    unsettled, given_up = state.open_intents(), state.given_up(world.at)
+    found = [
+        Orphan(
+            name,
+            seen,
+            hourly(collections[name], seen),
+            owners.get(f"{name}/{seen.id}"),
+            next((one for one in (*unsettled, *given_up) if _made(one, collections[name], seen)), None),
+        )
+        for name, seen in signed(state, world, collections)
+    ]
+    return Orphans(tuple(found), unsettled, given_up)
+
+
+def signed(state: State, world: World, collections: Mapping[str, Collection]) -> Iterator[tuple[str, Observed]]:
+    """Objects of nobody's with a mark of the form that ours have, whoever gave it."""
+    for name, objects in sorted(world.objects.items()):
+        for seen in state.unowned(name, objects).values():
+            if collections[name].signed(seen):
+                yield name, seen
+
+
+def _made(intent: Intent, collection: Collection, seen: Observed) -> bool:
+    """Whether this creation, whose outcome nobody knows or that was given up, is told by the mark to have made it."""
+    if intent.verb != Verb.CREATE or intent.collection != collection.name or seen.id in intent.known_before:
+        return False
+    return collection.matches(intent.tag, intent.fields, seen) is Match.STRONG
 
 
 def _unmanaged(state: State, world: World, collections: Mapping[str, Collection]) -> Iterator[Find]:

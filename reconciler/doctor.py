@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from reconciler import catalogue, quotas
 from reconciler.api import Api
 from reconciler.catalogue import RETIRES_SOON_DAYS, ProfileCatalogue
-from reconciler.engine import Session, live_rows
+from reconciler.engine import Session
 from reconciler.errors import (
     ApiError,
     NeverSent,
@@ -34,7 +34,7 @@ from reconciler.errors import (
 from reconciler.observe import Page, pages
 from reconciler.project import Project
 from reconciler.resource import NOTHING, Collection, Json, Resource, Sign, text
-from reconciler.state import Fact, Intent, IntentPhase, State, written
+from reconciler.state import Fact, Intent, IntentPhase, State, live_rows, written
 from reconciler.store import Store
 
 SKEW_S, SLOW_S = 60, 2.0

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
+from reconciler import adoption, approvals, data, files, kinds, quotas, surgery
 from reconciler import apply as execution
-from reconciler import approvals, data, files, kinds, quotas, surgery
 from reconciler import report as reports
 from reconciler import saved as saved_plan
 from reconciler.api import Api, Key, Patience
@@ -23,20 +23,62 @@ from reconciler.apply import Progress, Stage, Terms
 from reconciler.approvals import Leash, Mode, hold
 from reconciler.catalogue import other_limits
 from reconciler.clock import boottime
+from reconciler.discover import Orphans
+from reconciler.discover import orphans as find_orphans
+from reconciler.drift import Drift, drifts, foreseen
 from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateError, StateMismatch
 from reconciler.guards import NO_LIMITS, Breach, Limits, breaches, strictest
-from reconciler.observe import list_all, observe, offers, read_one
-from reconciler.plan import Choices, Desired, Note, Operation, Plan, Verb, World, caught_up, make_plan
+from reconciler.observe import list_all, look_closer, observe, offers, read_one
+from reconciler.plan import (
+    VANISHED_HINT,
+    Choices,
+    Desired,
+    Note,
+    Operation,
+    Plan,
+    Verb,
+    World,
+    caught_up,
+    sums,
+    vanished,
+)
+from reconciler.planning import make_plan
 from reconciler.project import Project
 from reconciler.rebuild import Rebuilt, rebuild
 from reconciler.recover import Finding, Listing, recover
 from reconciler.report import Aftermath
-from reconciler.resource import Budget, Collection, Json, Match, Measurement, Observed, Phase, Resource, Slot
+from reconciler.resource import (
+    Action,
+    Budget,
+    Collection,
+    Json,
+    Lifecycle,
+    Match,
+    Measurement,
+    Observed,
+    Phase,
+    Resource,
+    Slot,
+)
 from reconciler.saved import Bound, Saved
-from reconciler.state import Approval, Event, Intent, Owned, Role, Stamp, State, Ticket, written
+from reconciler.state import (
+    Approval,
+    Event,
+    Intent,
+    IntentPhase,
+    Owned,
+    Resumed,
+    Role,
+    Stamp,
+    State,
+    Ticket,
+    live_rows,
+    written,
+)
 from reconciler.store import Header, Store
 from reconciler.store.sqlite import SqliteStore
 from reconciler.surgery import MOVE, UNLOCK, Candidate, Deed
+from reconciler.wait import Goal, wait_for
 from reconciler.wording import shown
 
 AGAIN = "plan again: reconciler plan --out FILE"
@@ -148,7 +190,53 @@ def plan(session: Session, choices: Choices, leash: Leash | None = None) -> Snap
     needs = quotas.needs(made, world, session.collections, profile.limits, other_limits(profile.profile))
     found = breaches(made, session.limits, choices, owned=len(live_rows(state)), needs=needs)
     notes = [Note(str(new), f"keeps what was made as {old}", "movedFrom") for old, new in sorted(names.items())]
+    if pause := state.pauses.get(""):
+        notes.append(Note("the stack", f"is paused {surgery.paused_since(pause)}", surgery.resuming("")))
     return Snapshot(replace(made, notes=(*quotas.notes(needs), *made.notes, *notes)), state, world, found, held)
+
+
+def canceling(session: Session, address: str, choices: Choices) -> Snapshot:
+    """What stops the work under way of an address, as a plan of this one operation. Refused where there is none."""
+    snapshot = plan(session, choices)
+    row = next((r for r in live_rows(snapshot.state) if r.slot.address == address and r.role is Role.NEXT), None)
+    if row is None:
+        raise Refused(f"nothing of {address} is under way", hint=f"reconciler describe {address}")
+    seen, collection = snapshot.world.get(row), session.collections[row.collection]
+    request = collection.cancel(seen) if seen else None
+    if seen is None or request is None:
+        status = seen.status if seen else "gone from the service"
+        raise Refused(f"{row.id} is {status}: only what is under way can be canceled")
+    _refuse_kept(session, row, choices)
+    maker = snapshot.state.maker(row)
+    tokens, counted = (maker.tokens, maker.counted) if maker else (None, False)
+    once = collection.price(row.last_applied, base=row.base, tokens=tokens, counted=counted).once
+    most = "nobody knows how much" if once is None else f"at most {once:.2f} CNY"
+    operation = Operation(
+        id=f"cancel {row.slot}",
+        action=Action.DELETE,
+        verb=Verb.CANCEL,
+        slot=row.slot,
+        collection=row.collection,
+        target_id=row.id,
+        request=request,
+        why=f"cancel {row.id}, which is {seen.status}: what it did until then is billed ({most})",
+        hint=f"nothing comes of it, and nothing takes its place until reconciler retry {address} or a changed input",
+    )
+    totals = sums((operation,), snapshot.plan.totals.hour_before)
+    return replace(snapshot, plan=Plan((operation,), (), totals), breaches=())
+
+
+def _refuse_kept(session: Session, row: Owned, choices: Choices) -> None:
+    """What a plan would not delete is not canceled either."""
+    declared = (d.lifecycle for d in session.project.documents if d.address == row.slot.address)
+    lifecycle = next(declared, Lifecycle())
+    if lifecycle.observe_only:
+        raise Refused(f"{row.slot} is only observed", hint="observeOnly in its manifest")
+    if (lifecycle.deletion_policy or row.deletion) == "Protect":
+        hint = "set deletionPolicy: Delete in its manifest and apply that first"
+        raise Refused(f"{row.slot} is protected: deletionPolicy is Protect", hint=hint)
+    if row.inferred and ("inferred", row.id) not in choices.allow:
+        raise Refused(f"{row.id} was taken for ours by what it looks like", hint=f"--allow inferred={row.id}")
 
 
 def _world(session: Session, state: State) -> World:
@@ -159,7 +247,29 @@ def _world(session: Session, state: State) -> World:
     if any(document.lifecycle.keep_last is not None for document in session.project.documents):
         names |= session.collections.keys()  # what nobody makes use of is known only once all are looked at
     world = observe(session.api, session.collections, names, state.owned.values())
+    for name in sorted(_taken_from(session, state)):
+        world = _closer(session, state, world, name)
     return replace(world, at=written(session.api.now()))
+
+
+def _taken_from(session: Session, state: State) -> set[str]:
+    """Collections of which something may be taken in: a slot that holds nothing is declared so."""
+    return {
+        part.collection or document.spec.collection
+        for document in session.project.documents
+        if isinstance(document.spec, Resource) and document.lifecycle.adoption != "Never"
+        for part in session.project.parts.get(document.address, ())
+        if all(row.role is Role.RETIRED for row in state.rows(part.slot))
+    }
+
+
+def _closer(session: Session, state: State, world: World, name: str) -> World:
+    """The world with all that can be seen of what is nobody's in a collection."""
+    seen = world.objects.get(name, {})
+    others = state.unowned(name, seen)
+    read = look_closer(session.api, session.collections[name], others)
+    kept = {key: one for key, one in seen.items() if key not in others}
+    return replace(world, objects={**world.objects, name: kept | read})
 
 
 def _offers(session: Session, made: Plan) -> dict[str, tuple[Json, ...]]:
@@ -169,10 +279,25 @@ def _offers(session: Session, made: Plan) -> dict[str, tuple[Json, ...]]:
     return {name: told for name, told in asked.items() if told is not None}
 
 
-def look_around(session: Session) -> tuple[State, World]:
-    """What is recorded, and everything the service lists, whether the project has to do with it or not."""
+def look_around(session: Session, *, closely: bool = False) -> tuple[State, World]:
+    """What is recorded, and everything the service lists, whether the project has to do with it or not.
+
+    `closely`: with all that can be seen of what is nobody's.
+    """
     state = session.store.load()
-    return state, observe(session.api, session.collections, session.collections, state.owned.values())
+    world = observe(session.api, session.collections, session.collections, state.owned.values())
+    for name in sorted(world.objects) if closely else ():
+        world = _closer(session, state, world, name)
+    return state, replace(world, at=written(session.api.now()))
+
+
+def orphans(session: Session) -> Orphans:
+    """What carries a mark like ours and is recorded nowhere."""
+    state, world = look_around(session)
+    world = replace(world, at=written(session.api.now()))
+    read = partial(read_one, session.api)
+    found = rebuild(session.desired, state, world, session.collections, read, _deed(session, 0)).found
+    return find_orphans(state, world, session.collections, {one.row.key: one.row.slot for one in found})
 
 
 def save(
@@ -205,16 +330,20 @@ def apply(
     saved: Saved | None = None,
     if_equal: bool = False,
     leash: Leash | None = None,
+    cancel: str = "",
 ) -> Applied:
-    """Recover what an earlier run left open, plan, ask, and do it: once.
+    """Recover what an earlier run left open, plan, ask, and do it: once. Refused while the whole stack is paused.
 
     On a `leash` what nobody agreed to yet is proposed instead. With a `saved` plan, StalePlan unless the plan is that
-    one again; `if_equal` lets other inputs come to the same work. Its own choices count then.
+    one again; `if_equal` lets other inputs come to the same work. Its own choices count then. With an address to
+    `cancel` that is all there is to do, paused or not.
 
     A creation whose answer was lost is looked for before this returns. Raises ReconcilerError for what stops
     everything; the failure of one operation is an outcome, not an error.
     """
     with session.store.lease(wait_s=lock_timeout_s, sleep=sleep) as epoch:
+        if not cancel:
+            _refuse_paused(session.store.load())
         seek = partial(
             recover, session.store, epoch, session.api, session.collections, ask=session.asks_on_unknown, sleep=sleep
         )
@@ -222,7 +351,7 @@ def apply(
         for finding in found:
             noticed(finding)
         ticket, choices = _claim(saved, session.store.load(), epoch, now()) if saved else (None, choices)
-        snapshot = plan(session, choices, leash)
+        snapshot = canceling(session, cancel, choices) if cancel else plan(session, choices, leash)
         if saved:
             _hold_to(saved, session, snapshot, at=now(), if_equal=if_equal)
         approved = snapshot.plan.work and approve(snapshot)
@@ -270,13 +399,13 @@ def reconcile(
 ) -> Applied:
     """One pass of a loop: look, and do as much as may be done without waiting for anything slow.
 
-    Where there is nothing to do the lease is not taken and nothing is written. Raises ReconcilerError for what stops
+    Where there is nothing to do, or the stack is paused, the lease is not taken and nothing is written. Raises ReconcilerError for what stops
     the whole pass.
     """
     snapshot = plan(session, Choices(), leash)
     news = leash.proposed(snapshot.held, snapshot.state, written(session.api.now()))
     idle = not (news or snapshot.state.open_intents() or any(_stirs(op, snapshot.world) for op in snapshot.plan.work))
-    if leash.mode is Mode.OBSERVE or idle:
+    if leash.mode is Mode.OBSERVE or idle or snapshot.state.pauses.get(""):
         return Applied(snapshot)
     return apply(
         session,
@@ -308,6 +437,11 @@ def _stirs(op: Operation, world: World) -> bool:
     """Whether there is something to do about it now: what is only under way is looked at, and left to go on."""
     seen = world.objects.get(op.collection, {}).get(op.target_id)
     return op.verb is not Verb.WAIT or seen is None or seen.phase is not Phase.PENDING
+
+
+def _refuse_paused(state: State) -> None:
+    if pause := state.pauses.get(""):
+        raise Refused(f"the stack is paused {surgery.paused_since(pause)}", hint=surgery.resuming(""))
 
 
 def _over_budget(found: tuple[Breach, ...]) -> Refused:
@@ -431,6 +565,18 @@ def adopt(session: Session, op_id: str, remote_id: str, *, reason: str = "") -> 
     )
 
 
+def take_in(session: Session, slot: Slot, remote_id: str, *, reason: str = "") -> tuple[Event, ...]:
+    """Record that a slot holds this object, which must exist. Nothing changes on the service."""
+    document, part, collection = adoption.wanted(session.desired, session.collections, slot)
+    seen = read_one(session.api, collection, remote_id)
+    if seen is None:
+        hint = "reconciler discover lists what is there"
+        raise Refused(f"the service has nothing of the id {shown(remote_id)} in {collection.name}", hint=hint)
+    return operate(
+        session, lambda state, deed: adoption.adopt(state, document, part, collection, seen, deed), reason=reason
+    )
+
+
 def absent(session: Session, op_id: str, *, reason: str) -> tuple[Event, ...]:
     """Record that an open operation came to nothing."""
     return operate(session, lambda state, deed: surgery.absent(surgery.operation(state, op_id), deed), reason=reason)
@@ -476,6 +622,72 @@ def _rebuilt(session: Session, state: State, deed: Deed) -> Rebuilt:
 
 def _deed(session: Session, epoch: int, reason: str = "") -> Deed:
     return Deed(execution.operation_id(), epoch, written(session.api.now()), reason)
+
+
+# Holding back, and trying again ---------------------------------------------------------------------------------------
+
+
+def under_way(state: State) -> tuple[Owned, ...]:
+    """What the service still works on, as far as is recorded: it goes on, whatever is decided here."""
+    return tuple(row for row in live_rows(state) if row.role is Role.NEXT and not row.failure)
+
+
+def awaited(session: Session, goal: Goal, addresses: Iterable[str] = ()) -> tuple[Owned, ...]:
+    """What is to be waited for: of these addresses, or where none is given all that is under way, or being deleted."""
+    state, named = session.store.load(), frozenset(addresses)
+    if goal == "gone":
+        live = (row for row in state.owned.values() if row.role is not Role.RETIRED or _let_go(state, row))
+        return tuple(row for row in live if (row.slot.address in named if named else _let_go(state, row)))
+    heads = _heads(state)
+    if named:
+        return tuple(row for row in heads if row.slot.address in named)
+    world, begun = observe(session.api, session.collections, {row.collection for row in heads}, heads), under_way(state)
+    return tuple(row for row in heads if row in begun or _moves(world.get(row)))
+
+
+def _heads(state: State) -> tuple[Owned, ...]:
+    """What each slot is to be judged by: its next object, else the one in use."""
+    return tuple(row for row in live_rows(state) if row.role is Role.NEXT or state.row(row.slot, Role.NEXT) is None)
+
+
+def _let_go(state: State, row: Owned) -> bool:
+    """Whether the service accepted that it is to be deleted."""
+    asked = (i for i in state.intents.values() if i.verb == Verb.DELETE and i.phase is IntentPhase.DONE)
+    return any(row.collection == intent.collection and row.id in intent.known_before for intent in asked)
+
+
+def _moves(seen: Observed | None) -> bool:
+    return seen is not None and seen.phase in (Phase.PENDING, Phase.UNKNOWN)
+
+
+def wait(
+    session: Session,
+    rows: Iterable[Owned],
+    goal: Goal,
+    *,
+    report: Callable[[Progress], None],
+    timeout_s: float | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> tuple[Progress, ...]:
+    """Look until these objects are ready, or gone. Takes no lease, sends only reads and records nothing."""
+    api, collections = session.api, session.collections
+    return wait_for(api, collections, rows, goal=goal, report=report, timeout_s=timeout_s, tick=tick)
+
+
+def sound_slots(session: Session, address: str) -> frozenset[Slot]:
+    """The slots of an address of which nothing failed. Refused where that is all of them: nothing is to be retried."""
+    heads = {row.slot: row for row in _heads(session.store.load()) if row.slot.address == address}
+    failed = {slot for slot, row in heads.items() if _failed(row, None if row.failure else read(session, row))}
+    if not heads:
+        raise Refused(f"{address} holds nothing that failed", hint="reconciler apply makes it")
+    if not failed:
+        hint = f"reconciler apply --replace {address} makes it anew all the same"
+        raise Refused(f"{address} did not fail", hint=hint)
+    return frozenset(heads.keys() - failed)
+
+
+def _failed(row: Owned, seen: Observed | None) -> bool:
+    return bool(row.failure) or (row.role is Role.NEXT if seen is None else seen.phase is Phase.FAILED)
 
 
 # One object ---------------------------------------------------------------------------------------------------------
@@ -533,6 +745,8 @@ def _remember(session: Session, snapshot: Snapshot, epoch: int) -> None:
     rows = {key: replace(row, deletion=policies.get(row.slot.address, row.deletion)) for key, row in rows.items()}
     names, deed = surgery.renames(before, documents), _deed(session, epoch, "movedFrom in its manifest")
     events: list[Event] = [row for key, row in rows.items() if row != before.owned.get(key, row)]
+    events += [one for address, one in state.pauses.items() if before.pauses.get(address) != one]
+    events += [Resumed(address) for address in before.pauses if address not in state.pauses]
     for number, (old, new) in enumerate(sorted(names.items())):
         ids = tuple(row.id for row in before.rows(old))
         events.append(deed.entry(MOVE, new, number, fields={"from": [*old]}, by="", known_before=ids))
@@ -540,6 +754,26 @@ def _remember(session: Session, snapshot: Snapshot, epoch: int) -> None:
         session.store.commit(epoch, *events)
 
 
-def live_rows(state: State) -> tuple[Owned, ...]:
-    """What is in use or about to be, by address."""
-    return tuple(sorted((r for r in state.owned.values() if r.role is not Role.RETIRED), key=lambda row: row.slot))
+# Drift --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Drifting:
+    """What of ours is no longer as it was last applied, and the plan that says what an apply makes of it."""
+
+    found: tuple[Drift, ...]
+    snapshot: Snapshot
+
+
+def drift(session: Session, choices: Choices) -> Drifting:
+    """Compare everything of ours with what was last applied. Sends only reads and writes nothing.
+
+    Raises Refused where most of it is gone at once.
+    """
+    snapshot = plan(session, choices)
+    state, world = snapshot.state, snapshot.world
+    if gone := vanished(state, world, choices):
+        what = f"{len(gone)} of our {len(live_rows(state))} objects are gone from the service"
+        raise Refused(f"{what}: is this the right account and workspace?", hint=VANISHED_HINT)
+    found = drifts(session.desired, state, world, session.collections)
+    return Drifting(foreseen(found, snapshot.plan, session.desired), snapshot)

@@ -5,8 +5,9 @@ Absence in a list is never proof: an object that should be there and is not list
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from reconciler.api import Api
@@ -17,6 +18,30 @@ from reconciler.state import Owned, written
 
 PAGES_MAX = 1000
 READINGS_MAX = 5
+
+
+@dataclass
+class Pace:
+    """When a collection is looked at next; slower while nothing moves."""
+
+    first_s: float
+    longest_s: float
+    due: float = math.inf
+    pause_s: float = 0.0
+
+    @classmethod
+    def of(cls, collection: Collection, hurry: float) -> Pace:
+        """For a service whose time runs so much faster than ours."""
+        first, longest = collection.poll_s
+        return cls(max(0.5, first / hurry), max(1.0, longest / hurry))
+
+    def begin(self, now: float, in_s: float = 0.0) -> None:
+        """Something more is waited for."""
+        self.due, self.pause_s = min(self.due, now + in_s), self.first_s
+
+    def looked(self, now: float, *, moved: bool) -> None:
+        self.pause_s = self.first_s if moved else min(self.pause_s * 1.5, self.longest_s)
+        self.due = now + self.pause_s
 
 
 def observe(api: Api, collections: Mapping[str, Collection], names: Iterable[str], owned: Iterable[Owned]) -> World:
@@ -41,6 +66,15 @@ def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, O
             else:
                 seen.pop(row.id, None)
     return seen
+
+
+def look_closer(api: Api, collection: Collection, seen: Mapping[str, Observed]) -> dict[str, Observed]:
+    """These objects, each read where its list does not show enough of it; what is gone since is left out."""
+    read = {
+        key: read_one(api, collection, key, listed) if collection.stale(listed, {}) else listed
+        for key, listed in seen.items()
+    }
+    return {key: one for key, one in read.items() if one is not None}
 
 
 def list_all(api: Api, collection: Collection) -> dict[str, Observed]:

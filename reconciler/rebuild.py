@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from reconciler.discover import signed
 from reconciler.plan import ATTEMPTS, Desired, World, references_of
 from reconciler.resource import Collection, Document, Known, Match, Observed, Part, Phase, Resource, Slot
 from reconciler.state import PERSON, Event, Gone, Intent, IntentPhase, Owned, Role, State, canonical, generation, tag
@@ -272,12 +273,8 @@ class _Search:
         )
 
     def result(self) -> Rebuilt:
-        strays = [
-            (name, seen)
-            for name, objects in sorted(self.world.objects.items())
-            for key, seen in self.state.unowned(name, objects).items()
-            if f"{name}/{key}" not in self.asked and self.collections[name].signed(seen)
-        ]
+        others = signed(self.state, self.world, self.collections)
+        strays = [(name, seen) for name, seen in others if f"{name}/{seen.id}" not in self.asked]
         return Rebuilt(tuple(self.found), tuple(self.undecided), tuple(self.missing), tuple(strays), tuple(self.lost))
 
     # Look-ups ---------------------------------------------------------------------------------------------------

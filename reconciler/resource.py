@@ -506,6 +506,32 @@ class Observed:
     detail: str = ""
 
 
+class DriftClass(StrEnum):
+    """What became of an object that is no longer as it was last applied (docs/drift.md)."""
+
+    CHANGED = "changed"  # somebody edited it beside us
+    REPLACED = "replaced"  # it holds another content than was sent
+    VANISHED = "vanished"  # it is gone, or being deleted, and not by us
+    RELEASED = "released"  # gone as well, and the platform lets such an object go by itself
+    RETIRED = "retired"  # taken offline
+    ARREARS = "arrears"  # taken down for an unpaid bill
+    STOPPED = "stopped"  # stopped, suspended or canceled
+    FAILED = "failed"  # it failed while it was in use
+    UNKNOWN = "unknown"  # it has a status that this program does not know
+
+    @property
+    def platform_made(self) -> bool:
+        """Whether most likely no person did it."""
+        return self in (DriftClass.RELEASED, DriftClass.RETIRED, DriftClass.ARREARS)
+
+
+class Disturbance(NamedTuple):
+    """What became of an object as a whole, and what is known of why."""
+
+    sort: DriftClass
+    why: str
+
+
 @dataclass(frozen=True)
 class Price:
     """What something costs in CNY; None is unknown, never zero. `basis` is the sum behind it, in words.
@@ -550,6 +576,9 @@ class Match(StrEnum):
     STRONG = "strong"
     WEAK = "weak"
     NO = "no"
+
+
+Names = Mapping[str, Mapping[str, str]]  # kind -> id, or model, of an object of it -> the name that declares it
 
 
 class Collection:
@@ -626,6 +655,10 @@ class Collection:
     def delete(self, remote_id: str) -> Request:
         raise NotImplementedError
 
+    def cancel(self, seen: Observed) -> Request | None:
+        """What stops it while it is under way, where the service can do that; it ends as a failed one."""
+        return None
+
     def discard(self, seen: Observed) -> Request:
         """What stops the costs of an object that nobody meant to have."""
         return self.delete(seen.id)
@@ -637,6 +670,14 @@ class Collection:
     def foreign(self, seen: Observed, recorded: Mapping[str, Any]) -> frozenset[str]:
         """Fields that somebody else changed, though the service does not show what to."""
         return frozenset()
+
+    def disturbance(self, seen: Observed) -> Disturbance | None:
+        """What took an object out of use, where its status tells; None for one that simply failed."""
+        return None
+
+    def loss(self, fields: Mapping[str, Any], age_s: float) -> Disturbance:
+        """What to make of an object with these fields that is gone, so long after it was made."""
+        return Disturbance(DriftClass.VANISHED, "is gone from the service")
 
     def marks(self, fields: Mapping[str, Any]) -> bool:
         """Whether what is created with these fields carries a mark that only we give."""
@@ -661,6 +702,39 @@ class Collection:
     def resembles(self, slot: Slot, fields: Mapping[str, Any], seen: Observed) -> bool:
         """Whether a person should be asked if this is the slot's: nothing proves it, and nothing rules it out."""
         return self.matches("", fields, seen) is Match.WEAK
+
+    def claimed(self, seen: Observed) -> bool:
+        """Whether another stack may have made it, so that only a person takes it over."""
+        return self.signed(seen)
+
+    def told(self, seen: Observed) -> Mapping[str, Any]:
+        """What an object shows of the fields it was made with, references by id."""
+        return seen.fields
+
+    def differs(self, fields: Mapping[str, Any], seen: Observed) -> tuple[str, ...]:
+        """The fields in which an object was made otherwise than these say, as far as it shows; references by id."""
+        told, lasting = self.told(seen), self.lasting(fields)
+        return tuple(name for name in sorted(lasting) if name in told and not within(lasting[name], told[name]))
+
+    def same(self, fields: Mapping[str, Any], seen: Observed) -> bool:
+        """Whether what it shows proves that it is as these fields say: all that no call changes, nothing by silence."""
+        told, lasting = self.told(seen), self.lasting(fields)
+        return bool(lasting) and all(name in told and within(lasting[name], told[name]) for name in lasting)
+
+    def label(self, seen: Observed) -> str:
+        """What a person called it, as far as it shows, or ""."""
+        return ""
+
+    def spec(self, seen: Observed, names: Names, source: Source | None) -> Json | str:
+        """What an author would write to declare this very object, or why nobody can.
+
+        `source` is where its content lies, where it has one.
+        """
+        return "it is part of another object"
+
+    def content(self, reply: Json) -> str:
+        """The link inside the answer to `read` under which its content can be fetched, or "". It is a secret."""
+        return ""
 
     def shows_at_once(self, tag: str, fields: Mapping[str, Any], seen: Observed) -> bool | None:
         """Whether `seen`, created with this tag, shows it as it would from its first moment on; None tells neither."""
@@ -822,6 +896,15 @@ def whole(value: Any) -> int | None:
 def said(**fields: Any) -> dict[str, Any]:
     """The fields the service did mention."""
     return {name: value for name, value in fields.items() if value not in (None, "")}
+
+
+def within(wanted: Any, told: Any) -> bool:
+    """Whether what is told is what is wanted; it may say more."""
+    if isinstance(wanted, Mapping) and isinstance(told, Mapping):
+        return all(name in told and within(value, told[name]) for name, value in wanted.items())
+    if isinstance(wanted, list | tuple) and isinstance(told, list | tuple):
+        return len(wanted) == len(told) and all(map(within, wanted, told))
+    return bool(wanted == told)
 
 
 def pick(value: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

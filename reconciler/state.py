@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, NamedTuple, assert_never
 
 from reconciler.errors import StateCorrupt
@@ -197,7 +198,23 @@ class Withdrawn:
     digest: str
 
 
-Event = Owned | Intent | Gone | Fact | Ticket | Approval | Withdrawn
+@dataclass(frozen=True)
+class Pause:
+    """What a person holds back: an address, or with "" the whole stack. It outlives what it holds back."""
+
+    address: str
+    since: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The event that an address is paused no more."""
+
+    address: str
+
+
+Event = Owned | Intent | Gone | Fact | Ticket | Pause | Resumed | Approval | Withdrawn
 
 
 @dataclass(frozen=True)
@@ -223,6 +240,7 @@ class State:
     facts: Mapping[str, Fact] = field(default_factory=dict)
     tickets: Mapping[str, Ticket] = field(default_factory=dict)
     approvals: Mapping[str, Approval] = field(default_factory=dict)
+    pauses: Mapping[str, Pause] = field(default_factory=dict)
     lineage: str = field(default="", compare=False)
     serial: int = field(default=0, compare=False)
 
@@ -255,6 +273,29 @@ class State:
         made = (i for i in self.intents.values() if i.verb == "create" and i.result_id == row.id)
         return next((intent for intent in made if intent.collection == row.collection), None)
 
+    def sent(self, row: Owned) -> tuple[Intent, ...]:
+        """What the journal has of requests about an object that the service took, or may have taken.
+
+        An id may come again: what was asked before this object was made is about another.
+        """
+        made = row.applied_at.replace("T", " ")  # as the service writes it, where a rebuild took it from there
+        return tuple(intent for intent in self._requests.get(row.key, ()) if intent.at >= made)
+
+    @cached_property
+    def _requests(self) -> Mapping[str, tuple[Intent, ...]]:
+        """Those by the key of the object they are about. A row of a person's, or of nothing sent, has no deadline."""
+        found: dict[str, tuple[Intent, ...]] = {}
+        for intent in self.intents.values():
+            if intent.deadline and intent.phase not in (IntentPhase.REJECTED, IntentPhase.ABSENT):
+                ids = (intent.result_id,) if intent.verb == "create" else intent.known_before
+                for key in (f"{intent.collection}/{name}" for name in ids if name):
+                    found[key] = (*found.get(key, ()), intent)
+        return found
+
+    def lets_go(self, row: Owned) -> bool:
+        """Whether we ourselves asked the service to delete or to stop it."""
+        return any(intent.verb in ("delete", "cancel") for intent in self.sent(row))
+
     def attempts(self, slot: Slot, generation: str) -> int:
         """How often this generation was truly made; part of the tag, so that a deliberate repeat has its own."""
         return sum(1 for intent in self._creations(slot, generation) if intent.phase in MADE)
@@ -269,6 +310,10 @@ class State:
         fact = self.facts.get(name)
         return fact is not None and fact.holds
 
+    def paused(self, address: str) -> Pause | None:
+        """What holds an address back: its own pause, else that of the whole stack."""
+        return self.pauses.get(address) or self.pauses.get("")
+
     def _creations(self, slot: Slot, generation: str) -> Iterator[Intent]:
         same = (i for i in self.intents.values() if i.slot == slot and i.generation == generation)
         return (intent for intent in same if intent.verb == "create")
@@ -277,6 +322,7 @@ class State:
         """The state after these events. Raises StateCorrupt when they would break a rule."""
         owned, intents, facts, tickets = dict(self.owned), dict(self.intents), dict(self.facts), dict(self.tickets)
         approvals = dict(self.approvals)
+        pauses = dict(self.pauses)
         for event in events:
             match event:
                 case Owned():
@@ -293,9 +339,15 @@ class State:
                     approvals[event.digest] = event
                 case Withdrawn():
                     approvals.pop(event.digest, None)
+                case Pause():
+                    pauses[event.address] = event
+                case Resumed():
+                    pauses.pop(event.address, None)
                 case _:
                     assert_never(event)
-        return replace(self, owned=owned, intents=intents, facts=facts, tickets=tickets, approvals=approvals)
+        return replace(
+            self, owned=owned, intents=intents, facts=facts, tickets=tickets, pauses=pauses, approvals=approvals
+        )
 
     def written(self, serial: int) -> State:
         """The same, after so many writes."""
@@ -316,6 +368,11 @@ class State:
             raise StateCorrupt("one slot has two open creations")
 
     _by_slot: Mapping[Slot, tuple[Owned, ...]] = field(init=False, repr=False, compare=False)
+
+
+def live_rows(state: State) -> tuple[Owned, ...]:
+    """What is in use or about to be, by address."""
+    return tuple(sorted((r for r in state.owned.values() if r.role is not Role.RETIRED), key=lambda row: row.slot))
 
 
 def written(at: datetime) -> str:
@@ -388,6 +445,10 @@ def record_of(event: Event) -> Record:
             return Record("approval", event.digest, to_json(event))
         case Withdrawn():
             return Record("approval", event.digest, None)
+        case Pause():
+            return Record("pause", _ascii(event.address), to_json(event))
+        case Resumed():
+            return Record("pause", _ascii(event.address), None)
         case _:
             assert_never(event)
 
@@ -395,7 +456,10 @@ def record_of(event: Event) -> Record:
 def event_of(record: Record) -> Event:
     """The event that `record_of` was given. Raises StateCorrupt for anything else."""
     if record.body is None:
-        return Withdrawn(record.key) if record.kind == "approval" else Gone(_from_ascii(record.key))
+        if record.kind == "approval":
+            return Withdrawn(record.key)
+        key = _from_ascii(record.key)
+        return Resumed(key) if record.kind == "pause" else Gone(key)
     if record.kind not in _READERS:
         raise StateCorrupt(f"the state holds a row of the unknown kind {record.kind[:40]!r}")
     event = _READERS[record.kind](record.body)
@@ -414,7 +478,7 @@ def _from_ascii(key: str) -> str:
         return str(json.loads(f'"{key}"'))
 
 
-def to_json(event: Owned | Intent | Fact | Ticket | Approval) -> str:
+def to_json(event: Owned | Intent | Fact | Ticket | Pause | Approval) -> str:
     """A row as ASCII text: half a character in a name of the service's must not cost us the row."""
     return json.dumps(asdict(event), sort_keys=True, default=str)
 
@@ -451,12 +515,18 @@ def approval_from(text: str) -> Approval:
         return Approval(**{**body, "held": tuple(Held(**one) for one in body["held"])})
 
 
+def pause_from(text: str) -> Pause:
+    with _readable("a pause in the state"):
+        return Pause(**json.loads(text))
+
+
 _READERS: Mapping[str, Callable[[str], Event]] = {
     "owned": owned_from,
     "intent": intent_from,
     "fact": fact_from,
     "ticket": ticket_from,
     "approval": approval_from,
+    "pause": pause_from,
 }
 
 

@@ -6,12 +6,12 @@ one be made twice: what is under way keeps its slot, and a mark is never given a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from reconciler.errors import Refused, UsageError
-from reconciler.resource import Collection, Document, Match, Observed, Slot
+from reconciler.resource import Collection, Document, Match, Observed, Slot, within
 from reconciler.state import (
     PERSON,
     Event,
@@ -19,13 +19,14 @@ from reconciler.state import (
     Intent,
     IntentPhase,
     Owned,
+    Pause,
+    Resumed,
     Role,
     State,
-    canonical,
 )
 from reconciler.wording import did_you_mean, shown
 
-MOVE, REMOVE, UNLOCK = "move", "remove", "unlock"
+MOVE, REMOVE, UNLOCK, PAUSE, RESUME = "move", "remove", "unlock", "pause", "resume"
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,12 @@ def move(state: State, source: Slot, target: Slot, deed: Deed) -> tuple[Event, .
             raise Refused(
                 f"{goal} already holds {occupants[0].id}", hint=f"reconciler state rm {goal} forgets what it holds"
             )
+    addresses = sorted({(old.address, new.address) for old, new in goals.items()})
     entries = [
         deed.entry(MOVE, goal, number, fields={"from": [*old]}, known_before=_ids(rows, old))
         for number, (old, goal) in enumerate(sorted(goals.items()))
     ]
-    return (*(replace(row, slot=goals[row.slot]) for row in rows), *entries)
+    return (*(replace(row, slot=goals[row.slot]) for row in rows), *still_paused(state, addresses, goals), *entries)
 
 
 def renames(state: State, documents: Iterable[Document]) -> dict[Slot, Slot]:
@@ -94,22 +96,41 @@ def renames(state: State, documents: Iterable[Document]) -> dict[Slot, Slot]:
     A name that is still declared, or already has an object of its own, is left as it is; so is one whose last creation
     is not decided.
     """
-    declared = {document.address: document for document in documents}
     held_by = {row.slot.address for row in state.owned.values()}
     creating = {intent.slot.address for intent in state.open_intents() if intent.verb == "create"}
     found: dict[Slot, Slot] = {}
-    for address, document in declared.items():
-        former = f"{document.kind}/{document.metadata.moved_from}" if document.metadata.moved_from else address
-        if former not in declared and address not in held_by and not creating & {former, address}:
+    for former, address in _former_names(documents):
+        if address not in held_by and not creating & {former, address}:
             slots = {row.slot for row in state.owned.values() if row.slot.address == former}
             found |= {slot: Slot(address, slot.part) for slot in slots}
     return found
 
 
+def _former_names(documents: Iterable[Document]) -> list[tuple[str, str]]:
+    """Names that are declared no more, and what is called so now."""
+    declared = {document.address: document for document in documents}
+    former = [
+        (f"{d.kind}/{d.metadata.moved_from}", address) for address, d in declared.items() if d.metadata.moved_from
+    ]
+    return [(old, new) for old, new in former if old not in declared]
+
+
 def renamed(state: State, documents: Iterable[Document]) -> State:
     """The state with every object under the name that the manifests give it now."""
-    names = renames(state, documents)
-    return state.fold(replace(row, slot=names[row.slot]) for row in state.owned.values() if row.slot in names)
+    everything = tuple(documents)
+    names = renames(state, everything)
+    rows = [replace(row, slot=names[row.slot]) for row in state.owned.values() if row.slot in names]
+    return state.fold([*rows, *still_paused(state, _former_names(everything), names)])
+
+
+def still_paused(state: State, names: Iterable[tuple[str, str]], moved: Container[Slot]) -> tuple[Event, ...]:
+    """What is paused stays so under another name; under the old one too, while that holds what was not `moved`."""
+    left = {row.slot.address for row in state.owned.values() if row.slot not in moved}
+    events: list[Event] = []
+    for old, new in names:
+        if old != new and (pause := state.pauses.get(old)):
+            events += [replace(pause, address=new), *(() if old in left else (Resumed(old),))]
+    return tuple(events)
 
 
 def remove(state: State, slot: Slot, deed: Deed) -> tuple[Event, ...]:
@@ -154,6 +175,44 @@ def _refuse_open(state: State, slots: Iterable[Slot]) -> None:
                 f"{intent.slot} has an open operation, {intent.op_id}: its outcome must be known first",
                 hint=f"reconciler apply looks for it; reconciler ops show {intent.op_id} tells more",
             )
+
+
+# Holding back ---------------------------------------------------------------------------------------------------------
+
+
+def pause(state: State, addresses: Iterable[str], deed: Deed) -> tuple[Event, ...]:
+    """Hold back these addresses, or the whole stack as "". What is paused already stays so since when it was."""
+    fresh = [address for address in dict.fromkeys(addresses) if address not in state.pauses]
+    entries = [deed.entry(PAUSE, Slot(address), number) for number, address in enumerate(fresh)]
+    return (*(Pause(address, deed.at, deed.reason) for address in fresh), *entries)
+
+
+def resume(state: State, addresses: Iterable[str], deed: Deed) -> tuple[Event, ...]:
+    """Hold them back no longer. The pause of the whole stack and that of one object each end by themselves."""
+    ended = list(dict.fromkeys(addresses))
+    for address in ended:
+        if address not in state.pauses:
+            raise UsageError(f"{address or 'the stack'} is not paused", hint=_what_is(state))
+    entries = [
+        deed.entry(RESUME, Slot(address), number, fields={"since": state.pauses[address].since})
+        for number, address in enumerate(ended)
+    ]
+    return (*map(Resumed, ended), *entries)
+
+
+def _what_is(state: State) -> str:
+    """What is paused, as the commands that end it."""
+    return ", ".join(resuming(address) for address in sorted(state.pauses)) or "nothing is"
+
+
+def paused_since(pause: Pause) -> str:
+    """Since when, and why."""
+    return f"since {pause.since}" + (f" ({pause.reason})" if pause.reason else "")
+
+
+def resuming(address: str) -> str:
+    """The command that ends a pause."""
+    return f"reconciler resume {address}".strip()
 
 
 # Open operations ----------------------------------------------------------------------------------------------------
@@ -231,7 +290,7 @@ def differs(intent: Intent, seen: Observed) -> tuple[str, ...]:
     return tuple(
         name
         for name, sent in sorted(intent.fields.items())
-        if name in seen.fields and not _within(sent, seen.fields[name])
+        if name in seen.fields and not within(sent, seen.fields[name])
     )
 
 
@@ -244,13 +303,6 @@ def overlaid(fields: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, An
         return other
 
     return {name: over(value, seen[name]) if name in seen else value for name, value in fields.items()}
-
-
-def _within(sent: Any, seen: Any) -> bool:
-    """Whether what the service shows is what was sent; it may say more."""
-    if isinstance(sent, Mapping) and isinstance(seen, Mapping):
-        return all(name in seen and _within(value, seen[name]) for name, value in sent.items())
-    return canonical(sent) == canonical(seen)
 
 
 def _check_open(intent: Intent) -> None:

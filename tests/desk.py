@@ -144,6 +144,8 @@ class Desk:
         plan: Saved | None = None,
         if_equal: bool = False,
         now: Callable[[], datetime] = engine.today,
+        cancel: str = "",
+        approve: Callable[[Snapshot], bool] = lambda snapshot: True,
         **choices: Any,
     ) -> Applied:
         with self.session() as opened:
@@ -151,7 +153,7 @@ class Desk:
                 opened,
                 Choices(**choices),
                 terms or Terms(),
-                approve=lambda snapshot: True,
+                approve=approve,
                 report=self.told.append,
                 stopped=stopped,
                 clock=self.clock,
@@ -159,6 +161,7 @@ class Desk:
                 now=now,
                 saved=plan,
                 if_equal=if_equal,
+                cancel=cancel,
             )
 
     def look(self, mode: Mode = Mode.APPLY, *, paid_too: bool = False, revision: str = "") -> Applied:

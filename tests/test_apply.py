@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reconciler.apply import Stage, Terms
+from reconciler import engine, surgery
+from reconciler.apply import TOO_LATE, Stage, Terms
+from reconciler.engine import Snapshot
+from reconciler.errors import Refused
 from reconciler.resource import Action
 from reconciler.state import IntentPhase, Role
-from tests.desk import Desk, document, lines, texts
+from tests.desk import Desk, document, emulator, lines, texts
 from tests.lossy import lossy
 
 HYPER = {"n_epochs": 1, "batch_size": 8, "max_length": 2048}
@@ -330,3 +335,122 @@ def test_a_large_upload_says_how_far_it_is_while_it_is_sent(desk: Desk, monkeypa
     assert [int(detail.split()[0]) for detail in details] == sorted(int(detail.split()[0]) for detail in details)
     assert desk.told[-1].stage is Stage.DONE
     assert desk.told[-1].detail == ""
+
+
+# Canceling ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def training(desk: Desk) -> Desk:
+    """A desk whose job is under way."""
+    desk.rows("data/d.jsonl", texts(40))
+    desk.declare(DATASET, job())
+    desk.apply(Terms(wait="none"))
+    desk.clock.sleep(400)
+    return desk
+
+
+def test_a_canceled_run_is_stopped_journalled_and_not_made_again(training: Desk) -> None:
+    (one,) = training.apply(cancel="FineTuneJob/j").progress
+    assert (one.stage, one.code) == (Stage.DONE, 0)
+    assert "CANCELED" in one.detail
+    (row,) = (row for row in training.state().owned.values() if row.collection == "jobs")
+    (entry,) = (entry for entry in training.state().intents.values() if entry.verb == "cancel")
+    assert (row.role, entry.phase, entry.known_before) == (Role.NEXT, IntentPhase.DONE, (row.id,))
+    assert row.failure.startswith("CANCELED")
+    assert lines(training.plan()) == ["! nothing FineTuneJob/j"]
+    assert lines(training.plan(replace=frozenset({"FineTuneJob/j"}))) == ["> create FineTuneJob/j"]
+
+
+def test_a_cancel_does_nothing_else_that_is_due(training: Desk) -> None:
+    training.declare(DATASET, job(), WORDS)
+    training.apply(cancel="FineTuneJob/j")
+    assert "vocabularies.create" not in training.emulator.operations()
+
+
+def test_a_run_that_is_over_before_the_request_arrives_is_not_called_canceled(training: Desk) -> None:
+    def slowly(snapshot: Snapshot) -> bool:
+        training.clock.sleep(24 * 3600)
+        return True
+
+    (one,) = training.apply(cancel="FineTuneJob/j", approve=slowly).progress
+    assert (one.stage, one.code) == (Stage.FAILED, 5)
+    assert "can not be canceled" in one.detail
+    assert lines(training.plan()) == ["… wait FineTuneJob/j"]
+
+
+def test_a_cancel_that_loses_the_race_puts_the_model_in_use(tmp_path: Path) -> None:
+    """The reply says success, and the run succeeds all the same: it was paid for, so it is used, and said."""
+    lasted_s: float = 0
+    for name in ("twin", "true"):  # one seed, one duration
+        with emulator(tmp_path / name, seed=5) as service:
+            (tmp_path / f"{name}-desk").mkdir()
+            desk = Desk(tmp_path / f"{name}-desk", service)
+            desk.rows("data/d.jsonl", texts(40))
+            desk.declare(DATASET, job())
+            desk.apply(Terms(wait="none"))
+            if name == "twin":
+                desk.apply()
+                (made,) = service.call("GET", "/fine-tunes")["output"]["jobs"]
+                ended, began = (datetime.fromisoformat(made[what]) for what in ("end_time", "create_time"))
+                lasted_s = (ended - began).total_seconds()
+                continue
+            desk.clock.sleep(lasted_s - 20)
+            (one,) = desk.apply(cancel="FineTuneJob/j").progress
+            assert "jobs.cancel" in service.operations()
+            assert (one.stage, one.code, one.detail) == (Stage.FAILED, 5, TOO_LATE)
+            assert ("current", "jobs") in owned(desk)
+
+
+@pytest.mark.parametrize("lifecycle", [{"deletionPolicy": "Protect"}, {"observeOnly": True}])
+def test_what_a_plan_would_not_delete_is_not_canceled(training: Desk, lifecycle: dict[str, Any]) -> None:
+    training.declare(DATASET, job() | {"lifecycle": lifecycle})
+    with pytest.raises(Refused):
+        training.apply(cancel="FineTuneJob/j")
+    assert "jobs.cancel" not in training.emulator.operations()
+
+
+def test_what_was_taken_for_ours_by_its_looks_is_canceled_only_by_its_id(training: Desk) -> None:
+    (row,) = (row for row in training.state().owned.values() if row.collection == "jobs")
+    with training.session() as opened, opened.store.lease() as epoch:
+        opened.store.commit(epoch, replace(row, inferred=True))
+    with pytest.raises(Refused, match="looks like"):
+        training.apply(cancel="FineTuneJob/j")
+    (one,) = training.apply(cancel="FineTuneJob/j", allow=frozenset({("inferred", row.id)})).progress
+    assert one.stage is Stage.DONE
+
+
+# Paused ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_paused_stack_is_planned_and_not_applied_and_its_run_can_still_be_canceled(training: Desk) -> None:
+    training.declare(DATASET, job(), WORDS)
+    with training.session() as opened:
+        engine.operate(opened, lambda state, deed: surgery.pause(state, [""], deed), reason="audit")
+    assert any("is paused since" in note.what and "(audit)" in note.what for note in training.plan().notes)
+    for choices in ({}, {"destroy": True}):
+        with pytest.raises(Refused, match=r"the stack is paused since .* \(audit\)") as caught:
+            training.apply(**choices)
+        assert caught.value.hint == "reconciler resume"
+    assert training.emulator.operations() == ["files.create", "jobs.create"]
+    assert [one.stage for one in training.apply(cancel="FineTuneJob/j").progress] == [Stage.DONE]
+
+
+# Trying again ---------------------------------------------------------------------------------------------------------
+
+
+def test_of_an_address_only_what_failed_is_made_again(desk: Desk) -> None:
+    for name in ("a", "b"):
+        desk.rows(f"data/{name}.jsonl", texts(40))
+    desk.declare(document("Dataset", "d", {"source": "data/*.jsonl", "format": "sft"}))
+    desk.apply()
+    row, other = sorted(desk.state().owned.values(), key=lambda row: row.slot)
+    with desk.session() as opened:
+        with pytest.raises(Refused, match="did not fail"):
+            engine.sound_slots(opened, "Dataset/d")
+        with opened.store.lease() as epoch:
+            opened.store.commit(epoch, replace(row, role=Role.NEXT, failure="cut off"))
+        sound = engine.sound_slots(opened, "Dataset/d")
+    assert sound == {other.slot}
+    again = desk.plan(replace=frozenset({"Dataset/d"}), settled=sound)
+    assert [op.slot for op in again.operations if op.verb == "create"] == [row.slot]

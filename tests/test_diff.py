@@ -122,6 +122,16 @@ def test_a_closed_mapping_is_ours_as_a_whole() -> None:
     ]
 
 
+def test_also_what_has_nothing_in_common_differs_field_by_field() -> None:
+    """Somebody replaced every word: each that went and each that came is told."""
+    seen, wanted = {"words": {"a": {"weight": 4}, "b": {"weight": 1}}}, {"words": {"c": {"weight": 2}}}
+    assert diff(wanted, seen=seen) == [
+        ("words.a", {"weight": 4}, None),
+        ("words.b", {"weight": 1}, None),
+        ("words.c", None, {"weight": 2}),
+    ]
+
+
 def test_the_entries_of_a_closed_mapping_are_ours_by_key() -> None:
     """The service may add a language to a word, or not repeat the one it was given."""
     seen = {"words": {"a": {"weight": 4, "lang": "zh"}, "b": {"weight": 1}}}

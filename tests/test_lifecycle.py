@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reconciler import engine, surgery
 from reconciler.apply import Stage
 from reconciler.errors import UsageError
 from reconciler.selection import Selectors
@@ -140,3 +141,15 @@ def test_a_target_that_nobody_declares_stops_before_anything_is_done(desk: Desk)
     with pytest.raises(UsageError, match="Deployment/x"):
         desk.apply(selectors=Selectors(targets=("Deployment/x",)))
     assert desk.emulator.ledger() == []
+
+
+def test_what_is_paused_is_neither_changed_nor_destroyed_and_the_rest_is(desk: Desk) -> None:
+    desk.declare(deployment("p"), deployment("q"))
+    desk.apply()
+    with desk.session() as opened:
+        engine.operate(opened, lambda state, deed: surgery.pause(state, ("Deployment/p",), deed), reason="a demo")
+    desk.declare(deployment("p", capacity=8), deployment("q", capacity=8))
+    assert lines(desk.plan()) == ["~ update Deployment/q"]
+    assert any("is paused since" in note.what and "a demo" in note.what for note in desk.plan().notes)
+    desk.apply(destroy=True)
+    assert {str(row.slot) for row in desk.state().owned.values()} == {"Deployment/p"}

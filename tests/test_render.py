@@ -26,20 +26,24 @@ from pydantic import ValidationError
 from reconciler import catalogue, kinds
 from reconciler.apply import Progress, Stage
 from reconciler.diff import Change
+from reconciler.discover import Orphan, Orphans
 from reconciler.engine import Applied, Snapshot
 from reconciler.errors import ManifestError, NotAuthorised, Position, Problem, StalePlan, UsageError
 from reconciler.plan import Choices, Note, Operation, Plan, Totals, Verb, World
 from reconciler.recover import Candidate, Finding
 from reconciler.render import explain, graph
+from reconciler.render.cost import billed_text
 from reconciler.render.data import json_text, yaml_text
+from reconciler.render.discover import orphans_text
 from reconciler.render.errors import error_text
 from reconciler.render.plan import Heading, entries, plan_text
 from reconciler.render.plan_json import PlanJson, plan_json, plan_schema
-from reconciler.render.progress import event_text, finding_text, heartbeat_text, summary_json, summary_text
+from reconciler.render.progress import event_text, finding_text, heartbeat_text, summary_json, summary_text, waited_text
+from reconciler.render.record import paused_text, resumed_text
 from reconciler.render.reference import reference
 from reconciler.render.saved import saved_text
 from reconciler.render.schema import manifest_schema
-from reconciler.render.state import Item, status_text, table_text
+from reconciler.render.state import Item, pause_text, status_text, table_text
 from reconciler.render.words import (
     Line,
     clean,
@@ -54,7 +58,7 @@ from reconciler.render.words import (
 )
 from reconciler.resource import Action, Content, Known, Mark, Observed, Part, Phase, Price, Slot, marks
 from reconciler.saved import Bound, Saved
-from reconciler.state import Intent, IntentPhase, Owned, Role, Stamp, State
+from reconciler.state import Intent, IntentPhase, Owned, Pause, Resumed, Role, Stamp, State
 
 GOLDEN = Path(__file__).parent / "golden"
 OFFERED = catalogue.load().for_profile("2026")
@@ -352,11 +356,19 @@ def test_hostile_names_and_answers_stay_within_their_line() -> None:
     state = State(intents={HOSTILE: intent})
     made = plan(nasty, notes=(Note(HOSTILE, HOSTILE, HOSTILE),))
     progress = Progress(nasty, Stage.FAILED, HOSTILE, HOSTILE)
+    held = Pause(HOSTILE, HOSTILE, HOSTILE)
+    lost = Orphan("files", Observed(HOSTILE, Phase.READY, HOSTILE, outputs={"mark": HOSTILE}), None, slot)
     pages = [
         plan_text(heading, made, COLLECTIONS, objects=0),
         *(plan_text(heading, plan(vary(nasty, verb)), COLLECTIONS, objects=0) for verb in Verb),
         status_text(heading, [one], state, made, None),
         table_text([one], None),
+        waited_text([progress, replace(progress, stage=Stage.DETACHED)], None),
+        pause_text(held),
+        paused_text([held], [], [row]),
+        resumed_text([Resumed(HOSTILE)], State().fold([held])),
+        orphans_text(heading, Orphans((lost, replace(lost, operation=intent)), (intent,), ()), str, width=None),
+        billed_text(HOSTILE, ()),
         event_text(progress, 1.0),
         finding_text(Finding(intent, HOSTILE, (Candidate(HOSTILE, HOSTILE, HOSTILE, None, None),))),
         finding_text(Finding(replace(intent, phase=IntentPhase.ADOPTED), HOSTILE)),

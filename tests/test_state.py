@@ -19,13 +19,17 @@ from reconciler.state import (
     Intent,
     IntentPhase,
     Owned,
+    Pause,
+    Resumed,
     Role,
     Stamp,
     State,
     canonical,
+    event_of,
     generation,
     intent_from,
     owned_from,
+    record_of,
     tag,
     to_json,
 )
@@ -120,6 +124,24 @@ def test_what_an_intent_made_is_what_it_said_it_would() -> None:
     assert made == owned(
         "p-9", Role.NEXT, uses=("jobs/j",), deletion="Protect", base="qwen3-8b", applied_at="2026-11-02 14:06:00"
     )
+
+
+# What is held back --------------------------------------------------------------------------------------------------
+
+
+def test_an_object_is_held_back_by_its_own_pause_or_by_that_of_the_stack() -> None:
+    own, whole = Pause("Deployment/p", "2026-11-02", "audit"), Pause("", "2026-11-03")
+    state = State().fold([own, whole])
+    assert (state.paused("Deployment/p"), state.paused("Deployment/q")) == (own, whole)
+    assert state.fold([Resumed("")]).paused("Deployment/q") is None
+    assert state.fold([Resumed("Deployment/p")]).paused("Deployment/p") == whole
+
+
+@pytest.mark.parametrize("address", ["", "Deployment/p", "Dataset/热词"])
+def test_a_pause_and_its_end_are_read_as_they_were_written(address: str) -> None:
+    """The end of a pause must not be taken for the end of an object that is filed under the same name."""
+    for event in (Pause(address, "2026-11-02", "why"), Resumed(address), Gone(address)):
+        assert event_of(record_of(event)) == event
 
 
 # Names --------------------------------------------------------------------------------------------------------------

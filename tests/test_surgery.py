@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import catalogue
+from reconciler.engine import operate
 from reconciler.errors import ReconcilerError, Refused, UsageError
 from reconciler.kinds import collections
-from reconciler.resource import Match, Observed, Phase, Slot
-from reconciler.state import PERSON, Intent, IntentPhase, Owned, Role, Stamp, State, event_of, record_of
+from reconciler.resource import Document, Lifecycle, Match, Metadata, Observed, Phase, Slot, Spec
+from reconciler.state import PERSON, Event, Intent, IntentPhase, Owned, Pause, Role, Stamp, State, event_of, record_of
 from reconciler.surgery import (
     Deed,
     absent,
@@ -24,7 +25,10 @@ from reconciler.surgery import (
     history,
     move,
     overlaid,
+    pause,
     remove,
+    renamed,
+    resume,
     slot_named,
 )
 from tests.desk import Desk, lines
@@ -47,7 +51,7 @@ def intent(slot: Slot = P, op_id: str = "op-1", phase: IntentPhase = IntentPhase
     return replace(made, **facts)
 
 
-def state(*rows: Owned | Intent) -> State:
+def state(*rows: Event) -> State:
     return State(STAMP).fold(rows)
 
 
@@ -308,3 +312,75 @@ def test_what_is_overlaid_has_the_fields_it_had(value: Any) -> None:
     assert overlaid(fields, {}) == fields
     assert overlaid(fields, fields) == fields
     assert overlaid(fields, {"c": value}) == fields
+
+
+# Holding back ---------------------------------------------------------------------------------------------------------
+
+HELD = Pause("Deployment/p", "2026-11-02 15:00:00", "because")
+
+
+def test_who_pauses_and_who_resumes_is_journalled_with_the_reason() -> None:
+    before = state(row())
+    paused = before.fold(pause(before, ["Deployment/p", ""], DEED))
+    assert paused.pauses == {"Deployment/p": HELD, "": Pause("", "2026-11-02 15:00:00", "because")}
+    after = paused.fold(resume(paused, ["Deployment/p", ""], replace(DEED, op_id="op-a")))
+    assert after.pauses == {}
+    told = [(one.verb, one.slot.address, one.by, one.reason) for one in history(after)]
+    assert told == [(verb, name, PERSON, "because") for verb in ("pause", "resume") for name in ("Deployment/p", "")]
+
+
+def test_a_second_pause_neither_moves_the_first_nor_writes_anything() -> None:
+    """Since when it is held back is a fact; the second word would hide the first one's reason."""
+    paused = state(HELD)
+    assert pause(paused, ["Deployment/p"], replace(DEED, at="2027-01-01 00:00:00", reason="")) == ()
+
+
+@pytest.mark.parametrize(
+    ("held", "ended", "hint"),
+    [
+        ((), "", "nothing is"),
+        ((HELD,), "", "reconciler resume Deployment/p"),
+        ((Pause("", "2026"),), "Deployment/p", "reconciler resume"),
+    ],
+)
+def test_what_is_not_paused_cannot_be_resumed_and_what_is_is_named(
+    held: tuple[Pause, ...], ended: str, hint: str
+) -> None:
+    with pytest.raises(UsageError, match="is not paused") as caught:
+        resume(state(*held), [ended], DEED)
+    assert caught.value.hint == hint
+
+
+def test_a_new_name_does_not_end_a_pause() -> None:
+    """Else a rename in a pull request would let an apply do what somebody held back."""
+    before = state(row(), HELD)
+    after = before.fold(move(before, P, Slot("Deployment/q"), DEED))
+    assert list(after.pauses) == ["Deployment/q"]
+
+
+def test_of_what_is_moved_in_part_both_names_stay_paused() -> None:
+    parts = [Slot("Dataset/d", name) for name in ("train", "validation")]
+    before = state(*(row(slot, f"f-{slot.part}") for slot in parts), Pause("Dataset/d", "2026"))
+    after = before.fold(move(before, parts[0], Slot("Dataset/e", "train"), DEED))
+    assert sorted(after.pauses) == ["Dataset/d", "Dataset/e"]
+
+
+def declared(name: str, former: str | None = None) -> Document:
+    return Document("Deployment", Metadata(name=name, movedFrom=former), Spec(), Lifecycle(), {})
+
+
+@pytest.mark.parametrize("rows", [(), (row(),)])
+def test_a_pause_follows_moved_from_whether_anything_was_made_yet_or_not(rows: tuple[Owned, ...]) -> None:
+    before = state(HELD, *rows)
+    assert list(renamed(before, [declared("q", "p")]).pauses) == ["Deployment/q"]
+    assert list(renamed(before, [declared("q", "p"), declared("p")]).pauses) == ["Deployment/p"]
+
+
+def test_an_apply_records_the_pause_under_the_new_name(desk: Desk) -> None:
+    desk.declare(hotwords("w"))
+    desk.apply()
+    with desk.session() as opened:
+        operate(opened, lambda state, deed: pause(state, ["HotwordTable/w"], deed))
+    desk.declare(hotwords("new") | {"metadata": {"name": "new", "movedFrom": "w"}})
+    desk.apply()
+    assert list(desk.state().pauses) == ["HotwordTable/new"]

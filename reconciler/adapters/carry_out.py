@@ -9,13 +9,13 @@ import click
 from reconciler import engine
 from reconciler.adapters import interrupts, terminal
 from reconciler.adapters.interrupts import Interrupts
+from reconciler.adapters.output import event
 from reconciler.adapters.stack import Opened
-from reconciler.adapters.views import Json, Lines, Live, View
+from reconciler.adapters.views import Json, Live, View, for_people
 from reconciler.apply import Progress, Stage, Terms
 from reconciler.engine import Applied, Snapshot
 from reconciler.errors import worst
 from reconciler.plan import Choices
-from reconciler.render.data import json_text
 from reconciler.render.plan_json import plan_json
 from reconciler.render.progress import STOPPING, left_text, summary_json, summary_text
 from reconciler.saved import Saved
@@ -35,15 +35,16 @@ def carry_out(
     lock_timeout_s: float,
     saved: Saved | None = None,
     if_equal: bool = False,
+    cancel: str = "",
 ) -> int:
     """The exit code of a whole apply. Without a terminal and without approval nothing is done, whatever the plan.
 
-    A `saved` plan is its own approval, and brings its own choices.
+    A `saved` plan is its own approval, and brings its own choices. With an address to `cancel` that is all it does.
     """
     attended, approved = terminal.somebody_is_there(), approved or saved is not None
     choices = replace(choices, unattended=approved or not attended)
     if not (approved or attended):
-        return _only_shown(opened, choices, output)
+        return _only_shown(opened, choices, output, cancel)
     view = _view(output)
     latest: dict[str, Progress] = {}
 
@@ -82,6 +83,7 @@ def carry_out(
                 lock_timeout_s=lock_timeout_s,
                 saved=saved,
                 if_equal=if_equal,
+                cancel=cancel,
             )
         finally:
             view.end()
@@ -91,26 +93,26 @@ def carry_out(
 def _view(output: str) -> View:
     if output == "json":
         return Json()
-    context = click.get_current_context(silent=True)
-    return Live(color=context is None or context.color is not False) if terminal.somebody_watches() else Lines()
+    return for_people()
 
 
 def _show(opened: Opened, snapshot: Snapshot, output: str) -> None:
     if output == "json":
         data = plan_json(opened.heading, snapshot.plan, opened.session.collections)
-        terminal.say_anyway(json_text({"event": "plan", "plan": data}, indent=None))
+        event({"event": "plan", "plan": data})
     else:
         terminal.say_anyway(opened.plan_page(snapshot, width=terminal.width()) + "\n")
 
 
-def _only_shown(opened: Opened, choices: Choices, output: str) -> int:
+def _only_shown(opened: Opened, choices: Choices, output: str, cancel: str) -> int:
     """Nobody is there to ask: the plan, and why it was not carried out."""
-    snapshot = engine.plan(opened.session, choices)
+    session = opened.session
+    snapshot = engine.canceling(session, cancel, choices) if cancel else engine.plan(session, choices)
     _show(opened, snapshot, output)
     code = DECLINED if snapshot.plan.work else worst(op.code for op in snapshot.plan.blocked)
     if output == "json":
         applied = Applied(snapshot, declined=bool(snapshot.plan.work))
-        terminal.say_anyway(json_text(summary_json(applied, exit_code=code), indent=None))
+        event(summary_json(applied, exit_code=code))
     if snapshot.plan.work:
         terminal.mention("refused: nobody is there to approve this plan\n  --auto-approve (-y) applies it unasked")
     return code
@@ -121,7 +123,7 @@ def _conclude(opened: Opened, applied: Applied, output: str, *, stopped: bool) -
     if output == "json":
         if not applied.snapshot.plan.work:
             _show(opened, applied.snapshot, output)
-        terminal.say_anyway(json_text(summary_json(applied, exit_code=code), indent=None))
+        event(summary_json(applied, exit_code=code))
     elif applied.declined:
         terminal.say_anyway("declined: nothing was done")
     elif not applied.snapshot.plan.work:

@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import NoReturn
 
 import click
@@ -32,10 +33,16 @@ GROUPS = {
         "report": "A saved plan, and what became of it, as one comment.",
         "apply": "Do it, once, and wait until it is done.",
         "destroy": "Delete what the stack owns, users before what they use.",
+        "wait": "Wait until objects are ready, or gone; changes nothing.",
+        "cancel": "Stop the run of a fine-tune job that is under way.",
+        "retry": "Make again what failed.",
+        "pause": "Hold back objects, or the whole stack, until resume.",
+        "resume": "End a pause.",
         "approve": "Agree to what a controller proposed.",
     },
     "See what there is": {
         "status": "Every object of the stack and the run rate.",
+        "drift": "What is no longer as it was last applied, and by whom.",
         "get": "A table of objects.",
         "describe": "Everything known of one object.",
         "logs": "The log of a fine-tune job.",
@@ -45,8 +52,10 @@ GROUPS = {
         "lineage": "From data to the deployed model, and back.",
         "cost": "What runs, what was bought, what is declared, in CNY.",
         "discover": "What the account holds that is not ours or serves nothing.",
+        "orphans": "What carries a mark like ours and is recorded nowhere.",
     },
     "Put the record right": {
+        "import": "Take in an object that was made by hand.",
         "state": "What is recorded: look, move, forget, unlock, rebuild.",
         "ops": "Operations whose outcome is not known: look, decide.",
     },
@@ -76,7 +85,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    color = False if os.environ.get("NO_COLOR") else None
+    color = False if os.environ.get("NO_COLOR") or terminal.is_dumb() else None
     try:
         code = cli.main(arguments, prog_name="reconciler", standalone_mode=False, color=color)
         return code or 0
@@ -118,7 +127,7 @@ def _thread_failed(failed: threading.ExceptHookArgs) -> None:
 
 def _complain(text: str, code: int) -> int:
     try:
-        click.echo(text, err=True)
+        terminal.mention(text)
     except OSError:
         terminal.silence(sys.stderr)
     return code
@@ -133,7 +142,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"reconciler.adapters.commands.{name}"), name)
+        word = f"{name}_" if iskeyword(name) else name
+        command: click.Command = getattr(import_module(f"reconciler.adapters.commands.{word}"), word)
         return command
 
     def resolve_command(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from reconciler.engine import Session, Snapshot, live_rows
+from reconciler import engine
+from reconciler.engine import Session, Snapshot
 from reconciler.errors import UsageError
 from reconciler.kinds import RESOURCES
 from reconciler.render.state import Item, item
-from reconciler.resource import Slot
+from reconciler.resource import Observed, Phase, Slot
 from reconciler.selection import matching, terms
-from reconciler.state import Owned, Role, State
+from reconciler.state import Owned, Role, State, live_rows
+from reconciler.wait import Goal
 from reconciler.wording import did_you_mean, shown, suggestion
 
 
@@ -22,7 +24,9 @@ def live(session: Session, snapshot: Snapshot, address: str = "") -> list[Item]:
     slots = {part.slot for parts in session.project.parts.values() for part in parts} | rows.keys()
     pairs: list[tuple[Slot, Owned | None]] = [(slot, rows.get(slot)) for slot in slots]
     pairs += [(row.slot, row) for row in current]
-    found = [item(slot, row, snapshot.world, session.collections) for slot, row in sorted(pairs, key=_order)]
+    found = [
+        item(slot, row, snapshot.state, snapshot.world, session.collections) for slot, row in sorted(pairs, key=_order)
+    ]
     return [one for one in found if not address or one.slot.address == address]
 
 
@@ -33,7 +37,10 @@ def _order(pair: tuple[Slot, Owned | None]) -> tuple[Slot, str]:
 def left_running(session: Session, snapshot: Snapshot) -> list[Item]:
     """What was superseded and still costs something an hour."""
     rows = [row for row in snapshot.state.owned.values() if row.role is Role.RETIRED]
-    found = [item(row.slot, row, snapshot.world, session.collections) for row in sorted(rows, key=lambda row: row.key)]
+    found = [
+        item(row.slot, row, snapshot.state, snapshot.world, session.collections)
+        for row in sorted(rows, key=lambda row: row.key)
+    ]
     return [one for one in found if one.hour != 0]
 
 
@@ -41,7 +48,7 @@ def retired(session: Session, snapshot: Snapshot, address: str) -> list[Item]:
     """What an address held before, newest first."""
     rows = [row for row in snapshot.state.owned.values() if row.slot.address == address and row.role is Role.RETIRED]
     rows.sort(key=lambda row: row.applied_at, reverse=True)
-    return [item(row.slot, row, snapshot.world, session.collections) for row in rows]
+    return [item(row.slot, row, snapshot.state, snapshot.world, session.collections) for row in rows]
 
 
 def labelled(items: list[Item], session: Session, written: Sequence[str]) -> list[Item]:
@@ -78,6 +85,28 @@ def logged(word: str, session: Session, state: State) -> tuple[str, Owned]:
     row = object_of(address, state, Role.NEXT, Role.CURRENT)
     if session.collections[row.collection].logs(row.id, 0) is None:
         raise UsageError(f"{address} keeps no log", hint="fine-tune jobs do")
+    return address, row
+
+
+def awaited(words: Iterable[str], session: Session, goal: Goal) -> tuple[Owned, ...]:
+    """What is to be waited for: of the addresses meant, else all there is. UsageError where one holds nothing."""
+    state = session.store.load()
+    addresses = [address_named(word, session, state) for word in words]
+    rows = engine.awaited(session, goal, addresses)
+    for address in addresses:
+        if not any(row.slot.address == address for row in rows):
+            raise UsageError(f"{address} holds nothing yet", hint="reconciler apply makes it")
+    return rows
+
+
+def cancelable(word: str, session: Session, state: State) -> tuple[str, Owned]:
+    """The address and the object that may be under way and can be stopped then. Else UsageError."""
+    address = address_named(word, session, state)
+    row = object_of(address, state, Role.NEXT, Role.CURRENT)
+    if session.collections[row.collection].cancel(Observed(row.id, Phase.PENDING, "")) is None:
+        raise UsageError(
+            f"{address} is nothing that can be canceled", hint="fine-tune jobs can, while they are under way"
+        )
     return address, row
 
 

@@ -140,17 +140,27 @@ def choices(command: Command) -> Command:
     """What a plan may do: `--prune`, `--replace`, `--allow`, `--max-cost`."""
     prune = click.option("--prune", is_flag=True, help="Also delete what is ours and no longer declared.")
     replace = click.option("--replace", multiple=True, metavar="KIND/NAME", help="Make it anew; may be repeated.")
-    allow = click.option(
+    return prune(replace(allow(max_cost(command))))
+
+
+def allow(command: Command) -> Command:
+    """`--allow`"""
+    option = click.option(
         "--allow",
         multiple=True,
         type=Rule(),
         help="Consent given beforehand: retrain=FineTuneJob/NAME lets changed inputs buy a new run; others as the plan"
         " names them. May be repeated.",
     )
-    max_cost = click.option(
+    return option(command)
+
+
+def max_cost(command: Command) -> Command:
+    """`--max-cost`"""
+    option = click.option(
         "--max-cost", type=click.FloatRange(min=0), metavar="CNY", help="Refuse what costs more than this once."
     )
-    return prune(replace(allow(max_cost(command))))
+    return option(command)
 
 
 def selection(command: Command) -> Command:
@@ -205,10 +215,15 @@ def carrying_out(command: Command) -> Command:
     parallelism = click.option(
         "--parallelism", type=click.IntRange(1, 32), default=8, show_default=True, help="Requests at once."
     )
-    lock = click.option(
+    return approval(wait(timeout(parallelism(lock_timeout(command)))))
+
+
+def lock_timeout(command: Command) -> Command:
+    """`--lock-timeout`"""
+    option = click.option(
         "--lock-timeout", type=Duration(), default="0s", help="How long to wait while another run holds the state."
     )
-    return approval(wait(timeout(parallelism(lock(command)))))
+    return option(command)
 
 
 def approval(command: Command) -> Command:

@@ -31,6 +31,11 @@ def collections(profile: ProfileCatalogue) -> dict[str, Collection]:
     return {cls.name: cls(profile) for kind in RESOURCES.values() for cls in kind.collections}
 
 
+def kind_in(collection: str) -> str:
+    """The name of the kind whose objects a collection holds."""
+    return next(name for name, kind in RESOURCES.items() if any(cls.name == collection for cls in kind.collections))
+
+
 def kind_of(address: str) -> type[Resource]:
     """The class behind `Kind/name`."""
     return RESOURCES[address.partition("/")[0]]

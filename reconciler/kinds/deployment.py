@@ -13,7 +13,9 @@ from reconciler.resource import (
     Action,
     Collection,
     DeletionPolicy,
+    Disturbance,
     Document,
+    DriftClass,
     Effect,
     Finding,
     Inputs,
@@ -21,6 +23,7 @@ from reconciler.resource import (
     Known,
     Mark,
     Match,
+    Names,
     Observed,
     Paged,
     Part,
@@ -32,6 +35,7 @@ from reconciler.resource import (
     Resource,
     Sign,
     Slot,
+    Source,
     Spec,
     authored,
     dig,
@@ -53,6 +57,16 @@ PENDING = frozenset(
 FAILED = frozenset(
     "FAILED UPDATING_FAILED STOPPED STOPPING DELETING ARREARS_DOWN OFFLINING SUSPENDING SUSPENDED".split()
 )
+DISTURBANCES: Mapping[str, Disturbance] = {
+    "ARREARS_DOWN": Disturbance(DriftClass.ARREARS, "an unpaid bill took it down"),
+    "OFFLINING": Disturbance(DriftClass.RETIRED, "it is being taken offline"),
+    "STOPPED": Disturbance(DriftClass.STOPPED, "it was stopped"),
+    "STOPPING": Disturbance(DriftClass.STOPPED, "it is being stopped"),
+    "SUSPENDED": Disturbance(DriftClass.STOPPED, "it was suspended"),
+    "SUSPENDING": Disturbance(DriftClass.STOPPED, "it is being suspended"),
+    "DELETING": Disturbance(DriftClass.VANISHED, "it is being deleted"),
+}
+IDLE_S = 30 * 24 * 3600.0  # a token-billed deployment that nobody called for a month is released (contract §3.7)
 
 
 class Deployments(Paged):
@@ -96,6 +110,7 @@ class Deployments(Paged):
                 id=remote_id,
                 base=text(item.get("base_model")),
                 creator=text(item.get("creator")),
+                modifier=text(item.get("modifier")),
                 ready=ready,
                 created=text(item.get("gmt_create")),
                 modified=text(item.get("gmt_modified")),
@@ -143,6 +158,19 @@ class Deployments(Paged):
     def _put(operation: str, path: str, body: Json) -> Request:
         return Request(operation, "PUT", path, effect=Effect.REPEATABLE, body=body)
 
+    def disturbance(self, seen: Observed) -> Disturbance | None:
+        told = DISTURBANCES.get(seen.status)
+        retires = self.profile.retires(str(seen.outputs.get("base") or seen.fields.get("model", "")))
+        if told is None or retires is None or told.sort in (DriftClass.ARREARS, DriftClass.VANISHED):
+            return told
+        return told._replace(why=f"{told.why}; the catalogue has its model retire on {retires}")
+
+    def loss(self, fields: Mapping[str, Any], age_s: float) -> Disturbance:
+        if fields.get("plan") != "lora" or age_s < IDLE_S:
+            return super().loss(fields, age_s)
+        why = "is gone from the service, which releases a token-billed deployment after a month without a call"
+        return Disturbance(DriftClass.RELEASED, why)
+
     def marks(self, fields: Mapping[str, Any]) -> bool:
         return "suffix" not in fields
 
@@ -156,6 +184,37 @@ class Deployments(Paged):
 
     def signed(self, seen: Observed) -> bool:
         return re.search(r"-[0-9a-z]{8}$", seen.id) is not None
+
+    def claimed(self, seen: Observed) -> bool:
+        """A lone number of eight digits at the end of an id is the service's own (contract §3.3)."""
+        return self.signed(seen) and not re.fullmatch(r"-[0-9a-f]{8}", self._tail(seen))
+
+    def told(self, seen: Observed) -> Mapping[str, Any]:
+        suffix = self._suffix(seen)
+        return {**seen.fields, **({"suffix": suffix} if suffix else {})}
+
+    def label(self, seen: Observed) -> str:
+        """Its suffix, else its model without the number of the run that made it."""
+        return self._suffix(seen) or re.sub(r"-ft-[0-9]{12}-\w+$", "", str(seen.fields.get("model", "")))
+
+    def _suffix(self, seen: Observed) -> str:
+        """The tail of the id, behind a number or not."""
+        return re.sub(r"^-[0-9a-f]{8}(?=-|$)", "", self._tail(seen)).lstrip("-")
+
+    @staticmethod
+    def _tail(seen: Observed) -> str:
+        model = str(seen.fields.get("model", ""))
+        return seen.id.removeprefix(model) if model and seen.id.startswith(model) else ""
+
+    def spec(self, seen: Observed, names: Names, source: Source | None) -> Json | str:
+        fields = dict(seen.fields)
+        if "model" not in fields:
+            return "the service does not show its model"
+        if job := names.get("FineTuneJob", {}).get(fields["model"]):
+            fields["model"] = {"fineTuneJob": job}
+        if "ptuCapacity" in fields:
+            fields.pop("capacity", None)
+        return fields
 
     def resembles(self, slot: Slot, fields: Mapping[str, Any], seen: Observed) -> bool:
         """The author's own suffix, or one that may be a tag, on the same model."""
@@ -333,6 +392,9 @@ class Checkpoints(Collection):
 
     def named(self, fields: Mapping[str, Any]) -> str:
         return f"{fields['job']}:{fields['checkpoint']}"
+
+    def same(self, fields: Mapping[str, Any], seen: Observed) -> bool:
+        return False
 
     def created_id(self, reply: Json, request: Request | None) -> str | None:
         """`output: true`; what was published is known from the request alone."""

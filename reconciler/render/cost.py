@@ -9,6 +9,7 @@ from typing import Any
 
 from reconciler.money import HOURS_A_MONTH, Run, a_month, spent, total
 from reconciler.plan import Desired, Plan
+from reconciler.render import markdown
 from reconciler.render.plan import Heading, heading_text, money_texts, prices_text
 from reconciler.render.state import Item, hourly_price
 from reconciler.render.words import Line, clean, money, page, table
@@ -52,13 +53,23 @@ def costs(
 
 def costs_text(heading: Heading, told: Costs, width: int | None) -> str:
     blocks = [page([Line(heading_text(heading)), Line("")], width)]
+    for headers, rows in _tables(told):
+        blocks += [table(headers, rows, width), ""]
+    return "\n".join([*blocks, page(_sums(heading, told), width)])
+
+
+def costs_markdown(heading: Heading, told: Costs) -> str:
+    tables = [markdown.table(headers, rows) for headers, rows in _tables(told)]
+    sums = markdown.points(line.text for line in _sums(heading, told))
+    return "\n\n".join([markdown.escaped(heading_text(heading)), *tables, sums])
+
+
+def _tables(told: Costs) -> Iterator[tuple[tuple[str, ...], list[list[str]]]]:
     if told.standing:
         rows = [_standing(one, price) for one, price in told.standing]
-        blocks += [table(("OBJECT", "STATUS", "CNY/H", "CNY/MONTH", "HOW"), rows, width), ""]
+        yield ("OBJECT", "STATUS", "CNY/H", "CNY/MONTH", "HOW"), rows
     if told.runs:
-        rows = [_bought(run, told.runs) for run in told.runs]
-        blocks += [table(("BOUGHT", "RUN", "AT", "TOKENS", "CNY"), rows, width), ""]
-    return "\n".join([*blocks, page(_sums(heading, told), width)])
+        yield ("BOUGHT", "RUN", "AT", "TOKENS", "CNY"), [_bought(run, told.runs) for run in told.runs]
 
 
 def _standing(one: Item, price: Price) -> list[str]:
@@ -71,6 +82,14 @@ def _standing(one: Item, price: Price) -> list[str]:
 
 def _bought(run: Run, runs: Sequence[Run]) -> list[str]:
     return [clean(run.slot), clean(run.id), clean(run.at), _tokens(run), money(spent(run, runs))]
+
+
+def billed_text(remote_id: str, runs: Sequence[Run]) -> str:
+    """What a run that is over was billed for."""
+    run = next((run for run in runs if run.id == remote_id), None)
+    if run is None or run.used is None:
+        return f"{clean(remote_id)}: the service does not say what is billed"
+    return f"{clean(remote_id)}: {run.used:,} tokens are billed, {money(spent(run, runs))} CNY"
 
 
 def _tokens(run: Run) -> str:

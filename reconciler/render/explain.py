@@ -15,9 +15,9 @@ from reconciler.wording import shown, suggestion
 
 FORMAT_VERSION = "1.0"
 EXIT_CODES: Mapping[int, str] = {
-    0: "done; with --detailed-exitcode: no changes",
+    0: "done; with --detailed-exitcode: no changes, no drift",
     1: "error: a wrong manifest, a broken file, an altered saved plan, no usable answer",
-    2: "only with --detailed-exitcode: changes",
+    2: "only with --detailed-exitcode: changes or drift",
     3: "refused: approval or consent missing, protected object, surgery that would lose something",
     4: "a saved plan no longer holds, or was applied already: plan again. Or the state is held by another run: safe to"
     " retry",

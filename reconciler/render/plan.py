@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from reconciler.guards import NO_LIMITS, Breach, Limits
 from reconciler.money import a_month
 from reconciler.plan import SPENDING, Operation, Plan, Verb
-from reconciler.render import changes
+from reconciler.render import changes, markdown
 from reconciler.render.words import Line, clean, columns, count, money, padded, page
 from reconciler.resource import Action, Collection, Slot
 
@@ -33,6 +33,7 @@ STYLES: Mapping[Action, Mapping[str, Any]] = {
     Action.WAIT: {"fg": "cyan"},
     Action.BLOCKED: {"fg": "red", "bold": True},
 }
+_CANCELLATION = ("cancellation", "cancellations")
 _NOUNS: tuple[tuple[str, str], ...] = (
     ("upload", "uploads"),
     ("paid run", "paid runs"),
@@ -44,6 +45,7 @@ _NOUNS: tuple[tuple[str, str], ...] = (
     ("adoption", "adoptions"),
     ("still on its way", "still on their way"),
     ("blocked", "blocked"),
+    _CANCELLATION,
 )
 
 
@@ -101,6 +103,12 @@ def plan_text(
     return page(lines, width)
 
 
+def plan_markdown(heading: Heading, plan: Plan, collections: Mapping[str, Collection], page: str) -> str:
+    """For a pull request: what it comes to, all of it figures of ours, and the page as it is."""
+    sums = [counts_text(entries(plan, collections)), *money_texts(plan)] if plan.changes else ["no changes"]
+    return "\n\n".join([f"**{'; '.join(filter(None, sums))}**", markdown.fenced(page)])
+
+
 def heading_text(heading: Heading) -> str:
     """One line: stack, environment, endpoint, profile, price date."""
     stack = f"stack {clean(heading.stack)}" + ("" if heading.declared else " (no manifest declares a Stack)")
@@ -124,11 +132,11 @@ def _selection(plan: Plan) -> Iterator[Line]:
         return
     yield Line(f"only {_addresses(chosen.asked)}", hang=2)
     if chosen.along:
-        yield Line(f"with {_addresses(chosen.along)}: what is chosen needs them", hang=2)
+        yield Line(f"and what comes along: {_addresses(chosen.along)}", hang=2)
     if chosen.excluded:
         yield Line(f"without {_addresses(chosen.excluded)}", hang=2)
     if chosen.without:
-        yield Line(f"nor {_addresses(chosen.without)}: they rest on what is left out", hang=2)
+        yield Line(f"nor what rests on that: {_addresses(chosen.without)}", hang=2)
 
 
 def _addresses(addresses: tuple[str, ...]) -> str:
@@ -287,6 +295,8 @@ def counts_text(staged: tuple[Entry, ...]) -> str:
 def _noun(op: Operation) -> tuple[str, str]:
     if op.action is Action.CREATE:
         return _NOUNS[0] if op.part and op.part.content else _NOUNS[2]
+    if op.verb is Verb.CANCEL:
+        return _CANCELLATION
     order = (Action.RUN, Action.CREATE, Action.UPDATE, Action.SWAP, Action.DELETE, Action.FORGET, Action.ADOPT)
     return _NOUNS[1 + (*order, Action.WAIT, Action.BLOCKED).index(op.action)]
 

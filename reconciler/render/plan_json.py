@@ -59,7 +59,7 @@ class OperationJson(_Model):
 
     id: str = Field(description="names it within this plan; `after` refers to it")
     action: Literal["create", "update", "run", "swap", "delete", "forget", "adopt", "wait", "blocked"]
-    verb: Literal["create", "update", "delete", "discard", "forget", "adopt", "wait", "nothing"]
+    verb: Literal["create", "update", "delete", "discard", "cancel", "forget", "adopt", "wait", "nothing"]
     address: str = Field(description="Kind/name")
     part: str = Field(description="which of several objects of the address; empty where there is one")
     stage: str = Field(description='"now", or what must be over before')

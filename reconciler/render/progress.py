@@ -17,12 +17,14 @@ _SENDING: Mapping[Verb, str] = {
     Verb.UPDATE: "updating",
     Verb.DELETE: "deleting",
     Verb.DISCARD: "stopping",
+    Verb.CANCEL: "canceling",
 }
 _DONE: Mapping[Verb, str] = {
     Verb.CREATE: "ready",
     Verb.UPDATE: "updated",
     Verb.DELETE: "deleted",
     Verb.DISCARD: "stopped",
+    Verb.CANCEL: "canceled",
     Verb.FORGET: "forgotten",
     Verb.ADOPT: "ready",
     Verb.WAIT: "ready",
@@ -85,9 +87,13 @@ def live_texts(progress: Progress) -> tuple[str, str, str]:
     return clean(progress.operation.slot), stage_text(progress), clean(progress.detail)
 
 
+def _under_way(progress: Iterable[Progress]) -> list[Progress]:
+    return [one for one in progress if one.stage in (Stage.SENDING, Stage.WAITING)]
+
+
 def heartbeat_text(progress: Iterable[Progress], elapsed_s: float) -> str:
     """What an apply waits for, said now and then so that nobody thinks it is dead."""
-    waiting = [p for p in progress if p.stage in (Stage.SENDING, Stage.WAITING)]
+    waiting = _under_way(progress)
     told = [
         f"{clean(p.operation.slot)} {stage_text(p)} for {duration(p.elapsed_s)}"
         + (f" ({clean(p.detail)})" if p.detail else "")
@@ -163,14 +169,55 @@ def _going(one: Progress) -> Line:
     return Line(f"goes on: {clean(one.operation.slot)}{status}{cost}", STYLES[Stage.DETACHED], indent=2)
 
 
+# A wait -------------------------------------------------------------------------------------------------------------
+
+
+def waited_text(progress: Sequence[Progress], width: int | None) -> str:
+    """How each object that was waited for is now."""
+    if not progress:
+        return "nothing is under way"
+    return page((Line(_waited(one), STYLES.get(one.stage)) for one in progress), width)
+
+
+def _waited(one: Progress) -> str:
+    status = f" ({clean(one.status)})" if one.status else ""
+    detail = f": {clean(one.detail, 600)}" if one.detail else ""
+    word = "not yet" if one.stage is Stage.DETACHED else stage_text(one)
+    return f"{clean(one.operation.slot)}  {clean(one.operation.target_id)}  {word}{status}{detail}"
+
+
+def waited_json(progress: Sequence[Progress], goal: str, *, exit_code: int) -> dict[str, Any]:
+    """The same for programs. `outcome` is the goal, "failed", or "waiting" where the time was over."""
+    outcomes = {Stage.DONE: goal, Stage.FAILED: "failed"}
+    return {
+        "format": "reconciler/wait/1",
+        "for": goal,
+        "exit_code": exit_code,
+        "objects": [
+            {
+                "address": one.operation.slot.address,
+                "part": one.operation.slot.part,
+                "id": one.operation.target_id,
+                "outcome": outcomes.get(one.stage, "waiting"),
+                "status": one.status,
+                "detail": one.detail,
+            }
+            for one in progress
+        ],
+    }
+
+
 # For programs -------------------------------------------------------------------------------------------------------
 
 
 def event_json(progress: Progress) -> dict[str, Any]:
     """One event of `apply -o json`."""
+    return {"event": "progress", **_facts(progress)}
+
+
+def _facts(progress: Progress) -> dict[str, Any]:
     op = progress.operation
     return {
-        "event": "progress",
         "operation": op.id,
         "address": op.slot.address,
         "part": op.slot.part,
@@ -179,6 +226,15 @@ def event_json(progress: Progress) -> dict[str, Any]:
         "status": progress.status,
         "detail": progress.detail,
         "elapsed_s": round(progress.elapsed_s, 1),
+    }
+
+
+def heartbeat_json(progress: Iterable[Progress], elapsed_s: float) -> dict[str, Any]:
+    """That it still waits, `elapsed_s` after its start, and for what as that was last told."""
+    return {
+        "event": "heartbeat",
+        "elapsed_s": round(elapsed_s, 1),
+        "waiting_for": [_facts(one) for one in _under_way(progress)],
     }
 
 
@@ -210,5 +266,5 @@ def summary_json(applied: Applied, *, exit_code: int) -> dict[str, Any]:
         "exit_code": exit_code,
         "declined": applied.declined,
         "counts": dict(sorted(stages.items())),
-        "not_done": [event_json(one) for one in troubled],
+        "not_done": [_facts(one) for one in troubled],
     }

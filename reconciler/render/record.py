@@ -7,14 +7,16 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
+from reconciler.adoption import IMPORT
 from reconciler.engine import Restored
 from reconciler.rebuild import Found, Undecided
 from reconciler.render.data import yaml_text
 from reconciler.render.plan_json import plain
+from reconciler.render.state import pause_text
 from reconciler.render.words import Line, clean, count, listed, money, page, table, value_text
 from reconciler.resource import Collection, Observed, whole
-from reconciler.state import PERSON, Event, Intent, IntentPhase, Owned, State
-from reconciler.surgery import MOVE, REMOVE, Candidate
+from reconciler.state import PERSON, Event, Intent, IntentPhase, Owned, Pause, Resumed, State
+from reconciler.surgery import MOVE, REMOVE, UNLOCK, Candidate
 
 WHOLE_STATE = "the state"
 
@@ -81,7 +83,8 @@ def journal_text(entries: Sequence[Intent], width: int | None) -> str:
 
 
 def _entry_text(entry: Intent) -> str:
-    words = [entry.at, f"{entry.verb} {entry.slot}" if entry.slot.address else f"{entry.verb} {WHOLE_STATE}"]
+    whole = WHOLE_STATE if entry.verb == UNLOCK else "the stack"
+    words = [entry.at, f"{entry.verb} {entry.slot if entry.slot.address else whole}"]
     words.append(_about(entry))
     words += ["by a person" if entry.by == PERSON else "", entry.reason]
     return "  ".join(clean(word) for word in words if word)
@@ -202,6 +205,8 @@ def _done(entry: Intent) -> str:
         return f"{clean(_former(entry))} is {slot} from now on: {ids}"
     if entry.verb == REMOVE:
         return f"{slot}: {clean(entry.collection)}/{ids} is forgotten; it stays on the service"
+    if entry.verb == IMPORT:
+        return f"{slot}: {clean(entry.collection)}/{clean(entry.result_id)} is recorded; nothing changed on the service"
     if entry.phase is IntentPhase.ADOPTED:
         made = f"operation {clean(entry.op_id)} made {clean(entry.result_id)}"
         return f"{slot}: {made}; the next apply waits for it and puts it in use"
@@ -226,6 +231,37 @@ def forget_text(rows: Sequence[Owned]) -> str:
 
 def holder_text(holder: str, since: str, epoch: int) -> str:
     return f"{clean(holder)} holds the state since {clean(since) or 'an unknown time'}, epoch {epoch}"
+
+
+# Holding back ---------------------------------------------------------------------------------------------------------
+
+
+def paused_text(held: Iterable[Pause], events: Iterable[Event], going: Sequence[Owned]) -> str:
+    """What is paused from now on or was so already, and what goes on all the same."""
+    fresh = [event for event in events if isinstance(event, Pause)]
+    lines = [pause_text(one, "" if one in fresh else "already") for one in held]
+    lines += [f"{clean(row.slot)}: {clean(row.id)} is under way: it goes on, and is billed" for row in going]
+    return "\n".join([*lines, "what runs goes on, and costs what it costs; an apply leaves it as it is"])
+
+
+def resumed_text(events: Iterable[Event], after: State) -> str:
+    """What is paused no more, and what still is."""
+    ended = [event for event in events if isinstance(event, Resumed)]
+    lines = [
+        f"{clean(event.address) or 'the stack'} is paused no more: reconciler plan shows what is due" for event in ended
+    ]
+    left = [one for _, one in sorted(after.pauses.items())]
+    return "\n".join([*lines, *(pause_text(one, "still") for one in left)])
+
+
+def pauses_json(events: Iterable[Event], after: State, going: Sequence[Owned] = ()) -> dict[str, Any]:
+    """For programs: what was decided, and everything that is paused after it; an empty address is the whole stack."""
+    return {
+        "format": "reconciler/pauses/1",
+        **done_json(events),
+        "paused": [asdict(one) for _, one in sorted(after.pauses.items())],
+        "going_on": [{"address": row.slot.address, "part": row.slot.part, "id": row.id} for row in going],
+    }
 
 
 # A rebuild ----------------------------------------------------------------------------------------------------------

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 
 from reconciler.lengths import Lengths
 from reconciler.money import a_month
 from reconciler.plan import Plan, World, bills
+from reconciler.render import markdown
 from reconciler.render.data import yaml_text
 from reconciler.render.lengths import lengths_json, lengths_lines
 from reconciler.render.plan import Heading, entries, entry_lines, heading_text, money_texts, prices_text
 from reconciler.render.plan_json import plain
 from reconciler.render.words import Line, clean, listed, money, page, place, table, value_text
 from reconciler.resource import Collection, Document, Observed, Price, Slot, authored
-from reconciler.state import Intent, Owned, State
+from reconciler.state import Intent, Owned, Pause, State
+from reconciler.surgery import paused_since, resuming
 
-NOT_CREATED, GONE = "not created", "gone"
+NOT_CREATED, GONE, NOTHING = "not created", "gone", "no objects"
+_HEADER = ("OBJECT", "STATUS", "ID", "SINCE", "CNY/H")
 
 
 @dataclass(frozen=True)
 class Item:
     """One slot with what it holds: `row` is None where nothing was made yet, `seen` where the service has it no more.
 
-    `hour` is what it costs an hour now, None where that is not known.
+    `hour` is what it costs an hour now, None where that is not known; `paused` what holds it back.
     """
 
     slot: Slot
     row: Owned | None = None
     seen: Observed | None = None
     hour: Decimal | None = Decimal(0)
+    paused: Pause | None = None
 
     @property
     def status(self) -> str:
@@ -48,14 +52,15 @@ class Item:
         return str(created or (self.row.applied_at if self.row else "")).replace("T", " ")
 
 
-def item(slot: Slot, row: Owned | None, world: World, collections: Mapping[str, Collection]) -> Item:
+def item(slot: Slot, row: Owned | None, state: State, world: World, collections: Mapping[str, Collection]) -> Item:
     """A slot's row beside what the service shows of it."""
+    paused = state.paused(slot.address)
     if row is None:
-        return Item(slot)
+        return Item(slot, paused=paused)
     seen = world.get(row)
     costs = seen is not None and bills(seen)
     hour = hourly_price(row, seen, collections).hour if costs else Decimal(0)
-    return Item(slot, row, seen, hour)
+    return Item(slot, row, seen, hour, paused)
 
 
 def hourly_price(row: Owned, seen: Observed | None, collections: Mapping[str, Collection]) -> Price:
@@ -69,20 +74,57 @@ def hourly_price(row: Owned, seen: Observed | None, collections: Mapping[str, Co
 
 def status_text(heading: Heading, items: Sequence[Item], state: State, plan: Plan, width: int | None) -> str:
     """A line for each slot, then the run rate and whatever is not settled."""
-    rows = [[clean(one.slot), clean(one.status), _id(one), clean(one.since), _rate(one)] for one in items]
-    failures = [(one.slot, one.row.failure) for one in items if one.row and one.row.failure]
+    objects = table(_HEADER, list(map(_status_row, items)), width) if items else NOTHING
+    settled = page(_settled(heading, items, state, plan), width)
+    return "\n".join([page([Line(heading_text(heading))], width), "", objects, "", settled])
+
+
+def status_markdown(heading: Heading, items: Sequence[Item], state: State, plan: Plan) -> str:
+    objects = markdown.table(_HEADER, map(_status_row, items)) if items else NOTHING
+    settled = markdown.points(line.text for line in _settled(heading, items, state, plan))
+    return "\n\n".join([markdown.escaped(heading_text(heading)), objects, settled])
+
+
+def _status_row(one: Item) -> list[str]:
+    return [clean(one.slot), _status(one), _id(one), clean(one.since), _rate(one)]
+
+
+def _settled(heading: Heading, items: Sequence[Item], state: State, plan: Plan) -> Iterator[Line]:
     rate = plan.totals.hour_before
-    lines = [Line(f"run rate {money(rate)} CNY/h ({money(a_month(rate))} a month)", {"bold": True})]
-    lines.append(Line(f"an apply would cost {', '.join(money_texts(plan))}; {prices_text(heading)}"))
-    lines += [Line(f"failed: {clean(slot)}: {clean(failure, 400)}", {"fg": "red"}) for slot, failure in failures]
-    lines += [Line(_open_text(intent), {"fg": "red"}) for intent in state.open_intents()]
-    objects = table(("OBJECT", "STATUS", "ID", "SINCE", "CNY/H"), rows, width) if rows else "nothing is declared"
-    return "\n".join([page([Line(heading_text(heading))], width), objects, page(lines, width)])
+    yield Line(f"run rate {money(rate)} CNY/h ({money(a_month(rate))} a month)", {"bold": True})
+    yield Line(f"an apply would cost {', '.join(money_texts(plan))}; {prices_text(heading)}")
+    failures = [(one.slot, one.row.failure) for one in items if one.row and one.row.failure]
+    yield from (Line(f"failed: {clean(slot)}: {clean(failure, 400)}", {"fg": "red"}) for slot, failure in failures)
+    yield from (Line(_open_text(intent), {"fg": "red"}) for intent in state.open_intents())
+    yield from (Line(pause_text(one), {"fg": "yellow"}) for _, one in sorted(state.pauses.items()))
+
+
+def status_json(heading: Heading, items: Sequence[Item], state: State, plan: Plan) -> dict[str, Any]:
+    """The same for programs; null is unknown."""
+    rate = plan.totals.hour_before
+    return {
+        "stack": heading.stack,
+        "environment": heading.environment,
+        "endpoint": heading.endpoint,
+        "objects": [item_json(one) for one in items],
+        "hour_cny": None if rate is None else str(rate),
+        "open_operations": [intent.op_id for intent in state.open_intents()],
+    }
 
 
 def table_text(items: Sequence[Item], width: int | None) -> str:
-    rows = [[clean(one.slot), _role(one), clean(one.status), _id(one), clean(one.since)] for one in items]
+    rows = [[clean(one.slot), _role(one), _status(one), _id(one), clean(one.since)] for one in items]
     return table(("OBJECT", "ROLE", "STATUS", "ID", "SINCE"), rows, width) if rows else "nothing found"
+
+
+def _status(one: Item) -> str:
+    return f"{clean(one.status)} (paused)" if one.paused else clean(one.status)
+
+
+def pause_text(one: Pause, how: str = "") -> str:
+    """What is held back, since when and why, and what ends it. `how`: already, still."""
+    what, command = clean(one.address) or "the stack", clean(resuming(one.address))
+    return f"{what} is {f'{how} paused'.strip()} {clean(paused_since(one), 400)}: {command}"
 
 
 def _id(one: Item) -> str:
@@ -115,6 +157,7 @@ def item_json(one: Item) -> dict[str, Any]:
         "since": one.since or None,
         "hour_cny": None if one.hour is None else str(one.hour),
         "failure": row.failure if row else "",
+        "paused": {"since": one.paused.since, "reason": one.paused.reason} if one.paused else None,
         "last_applied": plain(row.last_applied) if row else {},
         "fields": plain(seen.fields) if seen else {},
         "outputs": plain(seen.outputs) if seen else {},
@@ -136,6 +179,8 @@ def describe_text(
 ) -> str:
     """Declared, made, journalled, and what an apply would do. `lengths` are those of the rows a run learns from."""
     lines = [Line(clean(address), {"bold": True})]
+    if pause := state.paused(address):
+        lines.append(Line(pause_text(pause), {"fg": "yellow"}, indent=2))
     lines += _declared(document) if document else [Line("no manifest declares it", indent=2)]
     if lengths:
         lines += [Line("rows", {"bold": True}), *lengths_lines(lengths)]
@@ -203,6 +248,7 @@ def describe_json(
         "address": address,
         "at": {"file": at.file, "line": at.line, "column": at.column} if at else None,
         "spec": plain(authored(document.spec)) if document else None,
+        "paused": asdict(pause) if (pause := state.paused(address)) else None,
         "lengths": lengths_json(lengths) if lengths else None,
         "objects": [{**item_json(one), "uses": list(one.row.uses) if one.row else []} for one in items],
         "journal": [_intent_json(intent) for intent in sorted(journal, key=lambda intent: (intent.at, intent.op_id))],

@@ -15,7 +15,7 @@ import pytest
 from reconciler import store as contract
 from reconciler.errors import StateCorrupt, StateError, StateLocked, StateLost, StateMismatch
 from reconciler.resource import Slot
-from reconciler.state import Fact, Gone, Intent, IntentPhase, Owned, Role, State, Ticket
+from reconciler.state import Fact, Gone, Intent, IntentPhase, Owned, Pause, Resumed, Role, State, Ticket
 from reconciler.store import TERM_S, TRIES, Store
 from tests.store.places import ROOT, STAMP, Place, Ticks, at, dying_at, every_statement, holder, intent, python, row
 
@@ -44,6 +44,16 @@ def test_every_kind_of_row_comes_back(place: Place) -> None:
     with store.lease() as epoch:
         store.commit(epoch, fact, ticket, row())
     assert place.store().load() == State(STAMP, {row().key: row()}, facts={fact.name: fact}, tickets={"d": ticket})
+
+
+def test_a_pause_is_kept_until_it_ends(place: Place) -> None:
+    """That of the whole stack has no name: a row all the same."""
+    store, whole, one = place.store(), Pause("", "2026", "audit"), Pause("Deployment/p", "2026")
+    with store.lease() as epoch:
+        store.commit(epoch, whole, one)
+        assert place.store().load().pauses == {"": whole, "Deployment/p": one}
+        store.commit(epoch, Resumed(""))
+    assert place.store().load().pauses == {"Deployment/p": one}
 
 
 @pytest.mark.parametrize("odd", ["half \ud83d", "zero \0", "引号 ' \" \\", "a\nb", "100 %s ?"])

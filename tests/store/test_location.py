@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from reconciler import engine
 from reconciler.kinds.stack import StateLocation
-from reconciler.state import Fact, Intent, Owned, Stamp, Ticket
+from reconciler.state import Fact, Intent, Owned, Pause, Stamp, Ticket
 from reconciler.store import Header
 from tests.desk import Desk
 
@@ -51,7 +51,7 @@ def test_without_a_word_the_state_is_a_file_beside_the_stack(desk: Desk) -> None
     assert store.where == str(desk.root / ".reconciler" / "state.db")
 
 
-@pytest.mark.parametrize("row", [Owned, Intent, Fact, Ticket, Stamp])
+@pytest.mark.parametrize("row", [Owned, Intent, Fact, Ticket, Pause, Stamp])
 def test_the_documentation_names_every_field_that_is_stored(row: type) -> None:
     """A field that nobody documents is one that nobody has asked whether it may be stored."""
     text = DOCS.read_text("utf-8")
