@@ -399,8 +399,8 @@ def reconcile(
 ) -> Applied:
     """One pass of a loop: look, and do as much as may be done without waiting for anything slow.
 
-    Where there is nothing to do, or the stack is paused, the lease is not taken and nothing is written. Raises ReconcilerError for what stops
-    the whole pass.
+    Where there is nothing to do, or the stack is paused, the lease is not taken and nothing is written. Raises
+    ReconcilerError for what stops the whole pass.
     """
     snapshot = plan(session, Choices(), leash)
     news = leash.proposed(snapshot.held, snapshot.state, written(session.api.now()))
