@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from reconciler.conditions import conditions
 from reconciler.engine import Session, Snapshot, live_rows
 from reconciler.errors import UsageError
 from reconciler.kinds import RESOURCES
@@ -22,7 +24,10 @@ def live(session: Session, snapshot: Snapshot, address: str = "") -> list[Item]:
     slots = {part.slot for parts in session.project.parts.values() for part in parts} | rows.keys()
     pairs: list[tuple[Slot, Owned | None]] = [(slot, rows.get(slot)) for slot in slots]
     pairs += [(row.slot, row) for row in current]
+    told = conditions(session.desired, snapshot.plan, snapshot.state, snapshot.world, snapshot.held)
+    known = {one.slot: one for one in told}
     found = [item(slot, row, snapshot.world, session.collections) for slot, row in sorted(pairs, key=_order)]
+    found = [replace(one, condition=known.get(str(one.slot))) for one in found]
     return [one for one in found if not address or one.slot.address == address]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from reconciler.conditions import Condition, Health, Sync
 from reconciler.lengths import Lengths
 from reconciler.money import a_month
 from reconciler.plan import Plan, World, bills
@@ -25,13 +26,14 @@ NOT_CREATED, GONE = "not created", "gone"
 class Item:
     """One slot with what it holds: `row` is None where nothing was made yet, `seen` where the service has it no more.
 
-    `hour` is what it costs an hour now, None where that is not known.
+    `hour` is what it costs an hour now, None where that is not known; `condition` that of its slot, where one is told.
     """
 
     slot: Slot
     row: Owned | None = None
     seen: Observed | None = None
     hour: Decimal | None = Decimal(0)
+    condition: Condition | None = None
 
     @property
     def status(self) -> str:
@@ -69,20 +71,42 @@ def hourly_price(row: Owned, seen: Observed | None, collections: Mapping[str, Co
 
 def status_text(heading: Heading, items: Sequence[Item], state: State, plan: Plan, width: int | None) -> str:
     """A line for each slot, then the run rate and whatever is not settled."""
-    rows = [[clean(one.slot), clean(one.status), _id(one), clean(one.since), _rate(one)] for one in items]
+    rows = [[clean(one.slot), *_words(one), clean(one.status), _id(one), clean(one.since), _rate(one)] for one in items]
     failures = [(one.slot, one.row.failure) for one in items if one.row and one.row.failure]
     rate = plan.totals.hour_before
     lines = [Line(f"run rate {money(rate)} CNY/h ({money(a_month(rate))} a month)", {"bold": True})]
     lines.append(Line(f"an apply would cost {', '.join(money_texts(plan))}; {prices_text(heading)}"))
     lines += [Line(f"failed: {clean(slot)}: {clean(failure, 400)}", {"fg": "red"}) for slot, failure in failures]
     lines += [Line(_open_text(intent), {"fg": "red"}) for intent in state.open_intents()]
-    objects = table(("OBJECT", "STATUS", "ID", "SINCE", "CNY/H"), rows, width) if rows else "nothing is declared"
+    told = {one.slot: one.condition for one in items if one.condition and not (one.row and one.row.failure)}
+    lines += [Line(f"{clean(slot)}: {reason_text(one)}") for slot, one in told.items() if _is_odd(one)]
+    objects = (
+        table(("OBJECT", "SYNC", "HEALTH", "STATUS", "ID", "SINCE", "CNY/H"), rows, width)
+        if rows
+        else "nothing is declared"
+    )
     return "\n".join([page([Line(heading_text(heading))], width), objects, page(lines, width)])
 
 
 def table_text(items: Sequence[Item], width: int | None) -> str:
-    rows = [[clean(one.slot), _role(one), clean(one.status), _id(one), clean(one.since)] for one in items]
-    return table(("OBJECT", "ROLE", "STATUS", "ID", "SINCE"), rows, width) if rows else "nothing found"
+    rows = [[clean(one.slot), _role(one), *_words(one), clean(one.status), _id(one), clean(one.since)] for one in items]
+    return (
+        table(("OBJECT", "ROLE", "SYNC", "HEALTH", "STATUS", "ID", "SINCE"), rows, width) if rows else "nothing found"
+    )
+
+
+def _words(one: Item) -> tuple[str, str]:
+    return (one.condition.sync.value, one.condition.health.value) if one.condition else ("", "")
+
+
+def _is_odd(one: Condition) -> bool:
+    """Whether there is something to say of it beyond its two words."""
+    return bool(one.message) and (one.sync is not Sync.SYNCED or one.health is not Health.READY)
+
+
+def reason_text(one: Condition) -> str:
+    """Why an object is as it is."""
+    return ": ".join(filter(None, (one.reason.value, clean(one.message, 400))))
 
 
 def _id(one: Item) -> str:
@@ -110,6 +134,10 @@ def item_json(one: Item) -> dict[str, Any]:
         "part": one.slot.part,
         "role": row.role.value if row else None,
         "id": row.id if row else None,
+        "sync": one.condition.sync.value if one.condition else None,
+        "health": one.condition.health.value if one.condition else None,
+        "reason": one.condition.reason.value if one.condition else "",
+        "message": one.condition.message if one.condition else "",
         "status": one.status,
         "phase": seen.phase.value if seen else None,
         "since": one.since or None,
@@ -163,6 +191,8 @@ def _declared(document: Document) -> Iterator[Line]:
 def _object(one: Item) -> Iterator[Line]:
     row, seen = one.row, one.seen
     yield Line(f"{clean(one.slot)}  {_role(one)}".rstrip(), {"bold": True})
+    if one.condition:
+        yield Line(", ".join(filter(None, (*_words(one), reason_text(one.condition)))), indent=2)
     yield Line(" ".join(filter(None, (clean(one.status), _id(one)))), indent=2)
     if row is None:
         return
