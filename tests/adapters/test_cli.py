@@ -306,7 +306,9 @@ def test_an_apply_that_does_not_wait_exits_6_and_the_next_one_goes_on(shell: She
 
 def test_status_and_get_show_what_there_is(applied: Shell) -> None:
     status = applied("status").out
-    assert re.search(r"^Deployment/prod +Synced +Ready +RUNNING +\S+ +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +216\.00$", status, re.M)
+    assert re.search(
+        r"^Deployment/prod +Synced +Ready +RUNNING +\S+ +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +216\.00$", status, re.M
+    )
     assert "run rate 216.00 CNY/h" in status
     data = json.loads(applied("status", "-o", "json").out)
     assert {one["status"] for one in data["objects"]} == {"uploaded", "SUCCEEDED", "RUNNING", "OK"}
