@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from reconciler.approvals import DIGITS, proposal
+from reconciler.errors import StateLocked
 from reconciler.plan import Desired, Operation, Plan, Verb, World
 from reconciler.resource import Observed, Phase, Slot
 from reconciler.state import Owned, Role, State, canonical
@@ -70,6 +71,8 @@ class News(StrEnum):
     READY = "Ready"
     LOOK_FAILED = "LookFailed"
     ERROR_CHANGED = "ErrorChanged"
+    STATE_LOCKED = "StateLocked"
+    NOT_IN_FORCE = "NotInForce"
     RECOVERED = "Recovered"
     APPROVAL_NEEDED = "ApprovalNeeded"
     BUDGET_NEAR = "BudgetNear"
@@ -107,9 +110,10 @@ class Happened:
 class Report:
     """A stack as its last look left it. Times are UTC; money is CNY, None unknown; `held` waits for approval.
 
-    `error` is why the last look came to nothing, `cause` the name of that kind of error; what is said of the objects is
-    then that of the look before. `limit` is the hourly budget, None where there is none, and `near` whether the run
-    rate has come near it. The last `fresh` events are those of the last look.
+    `revision` is what is in force. `error` is why the last look came to nothing, and what is said of the objects is
+    that of the look before; or why a newer revision is not in force. `cause` names the kind of error. `limit` is the
+    hourly budget, None where there is none, and `near` whether the run rate has come near it. The last `fresh` events
+    are those of the last look.
     """
 
     stack: str
@@ -189,23 +193,32 @@ def after_look(
     return _with(after, [*happened, *moved, *_of_the_stack(before, after, at)])
 
 
-def after_error(before: Report, error: str, *, at: str, revision: str = "", cause: str = "") -> Report:
-    """The stack after a look that came to nothing: what is known of its objects stays as it was."""
+def after_error(before: Report, error: str, *, at: str, cause: str = "", reason: str = News.LOOK_FAILED) -> Report:
+    """The stack after a look that came to nothing: what is known of its objects stays as it was.
+
+    That another run holds the state is no failure: its turn comes without anybody's doing.
+    """
+    error, is_locked = _cut(error, ERROR_MAX), cause == StateLocked.__name__
+    failures = before.failures + (not is_locked)
+    after = replace(before, looked_at=at, failures=failures, error=error, cause=cause)
+    if is_locked:
+        reason = News.STATE_LOCKED
+    elif before.failures and reason == News.LOOK_FAILED:
+        reason = News.ERROR_CHANGED
+    return _with(after, [Happened(at, "", reason, error)] if error != before.error else [])
+
+
+def not_in_force(before: Report, after: Report, error: str) -> Report:
+    """The stack after a look at what was declared before, for what is declared now cannot be, because of `error`."""
     error = _cut(error, ERROR_MAX)
-    after = replace(
-        before,
-        looked_at=at,
-        revision=revision or before.revision,
-        failures=before.failures + 1,
-        error=error,
-        cause=cause,
-    )
-    word = News.ERROR_CHANGED if before.error else News.LOOK_FAILED
-    return _with(after, [Happened(at, "", word, error)] if error != before.error else [])
+    told = [one for one in after.news if one.reason != News.RECOVERED or before.failures]
+    news = [Happened(after.looked_at, "", News.NOT_IN_FORCE, error)] if error != before.error else []
+    older = after.events[: len(after.events) - after.fresh]
+    return _with(replace(after, error=error, cause=str(News.NOT_IN_FORCE), events=older), [*told, *news])
 
 
 def _of_the_stack(before: Report, after: Report, at: str) -> Iterator[Happened]:
-    if before.error:
+    if before.failures or (before.error and before.cause != StateLocked.__name__):
         yield Happened(at, "", News.RECOVERED, "a look succeeded again")
     if after.proposal and after.proposal != before.proposal:
         count = f"{len(after.held)} operation{'s' if len(after.held) > 1 else ''}"

@@ -191,7 +191,7 @@ def exposition(tally: Tally, reports: Sequence[Report], queue: Queue | None) -> 
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # the registry keeps collectors by who they are
 class _Families:
     """The numbers as the library wants them."""
 

@@ -42,10 +42,11 @@ class Notifier:
         clock: Callable[[], float] = boottime,
         jitter: Callable[[], float] = random.random,
         first_s: float = 1.0,
+        farewell_s: float = FAREWELL_S,
     ) -> None:
         self._url, self.host = url, urlsplit(url).netloc
         self._said, self._counted, self._max = said, counted, queue_max
-        self._clock, self._jitter, self._first_s = clock, jitter, first_s
+        self._clock, self._jitter, self._first_s, self._farewell_s = clock, jitter, first_s, farewell_s
         self._waiting: deque[dict[str, Any]] = deque()
         self._busy, self._lost = False, 0  # one is being told; so many were dropped since the last that was told
         self._changed, self._over = threading.Condition(), threading.Event()
@@ -63,7 +64,7 @@ class Notifier:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.settle(FAREWELL_S)
+        self.settle(self._farewell_s)
         with self._changed:
             left = len(self._waiting) + self._busy
             self._waiting.clear()
@@ -71,7 +72,7 @@ class Notifier:
             self._changed.notify_all()
         if left:
             self._said(f"{left} notifications to {self.host} were not told: the process ends")
-        self._thread.join(timeout=0 if left else FAREWELL_S)
+        self._thread.join(timeout=0 if left else self._farewell_s)
         if not self._thread.is_alive():
             self._line.client.close()
 

@@ -29,6 +29,7 @@ from reconciler.conditions import (
     after_look,
     conditions,
     from_data,
+    not_in_force,
     rate,
     to_data,
 )
@@ -355,6 +356,29 @@ def test_a_look_that_fails_is_told_once_and_so_is_its_recovery(settled: Desk) ->
     back = look(settled, other, LAST)
     assert news(back) == ["Recovered"]
     assert (back.error, back.cause, back.failures, back.sync) == ("", "", 0, Sync.SYNCED)
+
+
+def test_a_state_that_another_run_holds_is_no_failure(settled: Desk) -> None:
+    """Whoever applies by hand meanwhile must not set off an alert, nor have a failure told as over."""
+    first = look(settled)
+    locked = after_error(first, "held by ada", at=LATER, cause="StateLocked")
+    assert (news(locked), locked.failures) == (["StateLocked"], 0)
+    assert look(settled, locked, LAST).news == ()
+    failed = after_error(first, "away", at=LATER, cause="Unavailable")
+    between = after_error(failed, "held by ada", at=LATER, cause="StateLocked")
+    assert news(after_error(between, "away", at=LATER, cause="Unavailable")) == ["ErrorChanged"]
+    assert news(look(settled, between, LAST)) == ["Recovered"]
+
+
+def test_what_is_declared_and_cannot_come_into_force_is_told_once(settled: Desk) -> None:
+    first = look(settled)
+    kept = not_in_force(first, look(settled, first, LATER), "x.yaml:1 no kind")
+    again = not_in_force(kept, look(settled, kept, LATER), "x.yaml:1 no kind")
+    assert [news(one) for one in (kept, again)] == [["NotInForce"], []]
+    assert (again.sync, again.health, again.failures) == (Sync.UNKNOWN, Health.READY, 0)
+    assert news(look(settled, again, LAST)) == ["Recovered"]
+    away = after_error(first, "away", at=LATER, cause="Unavailable")
+    assert news(not_in_force(away, look(settled, away, LATER), "no kind")) == ["Recovered", "NotInForce"]
 
 
 def test_a_stack_that_nobody_ever_saw_is_unknown() -> None:

@@ -40,22 +40,20 @@ class Looker:
 
     def __call__(self, name: str, before: Report) -> Look:
         before = replace(before, mode=self.mode.value)
-        revision = ""
         try:
             with self.source.checkout() as checkout:
-                revision = checkout.revision
                 return self._looked(name, before, checkout)
         except ManifestError as error:
-            return Look(self._lost(before, error, revision), Verdict.STUCK)
+            return Look(self._lost(before, error), Verdict.STUCK)
         except ReconcilerError as error:
-            return Look(self._lost(before, error, revision), Verdict.FAILED)
+            return Look(self._lost(before, error), Verdict.FAILED)
 
-    def _lost(self, before: Report, error: ReconcilerError, revision: str) -> Report:
-        return after_error(before, error_text(error), at=self._at(), revision=revision, cause=type(error).__name__)
+    def _lost(self, before: Report, error: ReconcilerError) -> Report:
+        return after_error(before, error_text(error), at=self._at(), cause=type(error).__name__)
 
     def _looked(self, name: str, before: Report, checkout: Checkout) -> Look:
         folder = str(checkout.root / PurePosixPath(name))
-        target = Target((folder,), self.endpoint, self.key_file, self.environment)
+        target = Target((folder,), self.environment, self.endpoint, self.key_file)
         with stack.opened(target, writes=self.mode is not Mode.OBSERVE, called=self.called) as opened:
             session = opened.session
             loop = getattr(session.project.stack.spec, "controller", None) if session.project.stack else None

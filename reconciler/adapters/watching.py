@@ -5,6 +5,7 @@ None of it may stop or delay a look: it counts, writes a line, and puts what is 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,14 +16,13 @@ from urllib.parse import urlsplit
 from reconciler.adapters import logs
 from reconciler.adapters.connection import checked_url
 from reconciler.conditions import Report
-from reconciler.controller import Look, Looker, Verdict
+from reconciler.controller import Look, Looker
 from reconciler.gauges import Tally
 from reconciler.notify import Notifier
 from reconciler.render.controller import event_entry, event_text, look_entry, look_text, notices
 from reconciler.render.words import clean
 
-_BAD = frozenset({Verdict.FAILED, Verdict.STUCK})
-_SECRET_PATH_MIN = 20  # characters: a shorter one is a name
+_SECRET_MIN = 12  # characters: a shorter piece of an address is a name
 
 
 @dataclass
@@ -40,9 +40,7 @@ class Watch:
     tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.notify)
-        hidden = (self.notify, parts.query, parts.path if len(parts.path) >= _SECRET_PATH_MIN else "")
-        self._log = logs.opened(self.form, (*self.secrets, *hidden))
+        self._log = logs.opened(self.form, (*self.secrets, *_secrets_of(self.notify)))
         self._notifier = Notifier(self.notify, said=self.say, counted=self._counted) if self.notify else None
         self._took_s: dict[str, float] = {}
         self._open = ExitStack()
@@ -73,7 +71,7 @@ class Watch:
         """A look was finished: its line, its events, and what the webhook is to know."""
         report = look.report
         entry = look_entry(name, report, look.verdict.value, self._took_s.pop(name, None))
-        logs.enter(self._log, look_text(name, report), entry, bad=look.verdict in _BAD)
+        logs.enter(self._log, look_text(name, report), entry, bad=bool(report.error))
         for event in report.news:
             logs.enter(self._log, event_text(name, event), event_entry(name, event))
         if self._notifier:
@@ -86,6 +84,13 @@ class Watch:
 
     def _counted(self, outcome: str) -> None:
         self.tally.add("reconciler_notifications_total", outcome)
+
+
+def _secrets_of(url: str) -> tuple[str, ...]:
+    """The address itself, and whatever in it is long enough to be a secret; its host is none."""
+    parts = urlsplit(url)
+    pieces = re.split(r"[/&=]", f"{parts.path}&{parts.query}")
+    return (url, *(piece for piece in pieces if len(piece) >= _SECRET_MIN))
 
 
 def webhook(url: str) -> str:

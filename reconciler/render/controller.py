@@ -25,10 +25,10 @@ NOTICES: Mapping[str, str] = {
     News.APPROVAL_NEEDED: "approval-needed",
     News.BUDGET_NEAR: "budget-near",
     News.LOOK_FAILED: "look-failed",
+    News.NOT_IN_FORCE: "look-failed",
     News.RECOVERED: "recovered",
 }
 """Which events are told to a webhook, and as what."""
-_FOR_THE_STACK = frozenset({News.APPROVAL_NEEDED})  # that of an object is told with it, once
 
 
 def look_text(name: str, report: Report) -> str:
@@ -77,8 +77,8 @@ def event_entry(name: str, event: Happened) -> dict[str, Any]:
 def notices(name: str, report: Report) -> Iterator[dict[str, Any]]:
     """What a webhook is told of the last look (docs/watching.md). The same event always has the same `id`."""
     for event in report.news:
-        kind = NOTICES.get(event.reason)
-        if kind is None or (event.reason in _FOR_THE_STACK and event.slot):
+        kind = _kind(event)
+        if not kind:
             continue
         told = [name, event.at, event.slot, event.reason, event.message]
         yield {
@@ -93,6 +93,15 @@ def notices(name: str, report: Report) -> Iterator[dict[str, Any]]:
             "revision": report.revision,
             "status": _status_json(report),
         }
+
+
+def _kind(event: Happened) -> str:
+    """What a webhook is told of it as, "" for nothing."""
+    if event.reason == News.APPROVAL_NEEDED and event.slot:
+        return ""  # told with that of the stack, once
+    if event.reason == Reason.GONE and not event.slot:
+        return NOTICES[News.LOOK_FAILED]  # the stack itself is no longer in its source
+    return NOTICES.get(event.reason, "")
 
 
 def _utc(at: str) -> str | None:
@@ -214,9 +223,10 @@ def proposals_text(proposed: Sequence[Approval]) -> str:
 
 def proposal_text(proposed: Approval) -> str:
     """What somebody is asked to agree to."""
-    lines = [f"proposed {proposed.proposed_at} UTC{f' at {clean(proposed.revision)}' if proposed.revision else ''}"]
+    revision = f" for {clean(proposed.revision)}" if proposed.revision else ""
+    lines = [f"proposed at {clean(proposed.proposed_at)} Beijing time{revision}"]
     lines += (
-        f"  {one.action} {clean(one.slot)}  once {_cny(one.once)} CNY, {_cny(one.hour)} CNY/h more"
+        f"  {clean(one.action)} {clean(one.slot)}  once {_cny(one.once)} CNY, {_cny(one.hour)} CNY/h more"
         for one in proposed.held
     )
     return "\n".join(lines)
@@ -226,15 +236,20 @@ def proposal_json(proposed: Approval) -> dict[str, Any]:
     """The same for programs; an amount that nobody knows is null."""
     return {
         "digest": proposed.digest,
-        "proposed_at": _utc(proposed.proposed_at),
+        "proposed_at": _of_the_service(proposed.proposed_at),
         "revision": proposed.revision or None,
-        "approved_at": _utc(proposed.approved_at),
+        "approved_at": _of_the_service(proposed.approved_at),
         "by": proposed.by or None,
         "operations": [
             {"action": one.action, "object": one.slot, "once_cny": one.once, "hour_cny": one.hour}
             for one in proposed.held
         ],
     }
+
+
+def _of_the_service(at: str) -> str | None:
+    """A time of the service's clock, which is that of Beijing (contract §1.2)."""
+    return f"{at.replace(' ', 'T')}+08:00" if at else None
 
 
 def _cny(amount: str | None) -> str:

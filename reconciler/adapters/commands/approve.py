@@ -41,7 +41,7 @@ def approve(target: Target, digest: str | None, auto_approve: bool, output: str)
     if output == "json":
         terminal.say(json_text({"done": agreed, "proposal": proposal_json(proposed)}))
     elif agreed:
-        terminal.say(f"approved by {clean(proposed.by)} at {proposed.approved_at} UTC")
+        terminal.say(f"approved by {clean(proposed.by)} at {proposed.approved_at} Beijing time")
     return 0 if agreed else 3
 
 
