@@ -316,12 +316,15 @@ def _why(ops: list[Operation], row: Owned | None, *, asked: bool) -> tuple[Reaso
     first = next((op for op in ops if op.verb is not Verb.WAIT), None)
     if first is None:
         return None if row is None else (Reason.NOT_DECLARED, f"{row.id} is ours, and no manifest declares it")
-    if first.verb is Verb.NOTHING:
-        return (Reason.APPROVAL_NEEDED if asked else Reason.BLOCKED), "; ".join(filter(None, (first.why, first.hint)))
+    stopped = "; ".join(filter(None, (first.why, first.hint))) if first.verb is Verb.NOTHING else ""
+    if drift(first, row):
+        return Reason.DRIFTED, "; ".join(filter(None, (f"differs in {_fields(first)}", stopped)))
+    if stopped:
+        return (Reason.APPROVAL_NEEDED if asked else Reason.BLOCKED), stopped
     if row is None:
         return None
     if first.reasons:
-        return (Reason.DRIFTED if drift(first, row) else Reason.DIFFERS), f"differs in {_fields(first)}"
+        return Reason.DIFFERS, f"differs in {_fields(first)}"
     return Reason.SUPERSEDED, f"{first.target_id or row.id} is to go: {first.why or 'no manifest declares it'}"
 
 
@@ -386,7 +389,8 @@ def _following(row: Owned, seen: Observed | None, *, in_use: bool, waits: bool) 
         return _Well(Health.FAILED, Reason.FAILED if seen else Reason.GONE, why, status)
     if seen is not None and seen.phase is Phase.UNKNOWN:
         return _shown(seen)
-    return _Well(Health.PROGRESSING, Reason.UNDER_WAY, f"{row.id} is {status or 'not visible yet'}", status)
+    ready = ", and is not in use yet" if seen is not None and seen.phase is Phase.READY else ""
+    return _Well(Health.PROGRESSING, Reason.UNDER_WAY, f"{row.id} is {status or 'not visible yet'}{ready}", status)
 
 
 def _shown(seen: Observed) -> _Well:

@@ -126,7 +126,7 @@ class Notifier:
         raise AssertionError("unreachable")
 
     def _send(self, notice: Mapping[str, Any], ends_at: float) -> None:
-        body = json.dumps(notice, ensure_ascii=False).encode()
+        body = json.dumps(notice).encode()  # as ASCII: a name of a file may hold what UTF-8 cannot
         headers = {"Content-Type": "application/json", "User-Agent": "bailian-reconciler"}
         with self._line.transport.exchange(min(self._clock() + WITHIN_S, ends_at)) as exchange:
             try:
@@ -134,6 +134,8 @@ class Notifier:
                     read_body(response)
             except httpx.HTTPError as error:
                 why = type(error).__name__  # its words may hold the address
+                if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                    raise NeverSent(f"{self.host} cannot be trusted", untrusted=True) from None
                 if exchange.sent_bytes == 0:
                     raise NeverSent(f"{self.host} cannot be reached: {why}") from None
                 raise Unavailable(f"{self.host} gave no complete answer: {why}") from None

@@ -212,6 +212,11 @@ def test_another_manifest_differs_and_another_service_drifted(settled: Desk) -> 
         told = {c.slot: c for c in conditions(session.desired, found.plan, found.state, found.world)}
     assert told["Deployment/p"].reason is Reason.DRIFTED
     assert "capacity" in told["Deployment/p"].message
+    held = look(settled, mode=Mode.PLAN)
+    assert said(held, "Deployment/p") == ("OutOfSync", "Ready", "Drifted"), (
+        "also where putting it right waits for a yes"
+    )
+    assert held.proposal in one(held, "Deployment/p").message
     settled.declare(DATASET, JOB, WORDS, deployment(capacity=12))
     with settled.session() as session:
         found = engine.plan(session, Choices())
@@ -230,6 +235,14 @@ def test_what_waits_for_a_yes_says_so(settled: Desk) -> None:
     assert report.proposal in one(report, "Deployment/p").message
     assert "ApprovalNeeded" in news(report), "and once for the stack, with the command"
     assert again.news == ()
+
+
+def test_who_only_observes_asks_nobody(settled: Desk) -> None:
+    """Nothing is recorded that could be approved, so nothing may be said to wait for it."""
+    settled.declare(DATASET, JOB, WORDS, deployment(capacity=8))
+    report = look(settled, mode=Mode.OBSERVE)
+    assert (report.proposal, report.held) == ("", ())
+    assert said(report, "Deployment/p") == ("OutOfSync", "Ready", "Differs")
 
 
 def test_what_is_gone_is_degraded_and_drift(settled: Desk) -> None:

@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconciler.notify import DROPPED, FAILED, SENT, TRIES, Notifier
+from tests.certificates import Authority
 from tests.far_end import CLOSED, RESET, Answer, FarEnd, Received, far_end, reply, scripted
 
 SECRET = "token-0123456789abcdef"
@@ -121,6 +123,24 @@ def test_a_webhook_that_is_down_is_given_up_without_its_secret_being_said(told: 
     assert told.counts == {FAILED: 1}
     assert f"127.0.0.1:{port} cannot be reached" in told.said[0]
     assert SECRET not in "".join(told.said)
+
+
+def test_a_certificate_that_nobody_vouches_for_ends_it_at_once(told: Told, tmp_path: Path) -> None:
+    stranger = Authority(tmp_path / "stranger").signed("IP:127.0.0.1")
+    with far_end(scripted(reply()), tls=stranger) as end, told.notifier(address(end)) as notifier:
+        notifier.tell(notice(1))
+        assert notifier.settle(LONG_S)
+    assert (told.counts, end.received, end.connections) == ({FAILED: 1}, [], 1)
+    assert "cannot be trusted" in told.said[0]
+
+
+def test_what_no_encoding_can_hold_stops_nothing(told: Told) -> None:
+    """A name of a file may hold bytes that are no text."""
+    with far_end(scripted(reply())) as end, told.notifier(address(end)) as notifier:
+        notifier.tell({**notice(1), "message": "\udcff\x1b"})
+        notifier.tell(notice(2))
+        assert notifier.settle(LONG_S)
+    assert ids(end) == ["1", "2"]
 
 
 def test_nobody_waits_for_a_slow_webhook_and_the_oldest_give_way(told: Told) -> None:
