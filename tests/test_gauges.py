@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -119,6 +120,16 @@ def test_what_is_not_known_is_left_out_and_what_never_happened_is_long_ago() -> 
     assert [name for name in told if "cny" in name] == []
     assert told["reconciler_stack_last_success_timestamp_seconds{stack=b}"] == 0
     assert told["reconciler_lease_waits_total"] == 0, "so that an increase from nothing is seen"
+
+
+def test_times_are_utc_wherever_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report says UTC; read as local time every stack in Shanghai would look eight hours late."""
+    with monkeypatch.context() as moved:
+        moved.setenv("TZ", "Asia/Shanghai")
+        time.tzset()
+        told = read(None, REPORT)
+    time.tzset()
+    assert told["reconciler_stack_last_success_timestamp_seconds{stack=teams/care}"] == 1795680000
 
 
 def test_without_the_list_of_stacks_the_process_is_still_told() -> None:

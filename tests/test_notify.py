@@ -103,14 +103,23 @@ def test_a_webhook_that_goes_on_failing_is_given_up_and_the_next_is_told_of_it(t
     assert "status 500" in told.said[0]
 
 
-@pytest.mark.parametrize("answer", [reply(302, location="http://127.0.0.1:1/else"), reply(404), reply(401)], ids=str)
-def test_a_redirect_is_not_followed_and_a_refusal_not_repeated(told: Told, answer: Answer) -> None:
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (reply(302, location="http://127.0.0.1:1/else"), "with a redirect, and none is ever followed"),
+        (reply(404), "refused it with status 404"),
+        (reply(401), "refused it with status 401"),
+    ],
+    ids=str,
+)
+def test_a_redirect_is_not_followed_and_a_refusal_not_repeated(told: Told, answer: Answer, why: str) -> None:
     """What goes to the operator's address goes nowhere else."""
     with far_end(scripted(answer)) as end, told.notifier(address(end)) as notifier:
         notifier.tell(notice(1))
         assert notifier.settle(LONG_S)
     assert len(end.received) == 1
     assert told.counts == {FAILED: 1}
+    assert why in told.said[0]
 
 
 def test_a_webhook_that_is_down_is_given_up_without_its_secret_being_said(told: Told) -> None:
