@@ -133,6 +133,18 @@ def test_a_life_is_logged_and_told_each_thing_once(room: Room) -> None:
     assert counts["reconciler_api_calls_total", ("jobs.list", "ok")] > 5
 
 
+def test_what_somebody_deleted_is_told_although_the_same_look_made_it_again(room: Room) -> None:
+    room.look()
+    (row,) = [row for row in room.desk.state().owned.values() if row.collection == "vocabularies"]
+    gone = {"model": "speech-biasing", "input": {"action": "delete_vocabulary", "vocabulary_id": row.id}}
+    room.desk.emulator.call("POST", "/services/audio/asr/customization", gone)
+    room.desk.clock.sleep(3600)
+    lines = room.look()
+    told = [(line["event"], line["object"]) for line in lines[1:] if "object" in line]
+    assert told == [("Gone", "HotwordTable/w"), ("CreateDone", "HotwordTable/w")]
+    assert lines[0]["sync"] == "OutOfSync", "the paid ones still wait"
+
+
 def test_a_state_that_another_run_holds_is_counted_as_a_wait(room: Room) -> None:
     with room.desk.session() as session, session.store.lease():
         (line, _) = room.look()
