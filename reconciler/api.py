@@ -63,6 +63,15 @@ _FORBIDDEN = frozenset(
 _QUOTA_TEXTS = ("running or succeeded allowed", "allocated quota exceeded")
 
 
+OK = "ok"
+Called = Callable[[str, str], None]
+"""Told the operation of a request and what came of it: `OK`, or the name of our error."""
+
+
+def uncounted(operation: str, outcome: str) -> None:
+    """Nobody counts."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """A success: the JSON object, and the service's own name for the exchange."""
@@ -107,7 +116,8 @@ class Patience:
 class Api:
     """One account of one service. `origin` is scheme and host, `base` the path all requests share.
 
-    `contents` yields the bytes of an upload. `clock`, `sleep` and `jitter` are arguments so that a test need not wait.
+    `contents` yields the bytes of an upload; `called` is told of every request that was sent, repeats too. `clock`,
+    `sleep` and `jitter` are arguments so that a test need not wait.
     """
 
     def __init__(
@@ -118,13 +128,14 @@ class Api:
         workspace: str = "",
         base: str = "/api/v1",
         contents: Callable[[Content], Iterator[bytes]] = lambda content: iter(()),
+        called: Called = uncounted,
         patience: Patience | None = None,
         rate_per_s: float | None = RATE_PER_S,
         clock: Callable[[], float] = boottime,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.origin, self._base, self._contents = origin.rstrip("/"), base, contents
+        self.origin, self._base, self._contents, self._called = origin.rstrip("/"), base, contents, called
         self.clock, self._sleep, self._jitter = clock, sleep, jitter
         self._patience, self._key = patience or Patience(), key.reveal()
         self._headers = {"User-Agent": "bailian-reconciler"}
@@ -180,8 +191,9 @@ class Api:
         for attempt in range(1, self._patience.tries + 1):
             self._bucket.take()
             try:
-                return self._send_once(request, ends_at, sent)
+                reply = self._send_once(request, ends_at, sent)
             except ApiError as error:
+                self._called(request.operation, type(error).__name__)
                 pause_s = self._pause(attempt, error.after_s)
                 in_time = self.clock() + pause_s < too_late
                 if attempt == self._patience.tries or not _repeatable(request, error) or not in_time:
@@ -189,6 +201,9 @@ class Api:
                 if isinstance(error, Throttled):
                     self._bucket.hold(pause_s)  # for every thread: the account is throttled, not the request
                 self._sleep(pause_s)
+                continue
+            self._called(request.operation, OK)
+            return reply
         raise AssertionError("unreachable")
 
     def fetch(self, link: str, size: int) -> Iterator[bytes]:

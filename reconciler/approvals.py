@@ -44,7 +44,9 @@ class Leash:
     revision: str = ""
 
     def held(self, plan: Plan, state: State) -> tuple[Operation, ...]:
-        """The operations of a plan that nobody has agreed to yet."""
+        """The operations of a plan that nobody has agreed to yet; who only observes asks for nothing."""
+        if self.mode is Mode.OBSERVE:
+            return ()
         asked = (op for op in plan.operations if op.verb is not Verb.NOTHING and op.verb is not Verb.WAIT)
         return tuple(op for op in asked if self._wants_a_word(op) and not _approved(op, state))
 

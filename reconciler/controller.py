@@ -107,7 +107,7 @@ class Controller:
 
     def _work(self, claim: Claim) -> None:
         with _renewing(self.fleet, claim):
-            look = self.look(claim.name, _last_report(claim))
+            look = self.look(claim.name, report_of(claim.name, claim.report))
         self.fleet.finish(claim, packed(to_data(look.report)), due_in_s=step(look, self.pace))
         self.looked(claim.name, look)
 
@@ -134,9 +134,15 @@ class _renewing:  # reads as a verb where it is used
         self.over.set()
 
 
-def _last_report(claim: Claim) -> Report:
-    data = unpacked(claim.report)
+def report_of(name: str, text: str) -> Report:
+    """The last report of a stack as a row keeps it."""
+    data = unpacked(text)
     try:
-        return from_data(data) if data is not None else Report(claim.name)
+        return from_data(data) if data is not None else Report(name)
     except (ValueError, KeyError, TypeError):
-        return Report(claim.name)  # of another version: the next look tells it all again
+        return Report(name)  # of another version: the next look tells it all again
+
+
+def reports(fleet: Fleet) -> list[Report]:
+    """What the last look at every stack came to, by name."""
+    return [report_of(name, text) for name, text in sorted(fleet.reports().items())]

@@ -18,7 +18,7 @@ from reconciler import adoption, approvals, data, files, kinds, quotas, surgery
 from reconciler import apply as execution
 from reconciler import report as reports
 from reconciler import saved as saved_plan
-from reconciler.api import Api, Key, Patience
+from reconciler.api import Api, Called, Key, Patience, uncounted
 from reconciler.apply import Progress, Stage, Terms
 from reconciler.approvals import Leash, Mode, hold
 from reconciler.catalogue import other_limits
@@ -138,15 +138,16 @@ def session(
     workspace: str = "",
     patience: Patience | None = None,
     budgets: Iterable[Budget | None] = (),
+    called: Called = uncounted,
 ) -> Iterator[Session]:
     """Connect a project to a service; on an emulator, waiting keeps the pace of its time.
 
-    `budgets` are those from outside the project; the Stack's own holds beside them.
+    `budgets` are those from outside the project; the Stack's own holds beside them. `called` hears of every request.
 
     Raises StateMismatch before anything is read when the recorded state belongs to another endpoint or workspace.
     """
     contents = partial(data.stream, files.Tree(project.root))
-    with Api(origin, key, workspace=workspace, contents=contents, patience=patience) as api:
+    with Api(origin, key, workspace=workspace, contents=contents, called=called, patience=patience) as api:
         stamp = Stamp(api.identify(), workspace, project.name, project.environment)
         collections = kinds.collections(project.profile)
         yield Session(project, api, open_store(project, stamp), collections, api.hurry, limits_of(project, budgets))

@@ -111,10 +111,10 @@ def origin_of(endpoint: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def checked_url(url: str, what: str, *, hint: str = "write https://HOST") -> str:
+def checked_url(url: str, what: str, *, hint: str = "write https://HOST", query: bool = False) -> str:
     """A URL that a secret may be sent to. UsageError for any other; `what` is what a person calls it."""
     try:
-        problem = _problem(url, urlsplit(url))
+        problem = _problem(url, urlsplit(url), query=query)
     except ValueError:
         problem = "it is no URL"
     if problem:
@@ -122,7 +122,7 @@ def checked_url(url: str, what: str, *, hint: str = "write https://HOST") -> str
     return url
 
 
-def _problem(url: str, parts: SplitResult) -> str:
+def _problem(url: str, parts: SplitResult, *, query: bool) -> str:
     if not re.fullmatch(r"[A-Za-z0-9:/._\[\]@?#%&=-]+", url):
         return "it holds characters that no host name has"
     if "@" in parts.netloc:
@@ -133,8 +133,8 @@ def _problem(url: str, parts: SplitResult) -> str:
         return "http is for this computer only"
     if "xn--" in parts.hostname:
         return "international host names look like others too easily"
-    if parts.query or parts.fragment:
-        return "nothing may follow its path"
+    if (parts.query and not query) or parts.fragment:
+        return f"nothing may follow its {'query' if query else 'path'}"
     return "" if parts.port is None or parts.port else "its port is 0"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from reconciler import engine
+from reconciler.conditions import conditions
 from reconciler.engine import Session, Snapshot
 from reconciler.errors import UsageError
 from reconciler.kinds import RESOURCES
@@ -24,9 +26,12 @@ def live(session: Session, snapshot: Snapshot, address: str = "") -> list[Item]:
     slots = {part.slot for parts in session.project.parts.values() for part in parts} | rows.keys()
     pairs: list[tuple[Slot, Owned | None]] = [(slot, rows.get(slot)) for slot in slots]
     pairs += [(row.slot, row) for row in current]
+    told = conditions(session.desired, snapshot.plan, snapshot.state, snapshot.world, snapshot.held)
+    known = {one.slot: one for one in told}
     found = [
         item(slot, row, snapshot.state, snapshot.world, session.collections) for slot, row in sorted(pairs, key=_order)
     ]
+    found = [replace(one, condition=known.get(str(one.slot))) for one in found]
     return [one for one in found if not address or one.slot.address == address]
 
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import PurePosixPath
 
 from reconciler import engine
 from reconciler.adapters import stack
 from reconciler.adapters.options import Target
+from reconciler.api import Called, uncounted
 from reconciler.apply import Progress, Stage
 from reconciler.approvals import Leash, Mode
-from reconciler.conditions import Happened, Report, after_error, after_look
+from reconciler.conditions import NEAR, Happened, Reason, Report, after_error, after_look, drift
 from reconciler.controller import Look, Verdict
 from reconciler.engine import Applied
 from reconciler.errors import ManifestError, ReconcilerError
-from reconciler.plan import Choices, Verb
+from reconciler.plan import Choices, Operation, Verb
 from reconciler.render.errors import error_text
 from reconciler.source import Checkout, Source
-from reconciler.state import written
+from reconciler.state import Role, written
 
 
 @dataclass(frozen=True)
@@ -33,23 +35,26 @@ class Looker:
     key_file: str = ""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     stopped: Callable[[], bool] = lambda: False
+    called: Called = uncounted
+    near: Decimal = NEAR
 
     def __call__(self, name: str, before: Report) -> Look:
         before = replace(before, mode=self.mode.value)
-        revision = ""
         try:
             with self.source.checkout() as checkout:
-                revision = checkout.revision
                 return self._looked(name, before, checkout)
         except ManifestError as error:
-            return Look(after_error(before, error_text(error), at=self._at(), revision=revision), Verdict.STUCK)
+            return Look(self._lost(before, error), Verdict.STUCK)
         except ReconcilerError as error:
-            return Look(after_error(before, error_text(error), at=self._at(), revision=revision), Verdict.FAILED)
+            return Look(self._lost(before, error), Verdict.FAILED)
+
+    def _lost(self, before: Report, error: ReconcilerError) -> Report:
+        return after_error(before, error_text(error), at=self._at(), cause=type(error).__name__)
 
     def _looked(self, name: str, before: Report, checkout: Checkout) -> Look:
         folder = str(checkout.root / PurePosixPath(name))
-        target = Target((folder,), self.endpoint, self.key_file, self.environment)
-        with stack.opened(target, writes=self.mode is not Mode.OBSERVE) as opened:
+        target = Target((folder,), self.environment, self.endpoint, self.key_file)
+        with stack.opened(target, writes=self.mode is not Mode.OBSERVE, called=self.called) as opened:
             session = opened.session
             loop = getattr(session.project.stack.spec, "controller", None) if session.project.stack else None
             leash = Leash(self.mode, paid_too=getattr(loop, "paid", "") == "Auto", revision=checkout.revision)
@@ -66,6 +71,8 @@ class Looker:
                 revision=checkout.revision,
                 held=snapshot.held,
                 happened=_happened(applied, self._at()),
+                limit=session.limits.hour,
+                near=self.near,
             )
         return Look(report, _verdict(applied))
 
@@ -74,13 +81,26 @@ class Looker:
 
 
 def _happened(applied: Applied, at: str) -> list[Happened]:
-    """What this look did, an event for each operation that came to an end, well or not."""
+    """What this look did, an event for each operation that came to an end, well or not; drift that it put right too."""
     words = {Stage.DONE: "Done", Stage.FAILED: "Failed", Stage.UNKNOWN: "OutcomeUnknown", Stage.DETACHED: "Started"}
-    return [
+    drifted = [
+        Happened(at, str(one.operation.slot), *found)
+        for one in applied.progress
+        if one.stage is Stage.DONE and (found := _put_right(one.operation, applied))
+    ]
+    return drifted + [
         Happened(at, str(one.operation.slot), f"{one.operation.verb.value.title()}{words[one.stage]}", one.detail)
         for one in applied.progress
         if one.stage in words and one.operation.verb is not Verb.WAIT
     ]
+
+
+def _put_right(op: Operation, applied: Applied) -> tuple[str, str] | None:
+    """What somebody else had done to an object, where the operation undid it."""
+    if op.verb is Verb.CREATE and op.drops:
+        return Reason.GONE, op.why
+    fields = drift(op, applied.snapshot.state.row(op.slot, Role.CURRENT))
+    return (Reason.DRIFTED, f"differed in {fields}, which was put right") if fields else None
 
 
 def _verdict(applied: Applied) -> Verdict:

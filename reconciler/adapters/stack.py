@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from reconciler import engine, project
 from reconciler.adapters import connection, operator, terminal
 from reconciler.adapters.options import Target
+from reconciler.api import Called, uncounted
 from reconciler.data import Described
 from reconciler.engine import Session, Snapshot
 from reconciler.errors import UsageError
@@ -62,15 +63,22 @@ def _stdin(target: Target) -> bytes | None:
 
 
 @contextmanager
-def opened(target: Target, *, writes: bool = False, max_cost: float | None = None) -> Iterator[Opened]:
+def opened(
+    target: Target, *, writes: bool = False, max_cost: float | None = None, called: Called = uncounted
+) -> Iterator[Opened]:
     """The project on its service. Offline mistakes are told before a key is asked for or anything is started."""
-    with connected(read(target), target, writes=writes, max_cost=max_cost) as ready:
+    with connected(read(target), target, writes=writes, max_cost=max_cost, called=called) as ready:
         yield ready
 
 
 @contextmanager
 def connected(
-    project: Project, target: Target, *, writes: bool = False, max_cost: float | None = None
+    project: Project,
+    target: Target,
+    *,
+    writes: bool = False,
+    max_cost: float | None = None,
+    called: Called = uncounted,
 ) -> Iterator[Opened]:
     """A project that was read already, on its service."""
     budgets = (operator.budget(project.root), Budget.model_validate({"onceCny": max_cost}))
@@ -79,7 +87,7 @@ def connected(
     with connection.connect(project, endpoint=target.endpoint, key_file=target.key_file) as service:
         heading = headed(project, service)
         with engine.session(
-            project, service.origin, service.key, workspace=heading.workspace, budgets=budgets
+            project, service.origin, service.key, workspace=heading.workspace, budgets=budgets, called=called
         ) as session:
             yield Opened(session, heading)
 

@@ -44,8 +44,8 @@ class Loop(Spec):
     paid: Annotated[
         Literal["Ask", "Auto"],
         Field(
-            description="whether what costs money waits for approval; what takes the place of something that the"
-            " platform took away, and a run under retrain: Manual, always does"
+            description="Whether what costs money waits for approval; what takes the place of something that the"
+            " platform took away, and a run under retrain: Manual, always does."
         ),
     ] = "Ask"
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 
+from reconciler.conditions import Condition, Health, Sync
 from reconciler.lengths import Lengths
 from reconciler.money import a_month
 from reconciler.plan import Plan, World, bills
@@ -21,14 +22,15 @@ from reconciler.state import Intent, Owned, Pause, State
 from reconciler.surgery import paused_since, resuming
 
 NOT_CREATED, GONE, NOTHING = "not created", "gone", "no objects"
-_HEADER = ("OBJECT", "STATUS", "ID", "SINCE", "CNY/H")
+_HEADER = ("OBJECT", "SYNC", "HEALTH", "STATUS", "ID", "SINCE", "CNY/H")
 
 
 @dataclass(frozen=True)
 class Item:
     """One slot with what it holds: `row` is None where nothing was made yet, `seen` where the service has it no more.
 
-    `hour` is what it costs an hour now, None where that is not known; `paused` what holds it back.
+    `hour` is what it costs an hour now, None where that is not known; `paused` what holds it back; `condition` that of
+    its slot, where one is told.
     """
 
     slot: Slot
@@ -36,6 +38,7 @@ class Item:
     seen: Observed | None = None
     hour: Decimal | None = Decimal(0)
     paused: Pause | None = None
+    condition: Condition | None = None
 
     @property
     def status(self) -> str:
@@ -86,7 +89,7 @@ def status_markdown(heading: Heading, items: Sequence[Item], state: State, plan:
 
 
 def _status_row(one: Item) -> list[str]:
-    return [clean(one.slot), _status(one), _id(one), clean(one.since), _rate(one)]
+    return [clean(one.slot), *_words(one), _status(one), _id(one), clean(one.since), _rate(one)]
 
 
 def _settled(heading: Heading, items: Sequence[Item], state: State, plan: Plan) -> Iterator[Line]:
@@ -96,6 +99,8 @@ def _settled(heading: Heading, items: Sequence[Item], state: State, plan: Plan) 
     failures = [(one.slot, one.row.failure) for one in items if one.row and one.row.failure]
     yield from (Line(f"failed: {clean(slot)}: {clean(failure, 400)}", {"fg": "red"}) for slot, failure in failures)
     yield from (Line(_open_text(intent), {"fg": "red"}) for intent in state.open_intents())
+    told = {one.slot: one.condition for one in items if one.condition and not (one.row and one.row.failure)}
+    yield from (Line(f"{clean(slot)}: {reason_text(one)}") for slot, one in told.items() if _is_odd(one))
     yield from (Line(pause_text(one), {"fg": "yellow"}) for _, one in sorted(state.pauses.items()))
 
 
@@ -113,8 +118,24 @@ def status_json(heading: Heading, items: Sequence[Item], state: State, plan: Pla
 
 
 def table_text(items: Sequence[Item], width: int | None) -> str:
-    rows = [[clean(one.slot), _role(one), _status(one), _id(one), clean(one.since)] for one in items]
-    return table(("OBJECT", "ROLE", "STATUS", "ID", "SINCE"), rows, width) if rows else "nothing found"
+    rows = [[clean(one.slot), _role(one), *_words(one), _status(one), _id(one), clean(one.since)] for one in items]
+    return (
+        table(("OBJECT", "ROLE", "SYNC", "HEALTH", "STATUS", "ID", "SINCE"), rows, width) if rows else "nothing found"
+    )
+
+
+def _words(one: Item) -> tuple[str, str]:
+    return (one.condition.sync.value, one.condition.health.value) if one.condition else ("", "")
+
+
+def _is_odd(one: Condition) -> bool:
+    """Whether there is something to say of it beyond its two words."""
+    return bool(one.message) and (one.sync is not Sync.SYNCED or one.health is not Health.READY)
+
+
+def reason_text(one: Condition) -> str:
+    """Why an object is as it is."""
+    return ": ".join(filter(None, (one.reason.value, clean(one.message, 400))))
 
 
 def _status(one: Item) -> str:
@@ -152,6 +173,10 @@ def item_json(one: Item) -> dict[str, Any]:
         "part": one.slot.part,
         "role": row.role.value if row else None,
         "id": row.id if row else None,
+        "sync": one.condition.sync.value if one.condition else None,
+        "health": one.condition.health.value if one.condition else None,
+        "reason": one.condition.reason.value if one.condition else "",
+        "message": one.condition.message if one.condition else "",
         "status": one.status,
         "phase": seen.phase.value if seen else None,
         "since": one.since or None,
@@ -208,6 +233,8 @@ def _declared(document: Document) -> Iterator[Line]:
 def _object(one: Item) -> Iterator[Line]:
     row, seen = one.row, one.seen
     yield Line(f"{clean(one.slot)}  {_role(one)}".rstrip(), {"bold": True})
+    if one.condition:
+        yield Line(", ".join(filter(None, (*_words(one), reason_text(one.condition)))), indent=2)
     yield Line(" ".join(filter(None, (clean(one.status), _id(one)))), indent=2)
     if row is None:
         return

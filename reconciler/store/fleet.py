@@ -34,6 +34,14 @@ class Claim(NamedTuple):
     report: str
 
 
+class Queue(NamedTuple):
+    """How many stacks there are, how many of them are due and free, and how many are being looked at."""
+
+    stacks: int
+    due: int
+    claimed: int
+
+
 class Fleet(ABC):
     """The stacks that controllers share. Raises StateError for what the medium has against it."""
 
@@ -96,6 +104,21 @@ class Fleet(ABC):
         """What the last look at every stack came to, by name; "" where nobody looked yet."""
         with self._writing() as db:
             return dict(db("select name, report from fleet order by name"))
+
+    def queue(self, names: Sequence[str] | None = None) -> Queue:
+        """What there is to do at this moment, of all stacks or of these."""
+        if names is not None and not names:
+            return Queue(0, 0, 0)
+        among = f" where name in ({', '.join('?' * len(names))})" if names is not None else ""
+        free, taken = (
+            "sum(case when " + when + " then 1 else 0 end)" for when in ("due <= ? and until <= ?", "until > ?")
+        )
+        with self._writing() as db:
+            now = self._now(db)
+            ((stacks, due, claimed),) = db(
+                f"select count(*), {free}, {taken} from fleet{among}", now, now, now, *names or ()
+            )
+        return Queue(int(stacks), int(due or 0), int(claimed or 0))
 
     @property
     @abstractmethod

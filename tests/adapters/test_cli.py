@@ -307,17 +307,37 @@ def test_an_apply_that_does_not_wait_exits_6_and_the_next_one_goes_on(shell: She
 
 def test_status_and_get_show_what_there_is(applied: Shell) -> None:
     status = applied("status").out
-    assert re.search(r"^Deployment/prod +RUNNING +\S+ +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +216\.00$", status, re.M)
+    assert re.search(
+        r"^Deployment/prod +Synced +Ready +RUNNING +\S+ +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +216\.00$", status, re.M
+    )
     assert "run rate 216.00 CNY/h" in status
     data = json.loads(applied("status", "-o", "json").out)
     assert {one["status"] for one in data["objects"]} == {"uploaded", "SUCCEEDED", "RUNNING", "OK"}
+    assert {(one["sync"], one["health"], one["reason"]) for one in data["objects"]} == {("Synced", "Ready", "")}
     assert applied("get", "jobs").code == 64
     assert applied("get", "finetunejobs", "-o", "name").out == "FineTuneJob/tuned\n"
     assert json.loads(applied("get", "Deployment/prod", "-o", "json").out)["items"][0]["role"] == "current"
 
 
 def test_what_is_declared_and_not_made_yet_is_listed_as_that(shell: Shell) -> None:
-    assert re.search(r"^Deployment/prod +not created$", shell("status").out, re.M)
+    assert re.search(r"^Deployment/prod +OutOfSync +Progressing +not created$", shell("status").out, re.M)
+
+
+def test_status_get_and_describe_say_how_an_object_is_and_why(applied: Shell) -> None:
+    """Computed from what they read anyway, so that no controller is needed for it."""
+    applied.change("stack.yaml", "capacity: 4}", "capacity: 8}")
+    status = applied("status").out
+    assert re.search(r"^Deployment/prod +OutOfSync +Ready +RUNNING ", status, re.M)
+    assert "\nDeployment/prod: Differs: differs in capacity\n" in status
+    assert re.search(r"^Deployment/prod +current +OutOfSync +Ready +RUNNING ", applied("get", "deployments").out, re.M)
+    assert "  OutOfSync, Ready, Differs: differs in capacity\n" in applied("describe", "Deployment/prod").out
+    (one,) = json.loads(applied("get", "Deployment/prod", "-o", "json").out)["items"]
+    assert (one["sync"], one["reason"], one["message"]) == ("OutOfSync", "Differs", "differs in capacity")
+    for told in (applied("get", "Deployment/prod", "-o", "yaml").out, applied("status", "-o", "yaml").out):
+        assert "sync: OutOfSync\n" in told
+    code, narrow = on_a_terminal(applied, ["status", "--no-color"], columns=40)
+    assert code == 0
+    assert [line for line in narrow.splitlines() if columns(line) > 40 and " " in line.strip()] == []
 
 
 def test_describe_tells_everything(applied: Shell) -> None:

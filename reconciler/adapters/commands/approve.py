@@ -9,28 +9,50 @@ from reconciler.adapters.options import Target
 
 
 @click.command()
-@click.argument("digest")
+@click.argument("digest", required=False)
 @options.approval
 @options.service
+@options.output("text", "json")
 @options.color
-def approve(target: Target, digest: str, auto_approve: bool) -> int:
-    """Agree to what a controller proposed under DIGEST; its next look does it.
+def approve(target: Target, digest: str | None, auto_approve: bool, output: str) -> int:
+    """Agree to what a controller proposed under DIGEST; its next look does it. Without DIGEST, list what waits.
 
     The yes holds for exactly those operations at no higher a price, once. It is recorded with who gave it and when.
+    DIGEST may be cut short to its first 8 characters. The list needs no key.
     """
-    import getpass
-    import socket
-
     from reconciler import approvals, engine
     from reconciler.adapters import stack, terminal
-    from reconciler.render.controller import proposal_text
+    from reconciler.render.controller import proposal_json, proposal_text, proposals_text
+    from reconciler.render.data import json_text
+    from reconciler.render.words import clean
 
+    if digest is None:
+        store = engine.recorded(stack.read(target))
+        waiting = approvals.open_proposals(store.load().approvals) if store else ()
+        data = {"proposals": [proposal_json(one) for one in waiting]}
+        terminal.say(json_text(data) if output == "json" else proposals_text(waiting))
+        return 0
     with stack.opened(target, writes=True) as opened:
         proposed = approvals.find(opened.session.store.load().approvals, digest)
         terminal.mention(proposal_text(proposed))
-        if not terminal.agreed("Approve it?", approved=auto_approve):
-            return 3
-        by = f"{getpass.getuser()} on {socket.gethostname()}"
-        agreed = engine.agree(opened.session, proposed.digest, by=by)
-    terminal.say(f"approved by {agreed.by} at {agreed.approved_at} UTC")
-    return 0
+        agreed = terminal.agreed("Approve it?", approved=auto_approve)
+        if agreed:
+            proposed = engine.agree(opened.session, proposed.digest, by=_person())
+    if output == "json":
+        terminal.say(json_text({"done": agreed, "proposal": proposal_json(proposed)}))
+    elif agreed:
+        terminal.say(f"approved by {clean(proposed.by)} at {proposed.approved_at} Beijing time")
+    return 0 if agreed else 3
+
+
+def _person() -> str:
+    """Who says yes, as far as this machine knows; in a container it may have no name for them."""
+    import getpass
+    import os
+    import socket
+
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"user {os.getuid()}"
+    return f"{name} on {socket.gethostname()}"

@@ -61,3 +61,32 @@ def run(
         endpoint=endpoint,
         key_file=key_file,
     )
+
+
+@controller.command()
+@click.argument("root", type=click.Path(exists=True, file_okay=False), default=".")
+@click.option("--events", type=click.IntRange(0, 200), default=0, metavar="COUNT", help="Also the newest events.")
+@options.output("text", "json", "yaml")
+@options.color
+def status(root: str, events: int, output: str) -> int:
+    """How every stack below ROOT was when a controller last looked at it, and what waits for somebody.
+
+    Asks nothing of the service and needs no key; the newest events are those of all stacks, in JSON of each.
+    """
+    from pathlib import Path
+
+    from reconciler.adapters import terminal
+    from reconciler.adapters.connection import FOLDER
+    from reconciler.controller import reports
+    from reconciler.render.controller import fleet_json, fleet_text
+    from reconciler.render.data import json_text, yaml_text
+    from reconciler.store.fleet import SqliteFleet
+
+    path = Path(root) / FOLDER / "fleet.db"
+    known = reports(SqliteFleet(path, "nobody")) if path.exists() else []
+    if output == "text":
+        terminal.say(fleet_text(known, terminal.width(), events=events))
+        return 0
+    data = fleet_json(known, events=events)
+    terminal.say(json_text(data) if output == "json" else yaml_text(data))
+    return 0
