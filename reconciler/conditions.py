@@ -68,7 +68,8 @@ class Happened:
 class Report:
     """A stack as its last look left it. Times are UTC; money is CNY, None unknown; `held` waits for approval.
 
-    `error` is why the last look came to nothing; what is said of the objects is then that of the look before.
+    `revision` is what is in force. `error` is why the last look came to nothing, and what is said of the objects is
+    that of the look before; or why a newer revision is not in force.
     """
 
     stack: str
@@ -130,17 +131,16 @@ def after_look(
     )
 
 
-def after_error(before: Report, error: str, *, at: str, revision: str = "") -> Report:
+def after_error(before: Report, error: str, *, at: str, reason: str = "LookFailed") -> Report:
     """The stack after a look that came to nothing: what is known of its objects stays as it was."""
-    news = [Happened(at, "", "LookFailed", error)] if error != before.error else []
-    return replace(
-        before,
-        looked_at=at,
-        revision=revision or before.revision,
-        failures=before.failures + 1,
-        error=error,
-        events=_kept(before, news),
-    )
+    news = [Happened(at, "", reason, error)] if error != before.error else []
+    return replace(before, looked_at=at, failures=before.failures + 1, error=error, events=_kept(before, news))
+
+
+def not_in_force(before: Report, after: Report, error: str) -> Report:
+    """The stack after a look at what was declared before, for what is declared now cannot be, because of `error`."""
+    news = [Happened(after.looked_at, "", "NotInForce", error)] if error != before.error else []
+    return replace(after, error=error, events=_kept(after, news))
 
 
 def _kept(before: Report, news: Iterable[Happened]) -> tuple[Happened, ...]:

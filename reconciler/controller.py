@@ -71,10 +71,10 @@ class Controller:
     rest_s: float = 1.0
     looked: Callable[[str, Look], None] = lambda name, look: None
 
-    def once(self) -> int:
-        """Look once at everything that is due now; at how many stacks that was."""
+    def once(self, stopped: threading.Event) -> int:
+        """Look once at everything that is due now, unless `stopped`; at how many stacks that was."""
         left, count = list(self._enlisted()), 0
-        while claim := self.fleet.claim(left):
+        while not stopped.is_set() and (claim := self.fleet.claim(left)):
             self._work(claim)
             left.remove(claim.name)
             count += 1
@@ -107,7 +107,7 @@ class Controller:
 
     def _work(self, claim: Claim) -> None:
         with _renewing(self.fleet, claim):
-            look = self.look(claim.name, _last_report(claim))
+            look = self.look(claim.name, report_of(claim.name, claim.report))
         self.fleet.finish(claim, packed(to_data(look.report)), due_in_s=step(look, self.pace))
         self.looked(claim.name, look)
 
@@ -134,9 +134,10 @@ class _renewing:  # reads as a verb where it is used
         self.over.set()
 
 
-def _last_report(claim: Claim) -> Report:
-    data = unpacked(claim.report)
+def report_of(name: str, kept: str) -> Report:
+    """What a row of the fleet keeps of the last look."""
+    data = unpacked(kept)
     try:
-        return from_data(data) if data is not None else Report(claim.name)
+        return from_data(data) if data is not None else Report(name)
     except (ValueError, KeyError, TypeError):
-        return Report(claim.name)  # of another version: the next look tells it all again
+        return Report(name)  # of another version: the next look tells it all again

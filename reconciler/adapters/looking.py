@@ -1,34 +1,44 @@
-"""One look of a controller at one stack: from a checkout over the engine to a report. Whatever goes wrong is in it."""
+"""One look of a controller at one stack: from a checkout over the engine to a report. Whatever goes wrong is in it.
+
+Where a commit cannot come into force, the one that was in force before stays so, and is looked at.
+"""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
-from reconciler import engine
-from reconciler.adapters import stack
+from reconciler import engine, project
+from reconciler.adapters import crash, stack
 from reconciler.adapters.options import Target
 from reconciler.apply import Progress, Stage
 from reconciler.approvals import Leash, Mode
-from reconciler.conditions import Happened, Report, after_error, after_look
+from reconciler.conditions import Happened, Report, after_error, after_look, not_in_force
 from reconciler.controller import Look, Verdict
 from reconciler.engine import Applied
-from reconciler.errors import ManifestError, ReconcilerError
+from reconciler.errors import ManifestError, ReconcilerError, SourceError
 from reconciler.plan import Choices, Verb
 from reconciler.render.errors import error_text
-from reconciler.source import Checkout, Source
+from reconciler.source import SHORT, Checkout, Source, split
 from reconciler.state import written
+
+GONE = "Gone"  # why a stack is looked at no more
 
 
 @dataclass(frozen=True)
 class Looker:
-    """Looks at stacks by name: the folder below the source's root that holds one ("." for the root itself)."""
+    """Looks at stacks by the names that `source.stacks` gives them.
+
+    `records` is the folder for what is recorded of a source whose checkouts come and go; None: beside the manifests.
+    """
 
     source: Source
     mode: Mode
-    environment: str = ""
+    by_environment: bool = False
+    records: Path | None = None
     endpoint: str = ""
     key_file: str = ""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -36,22 +46,58 @@ class Looker:
 
     def __call__(self, name: str, before: Report) -> Look:
         before = replace(before, mode=self.mode.value)
-        revision = ""
+        try:
+            return self._newest(name, before)
+        except ManifestError as error:
+            return Look(after_error(before, error_text(error), at=self._at()), Verdict.STUCK)
+        except ReconcilerError as error:
+            return Look(after_error(before, error_text(error), at=self._at()), Verdict.FAILED)
+        except Exception as error:  # our own mistake, which must not keep the others from being looked at
+            return Look(after_error(before, _mistake(error, before.error), at=self._at()), Verdict.FAILED)
+
+    def _newest(self, name: str, before: Report) -> Look:
+        """At what is declared now, else at what was in force before."""
+        newest = ""
         try:
             with self.source.checkout() as checkout:
-                revision = checkout.revision
-                return self._looked(name, before, checkout)
-        except ManifestError as error:
-            return Look(after_error(before, error_text(error), at=self._at(), revision=revision), Verdict.STUCK)
+                newest = checkout.revision
+                try:
+                    return self._looked(name, before, checkout)
+                except ManifestError as error:
+                    if newest in ("", before.revision):
+                        raise
+                    why = _plain(error_text(error), checkout)
+        except SourceError as error:
+            if self.stopped():
+                return Look(before, Verdict.BUSY)
+            if not before.revision:
+                raise
+            why = error_text(error).removeprefix("error: ")
+        which = f"commit {newest[:SHORT]} is not in force, " if newest else ""
+        if not before.revision:
+            why = f"{which}nor is any before it: {why}"
+            return Look(after_error(before, why, at=self._at()), Verdict.STUCK)
+        return self._before(name, before, f"{which}{before.revision[:SHORT]} stays in force: {why}")
+
+    def _before(self, name: str, before: Report, why: str) -> Look:
+        """At what was in force before, which is not what is declared now: `why`."""
+        try:
+            with self.source.checkout(before.revision) as checkout:
+                look = self._looked(name, before, checkout)
         except ReconcilerError as error:
-            return Look(after_error(before, error_text(error), at=self._at(), revision=revision), Verdict.FAILED)
+            return Look(after_error(before, f"{why}\n{error_text(error)}", at=self._at()), Verdict.FAILED)
+        return replace(look, report=not_in_force(before, look.report, why))
 
     def _looked(self, name: str, before: Report, checkout: Checkout) -> Look:
-        folder = str(checkout.root / PurePosixPath(name))
-        target = Target((folder,), self.endpoint, self.key_file, self.environment)
-        with stack.opened(target, writes=self.mode is not Mode.OBSERVE) as opened:
+        path, environment = split(name, by_environment=self.by_environment)
+        folder = checkout.root / PurePosixPath(path)
+        if not folder.is_dir():
+            return self._gone(before, checkout)
+        read = project.load([str(folder)], environment=environment, records=self._records(path))
+        target = Target(files=(str(folder),), environment=environment, endpoint=self.endpoint, key_file=self.key_file)
+        with stack.connected(read, target, writes=self.mode is not Mode.OBSERVE) as opened:
             session = opened.session
-            loop = getattr(session.project.stack.spec, "controller", None) if session.project.stack else None
+            loop = getattr(read.stack.spec, "controller", None) if read.stack else None
             leash = Leash(self.mode, paid_too=getattr(loop, "paid", "") == "Auto", revision=checkout.revision)
             told: list[Progress] = []
             applied = engine.reconcile(session, leash, report=told.append, stopped=self.stopped)
@@ -65,12 +111,49 @@ class Looker:
                 at=self._at(),
                 revision=checkout.revision,
                 held=snapshot.held,
-                happened=_happened(applied, self._at()),
+                happened=[*self._moved(before, checkout), *_happened(applied, self._at())],
             )
         return Look(report, _verdict(applied))
 
+    def _records(self, path: str) -> Path | None:
+        if self.records is None:
+            return None
+        folder = self.records / path
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ReconcilerError(f"{folder} cannot be used: {error.strerror}") from error
+        return folder
+
+    def _gone(self, before: Report, checkout: Checkout) -> Look:
+        which = f" in commit {checkout.revision[:SHORT]}" if checkout.revision else ""
+        why = f"there is no such stack any more{which}: it is no longer looked at, and nothing of it is deleted"
+        return Look(after_error(before, why, at=self._at(), reason=GONE), Verdict.STUCK)
+
+    def _moved(self, before: Report, checkout: Checkout) -> list[Happened]:
+        """A commit came into force; by a push on top of the one before, or a forced one: it makes no difference."""
+        if checkout.revision == before.revision:
+            return []
+        which = f"{before.revision[:SHORT] or 'nothing'} -> {checkout.revision[:SHORT]}"
+        return [Happened(self._at(), "", "InForce", which)]
+
     def _at(self) -> str:
         return written(self.now())
+
+
+def _plain(text: str, checkout: Checkout) -> str:
+    """Paths as the repository has them: where the checkout lies says nothing to its author."""
+    return text.replace(f"{checkout.root}/", "")
+
+
+def _mistake(error: Exception, before: str) -> str:
+    """What to say of a mistake of ours; one that was said `before` leaves no second file."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"internal error: {type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}, please report it"
+    if before.startswith(what):
+        return before
+    path = crash.write_report(error)
+    return what + (f"\n  with {path}, which holds where it happened and no data" if path else "")
 
 
 def _happened(applied: Applied, at: str) -> list[Happened]:

@@ -13,13 +13,29 @@ def controller() -> None:
 
 
 @controller.command()
-@click.argument("root", type=click.Path(exists=True, file_okay=False), default=".")
+@click.argument("root", default=".")
+@click.option("--branch", default="", metavar="NAME", help="Of a repository.  [default: its own choice]")
 @click.option(
     "--stacks",
     multiple=True,
     default=(".",),
     metavar="PATTERN",
     help="Folders below ROOT that hold a stack each, as `teams/*`; may be repeated.  [default: .]",
+)
+@click.option(
+    "-e",
+    "--env",
+    "environments",
+    multiple=True,
+    metavar="NAME",
+    help="Each stack in this environment, if it has it, as STACK@NAME; may be repeated.  [default: the base alone]",
+)
+@click.option(
+    "--home",
+    default="",
+    type=click.Path(),
+    help="The folder whose .reconciler/ keeps the list of stacks, and of a repository the checkouts and the records."
+    "  [default: ROOT; of a repository .]",
 )
 @click.option(
     "--mode",
@@ -36,7 +52,10 @@ def controller() -> None:
 @click.option("--key-file", default="", type=click.Path(), help="A file (mode 0600) with the API key.")
 def run(
     root: str,
+    branch: str,
     stacks: tuple[str, ...],
+    environments: tuple[str, ...],
+    home: str,
     mode: str,
     interval: float,
     workers: int,
@@ -45,7 +64,7 @@ def run(
     endpoint: str,
     key_file: str,
 ) -> int:
-    """Run until SIGTERM or Ctrl-C; a look that is under way is concluded first.
+    """Run until SIGTERM or Ctrl-C; a look that is under way is concluded first. ROOT is a folder, or a URL for git.
 
     Nobody waits: what takes minutes or hours goes on by itself, and a later look takes it up.
     """
@@ -54,6 +73,9 @@ def run(
     return running.run(
         root,
         stacks,
+        environments=environments,
+        branch=branch,
+        home=home,
         mode="observe" if dry_run else mode,
         interval_s=interval,
         workers=workers,
@@ -61,3 +83,19 @@ def run(
         endpoint=endpoint,
         key_file=key_file,
     )
+
+
+@controller.command()
+@click.argument("stacks", nargs=-1, metavar="[STACK]...")
+@click.option("--home", default=".", type=click.Path(), help="The folder that its list is in.", show_default=True)
+def look(stacks: tuple[str, ...], home: str) -> int:
+    """Let the controller look at these stacks now, or at all: the same as its webhook.
+
+    STACK is a name as the controller tells it: FOLDER, or FOLDER@ENVIRONMENT.
+    """
+    from reconciler.adapters import running, terminal
+    from reconciler.render.words import clean
+
+    for name in running.look(stacks, home):
+        terminal.say(f"due now: {clean(name)}")
+    return 0
