@@ -44,7 +44,9 @@ class Leash:
     revision: str = ""
 
     def held(self, plan: Plan, state: State) -> tuple[Operation, ...]:
-        """The operations of a plan that nobody has agreed to yet."""
+        """The operations of a plan that nobody has agreed to yet; who only looks asks for nothing."""
+        if self.mode is Mode.OBSERVE:
+            return ()
         asked = (op for op in plan.operations if op.verb is not Verb.NOTHING and op.verb is not Verb.WAIT)
         return tuple(op for op in asked if self._wants_a_word(op) and not _approved(op, state))
 
@@ -55,7 +57,7 @@ class Leash:
 
     def proposed(self, held: Sequence[Operation], state: State, at: str) -> tuple[Approval | Withdrawn, ...]:
         """What to record of what waits: a proposal that is new, and the end of those that are out of date."""
-        now = proposal(held, at=at, revision=self.revision) if held and self.mode is not Mode.OBSERVE else None
+        now = proposal(held, at=at, revision=self.revision) if held else None
         old = [one.digest for one in open_proposals(state.approvals) if now is None or one.digest != now.digest]
         fresh = [now] if now and now.digest not in state.approvals else []
         return (*map(Withdrawn, old), *fresh)

@@ -46,45 +46,47 @@ def run(
 ) -> int:
     """The exit code: 0, for what goes wrong with a stack is said of that stack."""
     _check(patterns, environments, interval_s)
-    private, stopped = connection.private_folder(home_of(root, home)), threading.Event()
-    fleet = SqliteFleet(private / LIST, f"process {os.getpid()} on {socket.gethostname()}")
-    source = source_of(root, branch, private, fleet, stopped.is_set)
-    listing = Listing(source, patterns, environments, age_s=interval_s, known=set(_watched(fleet)))
-    look = Looker(
-        source=source,
-        mode=Mode(mode),
-        by_environment=bool(environments),
-        records=private / "stacks" if isinstance(source, Git) else None,
-        endpoint=endpoint,
-        key_file=key_file,
-        stopped=stopped.is_set,
-    )
-    pace = Pace(quiet_s=interval_s, busy_s=min(15.0, interval_s))
+    with Interrupts(lambda: terminal.say_at_once(STOPPING), lambda: terminal.say_last(LEFT)) as signals:
+        signals.arm()
 
-    def looked(name: str, look: Look) -> None:
-        terminal.say_anyway(look_text(name, look.report))
-        listing.looked(name)
+        def stopped() -> bool:
+            return signals.requested
 
-    loop = Controller(fleet, listing, look, pace, workers, looked=looked)
-    if not listing() and (once or isinstance(source, Folder)):
-        if listing.trouble:  # told already
-            return listing.trouble.exit_code
-        what = f"no folder below {shown_url(root)} that matches {' '.join(patterns)} holds a manifest"
-        raise UsageError(what + _of(environments), hint="--stacks 'teams/*'")
-    _until_told(loop, stopped, once)
+        private = connection.private_folder(home_of(root, home))
+        fleet = SqliteFleet(private / LIST, f"process {os.getpid()} on {socket.gethostname()}")
+        source, records = source_of(root, branch, private, fleet, stopped)
+        listing = Listing(source, patterns, environments, age_s=interval_s, known=set(_watched(fleet)))
+        look = Looker(
+            source=source,
+            mode=Mode(mode),
+            by_environment=bool(environments),
+            records=records,
+            endpoint=endpoint,
+            key_file=key_file,
+            stopped=stopped,
+        )
+
+        def looked(name: str, look: Look) -> None:
+            terminal.say_anyway(look_text(name, look.report))
+            listing.looked(name)
+
+        pace = Pace(quiet_s=interval_s, busy_s=min(15.0, interval_s))
+        if not listing() and (once or isinstance(source, Folder)):
+            if listing.trouble:  # told already
+                return listing.trouble.exit_code
+            what = f"no folder below {shown_url(root)} that matches {' '.join(patterns)} holds a manifest"
+            raise UsageError(what + _of(environments), hint="--stacks 'teams/*'")
+        _work(Controller(fleet, listing, look, pace, workers, looked=looked), once, stopped)
     return 0
 
 
-def _until_told(loop: Controller, stopped: threading.Event, once: bool) -> None:
-    """Runs the loop in a thread: an event that a signal sets could be one that its own thread waits for."""
-    with (
-        Interrupts(lambda: terminal.say_at_once(STOPPING), lambda: terminal.say_last(LEFT)) as signals,
-        ThreadPoolExecutor(1, thread_name_prefix="controller") as hands,
-    ):
-        signals.arm()
+def _work(loop: Controller, once: bool, told_to_end: Callable[[], bool]) -> None:
+    """In a thread: an event that a signal sets could be one that its own thread waits for."""
+    stopped = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="controller") as hands:
         work = hands.submit(loop.once if once else loop.run, stopped)
         while not wait([work], 0.1).done:
-            if signals.requested:
+            if told_to_end():
                 stopped.set()
         work.result()
 
@@ -112,15 +114,19 @@ def home_of(root: str, home: str) -> Path:
     return folder
 
 
-def source_of(root: str, branch: str, private: Path, fleet: Fleet, stopped: Callable[[], bool]) -> Source:
-    """A folder, or a repository whose checkouts lie in a private folder."""
+def source_of(
+    root: str, branch: str, private: Path, fleet: Fleet, stopped: Callable[[], bool]
+) -> tuple[Source, Path | None]:
+    """A folder; or a repository, whose checkouts lie in a private folder, and where what outlives them is kept."""
     if not is_git(root):
         if branch:
             raise UsageError("--branch is for a repository, and a folder has none", hint="name a URL")
-        return Folder(Path(root))
-    checkouts = private / "checkouts"
-    checkouts.mkdir(mode=0o700, exist_ok=True)
-    return Git(root, branch, checkouts, lambda: {one.revision for one in _reports(fleet).values()}, stopped)
+        return Folder(Path(root)), None
+    checkouts, records = private / "checkouts", private / "stacks"
+    git = Git(root, branch, checkouts, lambda: {one.revision for one in _reports(fleet).values()}, stopped)
+    for folder in (checkouts, records):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return git, records
 
 
 @dataclass
