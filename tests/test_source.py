@@ -221,6 +221,7 @@ def test_what_cannot_be_reached_is_said_and_asked_again_after_a_while(remote: Re
     remote.bare.rename(remote.folder / "away")
     assert "cannot be read" in broken(git)
     (remote.folder / "away").rename(remote.bare)
+    now[0] = 20.0
     assert "cannot be read" in broken(git), "a hundred stacks need not find out one after another"
     now[0] = 31.0
     assert contents(git) == {"f": "1"}
@@ -293,8 +294,7 @@ def gone(pid: int) -> bool:
 def test_git_knows_the_users_access_and_none_of_our_secrets(
     remote: Remote, tmp_path: Path, script: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = ("DASHSCOPE_API_KEY", "RECONCILER_STATE_DSN", "PGPASSWORD", "GIT_DIR")
-    for name in ours:
+    for name in ("DASHSCOPE_API_KEY", "RECONCILER_STATE_DSN", "PGPASSWORD"):
         monkeypatch.setenv(name, "secret-word")
     monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")
     script(f"env > {tmp_path}/env; exit 1")
@@ -396,11 +396,15 @@ def test_settings_that_lead_to_another_protocol_lead_nowhere(
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_repository_around_the_controllers_folder_does_not_count(remote: Remote) -> None:
-    """Its settings would be read, and could send us elsewhere."""
+@pytest.mark.parametrize("named", [False, True], ids=["around", "named"])
+def test_another_repository_does_not_count(remote: Remote, named: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Around the controller's folder, or of whatever started it: its settings would send us elsewhere."""
     remote.push(f="1")
     remote.git("init", "--quiet", ".", where=remote.folder)
     (remote.folder / ".git" / "config").write_text('[url "file:///nowhere"]\n\tinsteadOf = "file://"\n')
+    if named:
+        monkeypatch.setenv("GIT_DIR", str(remote.folder / ".git"))
+        monkeypatch.setenv("GIT_CEILING_DIRECTORIES", "/")
     assert contents(remote.source()) == {"f": "1"}
 
 

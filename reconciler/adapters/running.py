@@ -157,7 +157,7 @@ class Listing:
                 self.trouble = error
             else:
                 self.trouble = None
-                self._leaving = (self._leaving | self._told(self.known - now)) - now
+                self._leaving |= self._told(self.known - now)
                 self.known = now
             return sorted(self.known | self._leaving)
 

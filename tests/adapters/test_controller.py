@@ -98,6 +98,26 @@ def test_a_repository_is_a_place_like_any_other(teams: Shell, tmp_path: Path) ->
     assert teams("status", "-f", "teams/a", env={"RECONCILER_RECORDS": "/nowhere"}).code == 64
 
 
+def test_one_that_restarts_goes_on_with_what_it_had(teams: Shell, tmp_path: Path) -> None:
+    """While the repository is away, and where a stack went away meanwhile."""
+    remote = Remote(tmp_path / "git")
+    remote.push(**{"teams__a__stack.yaml": FREE, "teams__b__stack.yaml": FREE})
+    stacks(teams, root=remote.url)
+    remote.bare.rename(tmp_path / "away")
+    teams("controller", "look")
+    time.sleep(2)
+    assert [line[2:5] for line in stacks(teams, root=remote.url)] == [["stays", "in", "force:"]] * 2
+    (tmp_path / "away").rename(remote.bare)
+    remote.git("rm", "--quiet", "-r", "teams/b")
+    remote.pushed()
+    teams("controller", "look")
+    time.sleep(2)
+    done = teams("controller", "run", remote.url, "--stacks", "teams/*", "--once")
+    assert done.err == "'teams/b' is no longer a stack of this controller; nothing of it is deleted\n"
+    assert "teams/b  there is no such stack any more" in done.out
+    assert teams("controller", "run", remote.url, "--stacks", "teams/*", "--once").err == "", "told once"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_runs_until_it_is_told_to_end_and_ends_well(teams: Shell, number: signal.Signals) -> None:
     running = teams.start("controller", "run", "--stacks", "teams/*", "--interval", "1s", "--workers", "2")
