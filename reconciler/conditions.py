@@ -137,6 +137,14 @@ def after_error(before: Report, error: str, *, at: str, reason: str = "LookFaile
     return replace(before, looked_at=at, failures=before.failures + 1, error=error, events=_kept(before, news))
 
 
+def in_force(before: Report, revision: str, *, at: str) -> Report:
+    """The stack once a revision has come into force, by whatever way it came to be the newest."""
+    if revision == before.revision:
+        return before
+    which = f"{before.revision or 'nothing'} -> {revision}"
+    return replace(before, revision=revision, events=_kept(before, [Happened(at, "", "InForce", which)]))
+
+
 def not_in_force(before: Report, after: Report, error: str) -> Report:
     """The stack after a look at what was declared before, for what is declared now cannot be, because of `error`."""
     news = [Happened(after.looked_at, "", "NotInForce", error)] if error != before.error else []

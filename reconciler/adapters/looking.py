@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from reconciler import engine, project
 from reconciler.adapters import crash, stack
 from reconciler.adapters.options import Target
+from reconciler.adapters.stack import Opened
 from reconciler.apply import Progress, Stage
 from reconciler.approvals import Leash, Mode
-from reconciler.conditions import Happened, Report, after_error, after_look, not_in_force
+from reconciler.conditions import Happened, Report, after_error, after_look, in_force, not_in_force
 from reconciler.controller import Look, Verdict
 from reconciler.engine import Applied
 from reconciler.errors import ManifestError, ReconcilerError, SourceError
 from reconciler.plan import Choices, Verb
+from reconciler.project import Project
 from reconciler.render.errors import error_text
 from reconciler.source import SHORT, Checkout, Source, split
-from reconciler.state import written
+from reconciler.state import Approval, written
 
 GONE = "Gone"  # why a stack is looked at no more
+LINES_MAX = 20  # of an error, which a report keeps
 
 
 @dataclass(frozen=True)
@@ -48,36 +52,39 @@ class Looker:
         before = replace(before, mode=self.mode.value)
         try:
             return self._newest(name, before)
-        except ManifestError as error:
-            return Look(after_error(before, error_text(error), at=self._at()), Verdict.STUCK)
         except ReconcilerError as error:
-            return Look(after_error(before, error_text(error), at=self._at()), Verdict.FAILED)
+            return self._failed(before, _words(error))
         except Exception as error:  # our own mistake, which must not keep the others from being looked at
-            return Look(after_error(before, _mistake(error, before.error), at=self._at()), Verdict.FAILED)
+            return self._failed(before, _mistake(error, before.error))
+
+    def agree(self, name: str, revision: str, digest: str, *, by: str, lock_timeout_s: float = 0) -> Approval:
+        """Record that somebody agreed to what a look at this revision proposed; the next look does it."""
+        with (
+            self.source.checkout(revision) as checkout,
+            self._connected(self._read(name, checkout), writes=True) as opened,
+        ):
+            return engine.agree(opened.session, digest, by=by, lock_timeout_s=lock_timeout_s)
 
     def _newest(self, name: str, before: Report) -> Look:
         """At what is declared now, else at what was in force before."""
-        newest = ""
+        which = ""
         try:
             with self.source.checkout() as checkout:
-                newest = checkout.revision
+                which = f"commit {checkout.revision[:SHORT]} is not in force, " if checkout.revision else ""
                 try:
                     return self._looked(name, before, checkout)
                 except ManifestError as error:
-                    if newest in ("", before.revision):
-                        raise
-                    why = _plain(error_text(error), checkout)
+                    why = _words(error, checkout)
         except SourceError as error:
             if self.stopped():
                 return Look(before, Verdict.BUSY)
             if not before.revision:
                 raise
-            why = error_text(error).removeprefix("error: ")
-        which = f"commit {newest[:SHORT]} is not in force, " if newest else ""
-        if not before.revision:
-            why = f"{which}nor is any before it: {why}"
-            return Look(after_error(before, why, at=self._at()), Verdict.STUCK)
-        return self._before(name, before, f"{which}{before.revision[:SHORT]} stays in force: {why}")
+            why = _words(error)
+        if before.revision:
+            return self._before(name, before, f"{which}{before.revision[:SHORT]} stays in force: {why}")
+        why = f"{which}nor is any before it: {why}" if which else why
+        return self._failed(before, why, Verdict.STUCK)
 
     def _before(self, name: str, before: Report, why: str) -> Look:
         """At what was in force before, which is not what is declared now: `why`."""
@@ -85,20 +92,25 @@ class Looker:
             with self.source.checkout(before.revision) as checkout:
                 look = self._looked(name, before, checkout)
         except ReconcilerError as error:
-            return Look(after_error(before, f"{why}\n{error_text(error)}", at=self._at()), Verdict.FAILED)
+            return self._failed(before, f"{why}\n{_words(error)}")
         return replace(look, report=not_in_force(before, look.report, why))
 
     def _looked(self, name: str, before: Report, checkout: Checkout) -> Look:
-        path, environment = split(name, by_environment=self.by_environment)
-        folder = checkout.root / PurePosixPath(path)
-        if not folder.is_dir():
+        """ManifestError where what is declared cannot come into force; what goes wrong once it has is in the look."""
+        if not self._folder(name, checkout).is_dir():
             return self._gone(before, checkout)
-        read = project.load([str(folder)], environment=environment, records=self._records(path))
-        target = Target(files=(str(folder),), environment=environment, endpoint=self.endpoint, key_file=self.key_file)
-        with stack.connected(read, target, writes=self.mode is not Mode.OBSERVE) as opened:
+        read = self._read(name, checkout)
+        before = in_force(before, checkout.revision, at=self._at())
+        try:
+            return self._reconciled(before, read)
+        except ReconcilerError as error:
+            return self._failed(before, _words(error, checkout))
+
+    def _reconciled(self, before: Report, read: Project) -> Look:
+        with self._connected(read, writes=self.mode is not Mode.OBSERVE) as opened:
             session = opened.session
             loop = getattr(read.stack.spec, "controller", None) if read.stack else None
-            leash = Leash(self.mode, paid_too=getattr(loop, "paid", "") == "Auto", revision=checkout.revision)
+            leash = Leash(self.mode, paid_too=getattr(loop, "paid", "") == "Auto", revision=before.revision)
             told: list[Progress] = []
             applied = engine.reconcile(session, leash, report=told.append, stopped=self.stopped)
             snapshot = engine.plan(session, Choices(), leash) if applied.progress else applied.snapshot
@@ -109,11 +121,22 @@ class Looker:
                 snapshot.state,
                 snapshot.world,
                 at=self._at(),
-                revision=checkout.revision,
+                revision=before.revision,
                 held=snapshot.held,
-                happened=[*self._moved(before, checkout), *_happened(applied, self._at())],
+                happened=_happened(applied, self._at()),
             )
         return Look(report, _verdict(applied))
+
+    def _read(self, name: str, checkout: Checkout) -> Project:
+        path, environment = split(name, by_environment=self.by_environment)
+        return project.load([str(checkout.root / path)], environment=environment, records=self._records(path))
+
+    def _connected(self, read: Project, *, writes: bool) -> AbstractContextManager[Opened]:
+        target = Target(files=(), environment=read.environment, endpoint=self.endpoint, key_file=self.key_file)
+        return stack.connected(read, target, writes=writes)
+
+    def _folder(self, name: str, checkout: Checkout) -> Path:
+        return checkout.root / split(name, by_environment=self.by_environment)[0]
 
     def _records(self, path: str) -> Path | None:
         if self.records is None:
@@ -130,20 +153,20 @@ class Looker:
         why = f"there is no such stack any more{which}: it is no longer looked at, and nothing of it is deleted"
         return Look(after_error(before, why, at=self._at(), reason=GONE), Verdict.STUCK)
 
-    def _moved(self, before: Report, checkout: Checkout) -> list[Happened]:
-        """A commit came into force; by a push on top of the one before, or a forced one: it makes no difference."""
-        if checkout.revision == before.revision:
-            return []
-        which = f"{before.revision[:SHORT] or 'nothing'} -> {checkout.revision[:SHORT]}"
-        return [Happened(self._at(), "", "InForce", which)]
+    def _failed(self, before: Report, why: str, verdict: Verdict = Verdict.FAILED) -> Look:
+        return Look(after_error(before, why, at=self._at()), verdict)
 
     def _at(self) -> str:
         return written(self.now())
 
 
-def _plain(text: str, checkout: Checkout) -> str:
-    """Paths as the repository has them: where the checkout lies says nothing to its author."""
-    return text.replace(f"{checkout.root}/", "")
+def _words(error: ReconcilerError, checkout: Checkout | None = None) -> str:
+    """What an error says, bounded; paths as the repository has them, for where it lies says nothing to its author."""
+    lines = error_text(error).removeprefix("error: ").splitlines()
+    if len(lines) > LINES_MAX:
+        lines[LINES_MAX - 2 : -1] = [f"and {len(lines) - LINES_MAX + 1} more"]
+    text = "\n".join(lines)
+    return text.replace(f"{checkout.root}/", "") if checkout and checkout.revision else text
 
 
 def _mistake(error: Exception, before: str) -> str:

@@ -38,12 +38,15 @@ class Watch:
 
     def look(self, name: str = "s", **options: Any) -> Verdict:
         self.now_s += 60
-        source = self.remote.source(clock=lambda: self.now_s, in_force=lambda: {self.report.revision})
-        records = self.remote.folder / "records"
-        options = {"source": source, "mode": Mode.APPLY, "records": records, **options}
-        look = Looker(endpoint=self.service.origin, **options)(name, from_data(to_data(self.report)))
+        look = self.looker(**options)(name, from_data(to_data(self.report)))
         self.report = look.report
         return look.verdict
+
+    def looker(self, **options: Any) -> Looker:
+        source = self.remote.source(clock=lambda: self.now_s, in_force=lambda: {self.report.revision})
+        records = self.remote.folder / "records"
+        usual = {"source": source, "mode": Mode.APPLY, "records": records, "endpoint": self.service.origin}
+        return Looker(**{**usual, **options})
 
     def settle(self) -> None:
         for _ in range(3):
@@ -72,7 +75,7 @@ def test_a_commit_comes_into_force_and_the_next_one_supersedes_it(watch: Watch) 
     counts = watch.service.operations()
     assert (counts.count("vocabularies.create"), counts.count("vocabularies.update")) == (1, 1)
     assert watch.reasons() == ["InForce", "InForce"]
-    assert f"{first[:12]} -> {second[:12]}" in [one.message for one in watch.report.events]
+    assert f"{first} -> {second}" in [one.message for one in watch.report.events]
 
 
 def test_what_is_recorded_outlives_every_checkout(watch: Watch) -> None:
@@ -129,6 +132,27 @@ def test_a_first_commit_that_is_broken_does_nothing(watch: Watch) -> None:
     assert watch.look() is Verdict.STUCK
     assert f"commit {commit[:12]} is not in force, nor is any before it" in watch.report.error
     assert watch.service.ledger() == []
+
+
+def test_a_commit_that_failed_only_on_the_service_is_in_force_all_the_same(watch: Watch) -> None:
+    """Else a broken commit after it would bring back the one before it, which was left already."""
+    watch.remote.declare("s", words(1))
+    watch.settle()
+    second = watch.remote.declare("s", words(2))
+    assert watch.look(endpoint="http://127.0.0.1:9") is Verdict.FAILED
+    watch.remote.write("s/stack.yaml", "kind: [")
+    watch.remote.pushed()
+    watch.look()
+    assert watch.report.revision == second
+    assert f"{second[:12]} stays in force" in watch.report.error
+
+
+def test_what_a_report_keeps_of_very_many_mistakes_is_bounded(watch: Watch) -> None:
+    watch.remote.declare("s", *(document("HotwordTabel", f"x{number}", {}) for number in range(100)))
+    watch.look()
+    told = watch.report.error.splitlines()
+    assert len(told) == 20
+    assert told[-2:] == ["and 82 more", "100 problems"]
 
 
 def test_a_repository_that_cannot_be_reached_changes_nothing(watch: Watch) -> None:
@@ -203,6 +227,18 @@ def test_only_observing_follows_commits_too(watch: Watch) -> None:
     watch.look(mode=Mode.OBSERVE)
     assert (watch.report.revision, watch.report.sync) == (first, Sync.OUT_OF_SYNC)
     assert watch.service.ledger() == []
+
+
+def test_somebody_agrees_to_what_was_proposed_at_the_commit_in_force(watch: Watch) -> None:
+    """Also while a newer commit cannot come into force."""
+    watch.remote.declare("s", words(1))
+    watch.look(mode=Mode.PLAN)
+    asked, revision = watch.report.proposal, watch.report.revision
+    watch.remote.write("s/stack.yaml", "kind: [")
+    watch.remote.pushed()
+    watch.looker(mode=Mode.PLAN).agree("s", revision, asked, by="ada")
+    watch.look(mode=Mode.PLAN)
+    assert watch.service.operations() == ["vocabularies.create"]
 
 
 def test_each_environment_of_a_stack_has_a_record_of_its_own(watch: Watch) -> None:
