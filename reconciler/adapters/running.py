@@ -149,8 +149,7 @@ class Listing:
     def __call__(self) -> Sequence[str]:
         with self._lock:
             try:
-                with self.source.checkout(age_s=self.age_s) as checkout:
-                    now = set(stacks(checkout.root, self.patterns, self.environments))
+                now = self._now()
             except (SourceError, FileRefused) as error:
                 if str(error) != str(self.trouble):
                     self.tell(error_text(error))
@@ -164,6 +163,13 @@ class Listing:
     def looked(self, name: str) -> None:
         with self._lock:
             self._leaving.discard(name)
+
+    def _now(self) -> set[str]:
+        try:
+            with self.source.checkout(age_s=self.age_s) as checkout:
+                return set(stacks(checkout.root, self.patterns, self.environments))
+        except OSError as error:
+            raise SourceError(f"the folders cannot be read: {error.strerror}") from error
 
     def _told(self, gone: set[str]) -> set[str]:
         for name in sorted(gone):
