@@ -57,7 +57,7 @@ class Leash:
 
     def proposed(self, held: Sequence[Operation], state: State, at: str) -> tuple[Approval | Withdrawn, ...]:
         """What to record of what waits: a proposal that is new, and the end of those that are out of date."""
-        now = proposal(held, at=at, revision=self.revision) if held and self.mode is not Mode.OBSERVE else None
+        now = proposal(held, at=at, revision=self.revision) if held else None
         old = [one.digest for one in open_proposals(state.approvals) if now is None or one.digest != now.digest]
         fresh = [now] if now and now.digest not in state.approvals else []
         return (*map(Withdrawn, old), *fresh)

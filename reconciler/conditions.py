@@ -74,6 +74,7 @@ class News(StrEnum):
     LOOK_FAILED = "LookFailed"
     ERROR_CHANGED = "ErrorChanged"
     STATE_LOCKED = "StateLocked"
+    IN_FORCE = "InForce"
     NOT_IN_FORCE = "NotInForce"
     RECOVERED = "Recovered"
     APPROVAL_NEEDED = "ApprovalNeeded"
@@ -208,6 +209,16 @@ def after_error(before: Report, error: str, *, at: str, cause: str = "", reason:
     elif before.failures and reason == News.LOOK_FAILED:
         reason = News.ERROR_CHANGED
     return _with(after, [Happened(at, "", reason, error)] if error != before.error else [])
+
+
+def in_force(before: Report, revision: str, *, at: str) -> Report:
+    """The stack once a revision has come into force, by whatever way it came to be the newest."""
+    if revision == before.revision:
+        return before
+    which = f"{before.revision or 'nothing'} -> {revision}"
+    return replace(
+        before, revision=revision, events=(*before.events, Happened(at, "", News.IN_FORCE, which))[-EVENTS_MAX:]
+    )
 
 
 def not_in_force(before: Report, after: Report, error: str) -> Report:

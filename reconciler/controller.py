@@ -71,10 +71,10 @@ class Controller:
     rest_s: float = 1.0
     looked: Callable[[str, Look], None] = lambda name, look: None
 
-    def once(self) -> int:
-        """Look once at everything that is due now; at how many stacks that was."""
+    def once(self, stopped: threading.Event) -> int:
+        """Look once at everything that is due now, unless `stopped`; at how many stacks that was."""
         left, count = list(self._enlisted()), 0
-        while claim := self.fleet.claim(left):
+        while not stopped.is_set() and (claim := self.fleet.claim(left)):
             self._work(claim)
             left.remove(claim.name)
             count += 1

@@ -163,7 +163,7 @@ def open_store(project: Project, stamp: Stamp) -> Store:
     spec = project.stack.spec if project.stack else None
     location = getattr(spec, "state", None)
     if location is None or location.backend == "sqlite":
-        path = project.root / (location.path if location else ".reconciler/state.db")
+        path = project.home / (location.path if location else ".reconciler/state.db")
         if name := stamp.environment:  # with a suffix in any case: beside `state` there may be a `state.backup` of ours
             path = path.with_name(f"{path.stem}.{name}{path.suffix or '.db'}")
         return SqliteStore(path, stamp)
@@ -174,7 +174,7 @@ def open_store(project: Project, stamp: Stamp) -> Store:
             "the Stack keeps its state in PostgreSQL, and the driver for it is not installed",
             hint="pip install 'bailian-reconciler[postgres]'",
         ) from error
-    return PostgresStore(os.environ.get(DSN, ""), stamp, folder=project.root / ".reconciler")
+    return PostgresStore(os.environ.get(DSN, ""), stamp, folder=project.home / ".reconciler")
 
 
 def plan(session: Session, choices: Choices, leash: Leash | None = None) -> Snapshot:

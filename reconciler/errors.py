@@ -9,6 +9,7 @@ command line's answer to it (docs/exit-codes.md). This module words nothing else
     ├─ Refused                   3    a guard, a missing consent, a protected object
     ├─ StalePlan                 4    .reasons: what moved since the plan was saved
     ├─ BrokenPlan                1    the file is no saved plan, or no longer the one that was saved
+    ├─ SourceError               1    what a controller looks after cannot be read: never the same as nothing declared
     ├─ StateError                1
     │  ├─ StateLocked            4    somebody else is applying
     │  ├─ StateLost              4    somebody else took the lease over while we were away
@@ -100,6 +101,10 @@ class StalePlan(ReconcilerError):
 
 class BrokenPlan(ReconcilerError):
     """What was given as a saved plan cannot be trusted to be one."""
+
+
+class SourceError(ReconcilerError):
+    """Where manifests come from gives none now. Whatever was declared before stays so."""
 
 
 class StateError(ReconcilerError):

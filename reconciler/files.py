@@ -218,6 +218,11 @@ class Tree:
         return descriptor
 
 
+def check_pattern(pattern: str) -> None:
+    """FileRefused for what `Tree.glob` refuses wherever it looks."""
+    _selector(_components(pattern))
+
+
 class Manifest(NamedTuple):
     """One manifest file found under a `-f` path: where it lies, and how the user would type it."""
 

@@ -54,7 +54,8 @@ class Project:
     """Everything the author declared. `documents` are in graph order, `parts` by address, `removed` what is to go.
 
     `root` is as the user would type it; `stack` is None where no manifest declares one. `manifests` are the digests of
-    all that was read, by path below the root; `environment` is "" for the base by itself.
+    all that was read, by path below the root; `environment` is "" for the base by itself. `records` is where what is
+    recorded lies; None for beside the manifests.
     """
 
     root: Path
@@ -67,6 +68,12 @@ class Project:
     manifests: Mapping[str, str] = field(default_factory=dict)
     environment: str = ""
     removed: Mapping[str, Document] = field(default_factory=dict)
+    records: Path | None = None
+
+    @property
+    def home(self) -> Path:
+        """The folder that what is recorded lies in, which outlives a checkout."""
+        return self.records or self.root
 
 
 def load(
@@ -76,6 +83,7 @@ def load(
     kinds: Mapping[str, type[Spec]] = KINDS,
     stdin: bytes | None = None,
     cache: Callable[[Path], Cache] = Cache,
+    records: Path | None = None,
 ) -> Project:
     """The project that `-f` paths stand for, `-` being the bytes of standard input. ManifestError holds every mistake.
 
@@ -96,7 +104,7 @@ def load(
         problems.append(Problem("no document in any of the manifests", None, "nothing is deleted because of that"))
     profile, unusable = _profile(Tree(root), stacks)
     problems += unusable
-    assembly = _Assembly(Tree(root), profile, cache(root))
+    assembly = _Assembly(Tree(root), profile, cache(records or root))
     assembly.take(documents, blind=not stacks and any(lost.kind in ("", Stack.__name__) for lost in broken))
     assembly.cache.save()
     if problems or assembly.problems:
@@ -112,6 +120,7 @@ def load(
         manifests={_below(root, file.source): hashlib.sha256(file.source.data).hexdigest() for file in files},
         environment=environment,
         removed={address: one for one in tombstones for address in one.spec.addresses},  # type: ignore[attr-defined]
+        records=records,
     )
 
 

@@ -32,7 +32,7 @@ def test_nothing_done_is_a_success() -> None:
     {
         "UsageError": 64, "Refused": 3, "StalePlan": 4, "StateLocked": 4, "StateMismatch": 8, "StateCorrupt": 1,
         "NotAuthorised": 8, "Rejected": 5, "NotFound": 5, "Conflict": 5, "Throttled": 5, "Unavailable": 1,
-        "NeverSent": 1, "OutcomeUnknown": 7, "Ambiguous": 7,
+        "NeverSent": 1, "SourceError": 1, "OutcomeUnknown": 7, "Ambiguous": 7,
     }.items(),
 )  # fmt: skip
 def test_every_error_stands_for_its_exit_code(name: str, code: int) -> None:

@@ -1,36 +1,60 @@
-"""One look of a controller at one stack: from a checkout over the engine to a report. Whatever goes wrong is in it."""
+"""One look of a controller at one stack: from a checkout over the engine to a report. Whatever goes wrong is in it.
+
+Where a commit cannot come into force, the one that was in force before stays so, and is looked at.
+"""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import PurePosixPath
+from pathlib import Path
 
-from reconciler import engine
-from reconciler.adapters import stack
+from reconciler import engine, project
+from reconciler.adapters import crash, stack
 from reconciler.adapters.options import Target
+from reconciler.adapters.stack import Opened
 from reconciler.api import Called, uncounted
 from reconciler.apply import Progress, Stage
 from reconciler.approvals import Leash, Mode
-from reconciler.conditions import NEAR, Happened, Reason, Report, after_error, after_look, drift
+from reconciler.conditions import (
+    NEAR,
+    Happened,
+    Reason,
+    Report,
+    after_error,
+    after_look,
+    drift,
+    in_force,
+    not_in_force,
+)
 from reconciler.controller import Look, Verdict
 from reconciler.engine import Applied
-from reconciler.errors import ManifestError, ReconcilerError
+from reconciler.errors import ManifestError, ReconcilerError, SourceError
 from reconciler.plan import Choices, Operation, Verb
+from reconciler.project import Project
 from reconciler.render.errors import error_text
-from reconciler.source import Checkout, Source
-from reconciler.state import Role, written
+from reconciler.source import SHORT, Checkout, Source, split
+from reconciler.state import Approval, Role, written
+
+GONE = "Gone"  # why a stack is looked at no more
+LINES_MAX = 20  # of an error, which a report keeps
 
 
 @dataclass(frozen=True)
 class Looker:
-    """Looks at stacks by name: the folder below the source's root that holds one ("." for the root itself)."""
+    """Looks at stacks by the names that `source.stacks` gives them.
+
+    `records` is the folder for what is recorded of a source whose checkouts come and go; None: beside the manifests.
+    """
 
     source: Source
     mode: Mode
-    environment: str = ""
+    by_environment: bool = False
+    records: Path | None = None
     endpoint: str = ""
     key_file: str = ""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -41,23 +65,66 @@ class Looker:
     def __call__(self, name: str, before: Report) -> Look:
         before = replace(before, mode=self.mode.value)
         try:
-            with self.source.checkout() as checkout:
-                return self._looked(name, before, checkout)
-        except ManifestError as error:
-            return Look(self._lost(before, error), Verdict.STUCK)
+            return self._newest(name, before)
         except ReconcilerError as error:
-            return Look(self._lost(before, error), Verdict.FAILED)
+            return self._failed(before, _words(error), error)
+        except Exception as error:  # our own mistake, which must not keep the others from being looked at
+            return self._failed(before, _mistake(error, before.error), error)
 
-    def _lost(self, before: Report, error: ReconcilerError) -> Report:
-        return after_error(before, error_text(error), at=self._at(), cause=type(error).__name__)
+    def agree(self, name: str, revision: str, digest: str, *, by: str, lock_timeout_s: float = 0) -> Approval:
+        """Record that somebody agreed to what a look at this revision proposed; the next look does it."""
+        with (
+            self.source.checkout(revision) as checkout,
+            self._connected(self._read(name, checkout), writes=True) as opened,
+        ):
+            return engine.agree(opened.session, digest, by=by, lock_timeout_s=lock_timeout_s)
+
+    def _newest(self, name: str, before: Report) -> Look:
+        """At what is declared now, else at what was in force before."""
+        which = ""
+        try:
+            with self.source.checkout() as checkout:
+                which = f"commit {checkout.revision[:SHORT]} is not in force, " if checkout.revision else ""
+                try:
+                    return self._looked(name, before, checkout)
+                except ManifestError as error:
+                    why = _words(error, checkout)
+        except SourceError as error:
+            if self.stopped():
+                return Look(before, Verdict.BUSY)
+            if not before.revision:
+                raise
+            why = _words(error)
+        if before.revision:
+            return self._before(name, before, f"{which}{before.revision[:SHORT]} stays in force: {why}")
+        why = f"{which}nor is any before it: {why}" if which else why
+        return self._failed(before, why, verdict=Verdict.STUCK)
+
+    def _before(self, name: str, before: Report, why: str) -> Look:
+        """At what was in force before, which is not what is declared now: `why`."""
+        try:
+            with self.source.checkout(before.revision) as checkout:
+                look = self._looked(name, before, checkout)
+        except ReconcilerError as error:
+            return self._failed(before, f"{why}\n{_words(error)}", error)
+        return replace(look, report=not_in_force(before, look.report, why))
 
     def _looked(self, name: str, before: Report, checkout: Checkout) -> Look:
-        folder = str(checkout.root / PurePosixPath(name))
-        target = Target((folder,), self.environment, self.endpoint, self.key_file)
-        with stack.opened(target, writes=self.mode is not Mode.OBSERVE, called=self.called) as opened:
+        """ManifestError where what is declared cannot come into force; what goes wrong once it has is in the look."""
+        if not self._folder(name, checkout).is_dir():
+            return self._gone(before, checkout)
+        read = self._read(name, checkout)
+        before = in_force(before, checkout.revision, at=self._at())
+        try:
+            return self._reconciled(before, read)
+        except ReconcilerError as error:
+            return self._failed(before, _words(error, checkout), error)
+
+    def _reconciled(self, before: Report, read: Project) -> Look:
+        with self._connected(read, writes=self.mode is not Mode.OBSERVE) as opened:
             session = opened.session
-            loop = getattr(session.project.stack.spec, "controller", None) if session.project.stack else None
-            leash = Leash(self.mode, paid_too=getattr(loop, "paid", "") == "Auto", revision=checkout.revision)
+            loop = getattr(read.stack.spec, "controller", None) if read.stack else None
+            leash = Leash(self.mode, paid_too=getattr(loop, "paid", "") == "Auto", revision=before.revision)
             told: list[Progress] = []
             applied = engine.reconcile(session, leash, report=told.append, stopped=self.stopped)
             snapshot = engine.plan(session, Choices(), leash) if applied.progress else applied.snapshot
@@ -68,7 +135,7 @@ class Looker:
                 snapshot.state,
                 snapshot.world,
                 at=self._at(),
-                revision=checkout.revision,
+                revision=before.revision,
                 held=snapshot.held,
                 happened=_happened(applied, self._at()),
                 limit=session.limits.hour,
@@ -76,8 +143,59 @@ class Looker:
             )
         return Look(report, _verdict(applied))
 
+    def _read(self, name: str, checkout: Checkout) -> Project:
+        path, environment = split(name, by_environment=self.by_environment)
+        return project.load([str(checkout.root / path)], environment=environment, records=self._records(path))
+
+    def _connected(self, read: Project, *, writes: bool) -> AbstractContextManager[Opened]:
+        target = Target(files=(), environment=read.environment, endpoint=self.endpoint, key_file=self.key_file)
+        return stack.connected(read, target, writes=writes, called=self.called)
+
+    def _folder(self, name: str, checkout: Checkout) -> Path:
+        return checkout.root / split(name, by_environment=self.by_environment)[0]
+
+    def _records(self, path: str) -> Path | None:
+        if self.records is None:
+            return None
+        folder = self.records / path
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ReconcilerError(f"{folder} cannot be used: {error.strerror}") from error
+        return folder
+
+    def _gone(self, before: Report, checkout: Checkout) -> Look:
+        which = f" in commit {checkout.revision[:SHORT]}" if checkout.revision else ""
+        why = f"there is no such stack any more{which}: it is no longer looked at, and nothing of it is deleted"
+        return Look(after_error(before, why, at=self._at(), reason=GONE), Verdict.STUCK)
+
+    def _failed(
+        self, before: Report, why: str, error: Exception | None = None, verdict: Verdict = Verdict.FAILED
+    ) -> Look:
+        cause = type(error).__name__ if error else ManifestError.__name__
+        return Look(after_error(before, why, at=self._at(), cause=cause), verdict)
+
     def _at(self) -> str:
         return written(self.now())
+
+
+def _words(error: ReconcilerError, checkout: Checkout | None = None) -> str:
+    """What an error says, bounded; paths as the repository has them, for where it lies says nothing to its author."""
+    lines = error_text(error).removeprefix("error: ").splitlines()
+    if len(lines) > LINES_MAX:
+        lines[LINES_MAX - 2 : -1] = [f"and {len(lines) - LINES_MAX + 1} more"]
+    text = "\n".join(lines)
+    return text.replace(f"{checkout.root}/", "") if checkout and checkout.revision else text
+
+
+def _mistake(error: Exception, before: str) -> str:
+    """What to say of a mistake of ours; one that was said `before` leaves no second file."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"internal error: {type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}, please report it"
+    if before.startswith(what):
+        return before
+    path = crash.write_report(error)
+    return what + (f"\n  with {path}, which holds where it happened and no data" if path else "")
 
 
 def _happened(applied: Applied, at: str) -> list[Happened]:

@@ -3,63 +3,212 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.adapters import connection, terminal
-from reconciler.adapters.looking import Looker
+from reconciler.adapters.interrupts import Interrupts
+from reconciler.adapters.looking import GONE, Looker
+from reconciler.adapters.watching import Watch, webhook
 from reconciler.approvals import Mode
-from reconciler.controller import Controller, Look, Pace
-from reconciler.errors import UsageError
-from reconciler.render.controller import look_text
-from reconciler.source import Folder
-from reconciler.store.fleet import SqliteFleet
+from reconciler.conditions import Report
+from reconciler.controller import Controller, Look, Pace, report_of, reports
+from reconciler.errors import ReconcilerError, SourceError, UsageError
+from reconciler.files import FileRefused, check_pattern
+from reconciler.render.errors import error_text
+from reconciler.source import FRESH_S, Folder, Git, Source, is_git, shown_url, stacks
+from reconciler.store.fleet import Fleet, SqliteFleet
+from reconciler.wording import did_you_mean, shown
+
+LIST = "fleet.db"
+SHORTEST_S = 1.0  # between two looks at a stack
+STOPPING = "stopping: what is under way is concluded first; once more leaves at once"
+LEFT = "left: what was sent and not answered is looked for by the next look"
 
 
 def run(
     root: str,
     patterns: Sequence[str],
     *,
+    environments: Collection[str] = (),
+    branch: str = "",
+    home: str = "",
     mode: str,
     interval_s: float,
     workers: int,
     once: bool,
     endpoint: str,
     key_file: str,
+    log_format: str = "text",
+    notify: str = "",
 ) -> int:
     """The exit code: 0, for what goes wrong with a stack is said of that stack."""
-    folder, stopped = Path(root), threading.Event()
-    fleet = SqliteFleet(
-        connection.private_folder(folder) / "fleet.db", f"process {os.getpid()} on {socket.gethostname()}"
-    )
-    look = Looker(Folder(folder), Mode(mode), endpoint, key_file, stopped=stopped.is_set)
-    loop = Controller(
-        fleet,
-        lambda: stacks_below(folder, patterns),
-        look,
-        Pace(quiet_s=interval_s, busy_s=min(15.0, interval_s)),
-        workers,
-        looked=_tell,
-    )
-    if not loop.names():
-        raise UsageError(f"no folder below {root} matches {' '.join(patterns)}", hint="--stacks 'teams/*'")
-    if once:
-        loop.once()
-        return 0
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    loop.run(stopped)
+    _check(patterns, environments, interval_s)
+    watch = Watch(log_format, webhook(notify))
+    with Interrupts(lambda: terminal.say_at_once(STOPPING), lambda: terminal.say_last(LEFT)) as signals:
+        signals.arm()
+
+        def stopped() -> bool:
+            return signals.requested
+
+        private = connection.private_folder(home_of(root, home))
+        fleet = SqliteFleet(private / LIST, f"process {os.getpid()} on {socket.gethostname()}")
+        source, records = source_of(root, branch, private, fleet, stopped)
+        listing = Listing(source, patterns, environments, age_s=interval_s, known=set(_watched(fleet)))
+        look = Looker(
+            source=source,
+            mode=Mode(mode),
+            by_environment=bool(environments),
+            records=records,
+            endpoint=endpoint,
+            key_file=key_file,
+            stopped=stopped,
+            called=watch.tally.called,
+        )
+
+        def looked(name: str, look: Look) -> None:
+            watch.looked(name, look)
+            listing.looked(name)
+
+        pace = Pace(quiet_s=interval_s, busy_s=min(15.0, interval_s))
+        if not listing() and (once or isinstance(source, Folder)):
+            if listing.trouble:  # told already
+                return listing.trouble.exit_code
+            what = f"no folder below {shown_url(root)} that matches {' '.join(patterns)} holds a manifest"
+            raise UsageError(what + _of(environments), hint="--stacks 'teams/*'")
+        with watch:
+            _work(Controller(fleet, listing, watch.over(look), pace, workers, looked=looked), once, stopped)
     return 0
 
 
-def stacks_below(root: Path, patterns: Sequence[str]) -> list[str]:
-    """The folders that the patterns mean, by their names below the root."""
-    found = {path for pattern in patterns for path in (root.glob(pattern) if pattern != "." else [root])}
-    return sorted(path.relative_to(root).as_posix() for path in found if path.is_dir())
+def _work(loop: Controller, once: bool, told_to_end: Callable[[], bool]) -> None:
+    """In a thread: an event that a signal sets could be one that its own thread waits for."""
+    stopped = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="controller") as hands:
+        work = hands.submit(loop.once if once else loop.run, stopped)
+        while not wait([work], 0.1).done:
+            if told_to_end():
+                stopped.set()
+        work.result()
 
 
-def _tell(name: str, look: Look) -> None:
-    terminal.say_anyway(look_text(name, look.report))
+def look(names: Sequence[str], home: str) -> Sequence[str]:
+    """Make these due, or all there are, and say which."""
+    path = Path(home) / connection.FOLDER / LIST
+    if not path.is_file():
+        raise UsageError(f"no controller has run in {shown(home)}", hint="--home names the folder it keeps its list in")
+    fleet = SqliteFleet(path, "")
+    known = sorted(fleet.reports())
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
+            raise UsageError(f"the controller has no stack {shown(name)}", hint=hint)
+    fleet.hurry(names or known, in_s=FRESH_S)
+    return names or known
+
+
+def known(home: str) -> list[Report]:
+    """What the last looks of the controllers of a list came to, by name; none where nobody looked yet."""
+    path = Path(home) / connection.FOLDER / LIST
+    return reports(SqliteFleet(path, "")) if path.is_file() else []
+
+
+def home_of(root: str, home: str) -> Path:
+    """Where a controller keeps its list: beside a folder's stacks, for a repository where it is told, or here."""
+    folder = Path(home or ("." if is_git(root) else root))
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {shown(str(folder))}")
+    return folder
+
+
+def source_of(
+    root: str, branch: str, private: Path, fleet: Fleet, stopped: Callable[[], bool]
+) -> tuple[Source, Path | None]:
+    """A folder; or a repository, whose checkouts lie in a private folder, and where what outlives them is kept."""
+    if not is_git(root):
+        if branch:
+            raise UsageError("--branch is for a repository, and a folder has none", hint="name a URL")
+        return Folder(Path(root)), None
+    checkouts, records = private / "checkouts", private / "stacks"
+    git = Git(root, branch, checkouts, lambda: {one.revision for one in _reports(fleet).values()}, stopped)
+    for folder in (checkouts, records):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return git, records
+
+
+@dataclass
+class Listing:
+    """The names of a source's stacks now. What is wrong with the source is told once, and those `known` then stay.
+
+    One that disappeared is told once as well, and listed until it was looked at for the last time.
+    """
+
+    source: Source
+    patterns: Sequence[str]
+    environments: Collection[str] = ()
+    age_s: float = FRESH_S
+    known: set[str] = field(default_factory=set)
+    tell: Callable[[str], None] = lambda text: terminal.say_anyway(text, err=True)
+    trouble: ReconcilerError | None = None
+    _leaving: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self) -> Sequence[str]:
+        with self._lock:
+            try:
+                now = self._now()
+            except (SourceError, FileRefused) as error:
+                if str(error) != str(self.trouble):
+                    self.tell(error_text(error))
+                self.trouble = error
+            else:
+                self.trouble = None
+                self._leaving |= self._told(self.known - now)
+                self.known = now
+            return sorted(self.known | self._leaving)
+
+    def looked(self, name: str) -> None:
+        with self._lock:
+            self._leaving.discard(name)
+
+    def _now(self) -> set[str]:
+        try:
+            with self.source.checkout(age_s=self.age_s) as checkout:
+                return set(stacks(checkout.root, self.patterns, self.environments))
+        except OSError as error:
+            raise SourceError(f"the folders cannot be read: {error.strerror}") from error
+
+    def _told(self, gone: set[str]) -> set[str]:
+        for name in sorted(gone):
+            self.tell(f"{shown(name)} is no longer a stack of this controller; nothing of it is deleted")
+        return gone
+
+
+def _reports(fleet: Fleet) -> dict[str, Report]:
+    return {name: report_of(name, kept) for name, kept in fleet.reports().items()}
+
+
+def _watched(fleet: Fleet) -> list[str]:
+    """Those that an earlier process looked at, but for what was gone by then."""
+    return [name for name, one in _reports(fleet).items() if not (one.events and one.events[-1].reason == GONE)]
+
+
+def _check(patterns: Sequence[str], environments: Collection[str], interval_s: float) -> None:
+    if interval_s < SHORTEST_S:
+        raise UsageError(f"--interval is less than {SHORTEST_S:.0f} s")
+    if "" in environments:
+        raise UsageError("-e is empty: name an environment, or leave it out for the base")
+    for pattern in patterns:
+        try:
+            if pattern != ".":
+                check_pattern(pattern.removesuffix("/"))
+        except FileRefused as error:
+            raise UsageError(f"--stacks {error}", hint=error.hint) from error
+
+
+def _of(environments: Collection[str]) -> str:
+    return f" and has an environment {' or '.join(sorted(environments))}" if environments else ""

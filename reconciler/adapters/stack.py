@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from reconciler import engine, project
 from reconciler.adapters import connection, operator, terminal
@@ -21,6 +23,8 @@ from reconciler.resource import Budget
 from reconciler.state import Role
 from reconciler.wording import did_you_mean, shown
 from reconciler.yamltext import MAX_FILE_BYTES
+
+RECORDS = "RECONCILER_RECORDS"  # the folder whose .reconciler/ counts, for a stack that a controller has from Git
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,11 @@ class Opened:
 
 def read(target: Target) -> Project:
     """The project that the command line names, its warnings told. ManifestError holds every mistake."""
-    project = load(target.files, environment=target.environment, stdin=_stdin(target))
+    elsewhere = os.environ.get(RECORDS)
+    records = Path(elsewhere) if elsewhere else None
+    if records and not records.is_dir():
+        raise UsageError(f"{RECORDS} names {shown(elsewhere or '')}, which is no folder")
+    project = load(target.files, environment=target.environment, stdin=_stdin(target), records=records)
     if project.warnings:
         terminal.mention(warnings_text(project.warnings))
     return project
@@ -83,7 +91,7 @@ def connected(
     """A project that was read already, on its service."""
     budgets = (operator.budget(project.root), Budget.model_validate({"onceCny": max_cost}))
     if writes:
-        connection.private_folder(project.root)
+        connection.private_folder(project.home)
     with connection.connect(project, endpoint=target.endpoint, key_file=target.key_file) as service:
         heading = headed(project, service)
         with engine.session(

@@ -34,7 +34,8 @@ NOTICES: Mapping[str, str] = {
 def look_text(name: str, report: Report) -> str:
     """One line a look: which stack, how it is, and what it waits for."""
     if report.error:
-        return f"{report.looked_at}  {clean(name)}  {clean(report.error, 600)}"
+        why = "\n  ".join(clean(line, 600) for line in report.error.splitlines())
+        return f"{report.looked_at}  {clean(name)}  {why}"
     words = [report.looked_at, clean(name), report.sync.value, report.health.value]
     if report.proposal:
         words.append(f"{len(report.held)} wait for approval: reconciler approve {report.proposal}")

@@ -84,11 +84,12 @@ class Fleet(ABC):
         with self._writing() as db:
             return bool(db(ended, self._now(db) + due_in_s, report, claim.name, claim.epoch))
 
-    def hurry(self, names: Sequence[str]) -> None:
-        """Make these due at once."""
+    def hurry(self, names: Sequence[str], *, in_s: float = 0.0) -> None:
+        """Make these due at once, or as soon as `in_s`; never later than they are."""
         with self._writing() as db:
+            due = self._now(db) + in_s
             for name in names:
-                db("update fleet set due = ? where name = ?", self._now(db), name)
+                db("update fleet set due = ? where name = ? and due > ?", due, name, due)
 
     def next_due_in_s(self, names: Sequence[str]) -> float | None:
         """Seconds until one of these is due and free; 0 where one is; None where there is none at all."""

@@ -47,7 +47,8 @@ def test_every_command_that_takes_manifests_takes_an_environment() -> None:
     found = list(commands(cli, click.Context(cli)))
     options = [{name for option in command.params for name in option.opts} for command in found]
     assert sum("--file" in names for names in options) > 20
-    assert all(("--file" in names) == ({"-e", "--env"} <= names) for names in options)
+    taking = [bool(names & {"--file", "--stacks"}) for names in options]
+    assert taking == [{"-e", "--env"} <= names for names in options]
 
 
 # Two environments ---------------------------------------------------------------------------------------------------

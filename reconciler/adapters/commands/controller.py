@@ -13,13 +13,29 @@ def controller() -> None:
 
 
 @controller.command()
-@click.argument("root", type=click.Path(exists=True, file_okay=False), default=".")
+@click.argument("root", default=".")
+@click.option("--branch", default="", metavar="NAME", help="Of a repository.  [default: its own choice]")
 @click.option(
     "--stacks",
     multiple=True,
     default=(".",),
     metavar="PATTERN",
     help="Folders below ROOT that hold a stack each, as `teams/*`; may be repeated.  [default: .]",
+)
+@click.option(
+    "-e",
+    "--env",
+    "environments",
+    multiple=True,
+    metavar="NAME",
+    help="Each stack in this environment, if it has it, as STACK@NAME; may be repeated.  [default: the base alone]",
+)
+@click.option(
+    "--home",
+    default="",
+    type=click.Path(),
+    help="The folder whose .reconciler/ keeps the list of stacks, and of a repository the checkouts and the records."
+    "  [default: ROOT; of a repository .]",
 )
 @click.option(
     "--mode",
@@ -32,11 +48,24 @@ def controller() -> None:
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Stacks looked at at once.")
 @click.option("--once", is_flag=True, help="Look at what is due, then end.")
 @click.option("--dry-run", is_flag=True, help="The same as --mode observe.")
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="A line a look."
+)
+@click.option(
+    "--notify",
+    default="",
+    envvar="RECONCILER_NOTIFY_URL",
+    metavar="URL",
+    help="A webhook that is told what a person may want to know; also RECONCILER_NOTIFY_URL.",
+)
 @click.option("--endpoint", default="", metavar="URL", help="Another service than the Stacks name.")
 @click.option("--key-file", default="", type=click.Path(), help="A file (mode 0600) with the API key.")
 def run(
     root: str,
+    branch: str,
     stacks: tuple[str, ...],
+    environments: tuple[str, ...],
+    home: str,
     mode: str,
     interval: float,
     workers: int,
@@ -44,8 +73,10 @@ def run(
     dry_run: bool,
     endpoint: str,
     key_file: str,
+    log_format: str,
+    notify: str,
 ) -> int:
-    """Run until SIGTERM or Ctrl-C; a look that is under way is concluded first.
+    """Run until SIGTERM or Ctrl-C; a look that is under way is concluded first. ROOT is a folder, or a URL for git.
 
     Nobody waits: what takes minutes or hours goes on by itself, and a later look takes it up.
     """
@@ -54,39 +85,50 @@ def run(
     return running.run(
         root,
         stacks,
+        environments=environments,
+        branch=branch,
+        home=home,
         mode="observe" if dry_run else mode,
         interval_s=interval,
         workers=workers,
         once=once,
         endpoint=endpoint,
         key_file=key_file,
+        log_format=log_format,
+        notify=notify,
     )
 
 
 @controller.command()
-@click.argument("root", type=click.Path(exists=True, file_okay=False), default=".")
+@click.option("--home", default=".", type=click.Path(), help="The folder that its list is in.", show_default=True)
 @click.option("--events", type=click.IntRange(0, 200), default=0, metavar="COUNT", help="Also the newest events.")
 @options.output("text", "json", "yaml")
 @options.color
-def status(root: str, events: int, output: str) -> int:
-    """How every stack below ROOT was when a controller last looked at it, and what waits for somebody.
+def status(home: str, events: int, output: str) -> int:
+    """How every stack was when a controller last looked at it, and what waits for somebody.
 
     Asks nothing of the service and needs no key; the newest events are those of all stacks, in JSON of each.
     """
-    from pathlib import Path
-
-    from reconciler.adapters import terminal
-    from reconciler.adapters.connection import FOLDER
-    from reconciler.controller import reports
+    from reconciler.adapters import running
+    from reconciler.adapters.output import result
     from reconciler.render.controller import fleet_json, fleet_text
-    from reconciler.render.data import json_text, yaml_text
-    from reconciler.store.fleet import SqliteFleet
 
-    path = Path(root) / FOLDER / "fleet.db"
-    known = reports(SqliteFleet(path, "nobody")) if path.exists() else []
-    if output == "text":
-        terminal.say(fleet_text(known, terminal.width(), events=events))
-        return 0
-    data = fleet_json(known, events=events)
-    terminal.say(json_text(data) if output == "json" else yaml_text(data))
+    known = running.known(home)
+    result(output, lambda: fleet_json(known, events=events), lambda width: fleet_text(known, width, events=events))
+    return 0
+
+
+@controller.command()
+@click.argument("stacks", nargs=-1, metavar="[STACK]...")
+@click.option("--home", default=".", type=click.Path(), help="The folder that its list is in.", show_default=True)
+def look(stacks: tuple[str, ...], home: str) -> int:
+    """Let the controller look at these stacks now, or at all: the same as its webhook.
+
+    STACK is a name as the controller tells it: FOLDER, or FOLDER@ENVIRONMENT.
+    """
+    from reconciler.adapters import running, terminal
+    from reconciler.render.words import clean
+
+    for name in running.look(stacks, home):
+        terminal.say(f"due now: {clean(name)}")
     return 0
