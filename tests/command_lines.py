@@ -59,7 +59,7 @@ def in_shell(script: str) -> Iterator[tuple[str, ...]]:
 def in_markdown(page: str) -> Iterator[tuple[str, ...]]:
     """The same in the shell blocks of a page; in one that shows a prompt only what follows the prompts."""
     for block in _SHELL_BLOCK.findall(page):
-        prompted = re.findall(r"^\$ (.*(?:\\\n.*)*)", block, re.M)
+        prompted = re.findall(r"^\$ ((?:.*\\\n)*.*)", block, re.M)
         yield from in_shell("\n".join(prompted) if prompted else block)
 
 

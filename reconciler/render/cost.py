@@ -100,7 +100,7 @@ def _sums(heading: Heading, told: Costs) -> Iterator[Line]:
     yield Line(
         f"{prices_text(heading)}; a month is {HOURS_A_MONTH} hours; calls that are billed by token are not in it"
     )
-    yield Line("reconciler explain models NAME has the sources of a price", {"dim": True})
+    yield Line("reconciler explain MODEL has the sources of a price", {"dim": True})
 
 
 def _rate(hour: Decimal | None) -> str:
