@@ -34,6 +34,7 @@ from reconciler.errors import (
     NotAuthorised,
     NotFound,
     OutcomeUnknown,
+    Refused,
     Rejected,
     Throttled,
     Unavailable,
@@ -189,6 +190,44 @@ class Api:
                     self._bucket.hold(pause_s)  # for every thread: the account is throttled, not the request
                 self._sleep(pause_s)
         raise AssertionError("unreachable")
+
+    def fetch(self, link: str, size: int) -> Iterator[bytes]:
+        """The content behind a link that the service gave, chunk by chunk; never more than `size` bytes of it.
+
+        The link is a secret, and no message holds any of it. It is followed into the vendor's object storage alone, or
+        on an emulator back to this computer; the key stays here. Raises Unavailable, or Refused for another place.
+        """
+        if not self._may_fetch(link):
+            place = self._quoted(_host(link))
+            raise Refused(f"the content lies at {place}, which is not the vendor's object storage: it is not fetched")
+        self._bucket.take()
+        ends_at, had = self.clock() + READ_WITHIN_S + size / UPLOAD_BYTES_PER_S, 0
+        headers = {"User-Agent": self._headers["User-Agent"]}
+        try:
+            with (
+                self._fresh.transport.exchange(ends_at),
+                self._fresh.client.stream("GET", link, headers=headers) as got,
+            ):
+                if got.status_code != 200:
+                    raise Unavailable(f"object storage answered with status {got.status_code}", status=got.status_code)
+                for chunk in got.iter_raw():
+                    had += len(chunk)
+                    if had > size:
+                        raise Unavailable(f"the content is longer than the {size:,} bytes that the service says it has")
+                    yield chunk
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(f"object storage gave no complete answer: {type(error).__name__}") from None
+
+    def _may_fetch(self, link: str) -> bool:
+        """Read by the library that would send it, so that no other reading of the link can lead elsewhere."""
+        try:
+            url = httpx.URL(link if re.fullmatch(r"[\x21-\x7e]{1,4000}", link) else "")
+        except httpx.InvalidURL:
+            return False
+        if self.emulator and url.host in LOOPBACK:
+            return url.scheme == "http" and url.port == httpx.URL(self.origin).port and not url.userinfo
+        storage = re.fullmatch(r"[a-z0-9.-]+\.aliyuncs\.com", url.host)
+        return bool(storage) and url.scheme == "https" and url.port is None and not url.userinfo
 
     def lasts_s(self, request: Request) -> float:
         """How long after it was decided upon a request may still be under way, repeats included."""

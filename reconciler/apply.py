@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any, Literal
 from uuid import uuid4
 
+from reconciler.adoption import filled, taken_in, uses
 from reconciler.api import Api, Reply
 from reconciler.clock import boottime
 from reconciler.errors import (
@@ -27,11 +28,10 @@ from reconciler.errors import (
     OutcomeUnknown,
     ReconcilerError,
     Rejected,
-    StateError,
 )
-from reconciler.observe import Pace, list_all, look
-from reconciler.plan import NOT_YET, Operation, Plan, Verb, World, references_of
-from reconciler.resource import Collection, Known, Match, Observed, Part, Phase, Probe, Request
+from reconciler.observe import Pace, list_all, look, read_one
+from reconciler.plan import NOT_YET, Operation, Plan, Verb, World
+from reconciler.resource import Collection, Known, Match, Observed, Phase, Probe, Request, pick
 from reconciler.state import (
     Event,
     Fact,
@@ -39,7 +39,6 @@ from reconciler.state import (
     Intent,
     IntentPhase,
     Role,
-    State,
     canonical,
     generation,
     reopened,
@@ -47,6 +46,7 @@ from reconciler.state import (
     written,
 )
 from reconciler.store import Store
+from reconciler.surgery import Deed
 
 PROBE_GRACE_S = 90.0  # for about a minute after RUNNING a call may still answer "no such model" (contract §3.4)
 GOING_S = (
@@ -256,10 +256,34 @@ class _Apply:
                     self._send(pool, op)
 
     def _take_in(self, op: Operation) -> None:
-        """What came late is what was asked for: its creation is closed the other way, and it is waited for."""
+        """What is there already becomes ours, and is waited for."""
+        if not op.intent:
+            self._recognise(op)
+            return
+        # What came late is what was asked for: its creation is closed the other way.
         cause = self.state.intents[op.intent]
         adopted = replace(cause, phase=IntentPhase.ADOPTED, result_id=op.target_id, reason="came late")
         self._commit(adopted, cause.owned(op.target_id, written(self.api.now())))
+        self._begin_waiting(op, op.target_id)
+
+    def _recognise(self, op: Operation) -> None:
+        """It was taken for the one by what it shows, so it must show that still, and be nobody's."""
+        assert op.part is not None
+        collection, planned = self.collections[op.collection], self.world.objects[op.collection][op.target_id]
+        try:
+            read = read_one(self.api, collection, op.target_id, planned)
+            fields = pick(filled(op.part, self.state, by_content=False), op.fields)
+        except ReconcilerError as error:
+            self._tell(op, Stage.FAILED, detail=_said(error), code=error.exit_code)
+            return
+        seen = replace(read, fields={**planned.fields, **read.fields}) if read else None
+        owner = self.state.owned.get(f"{op.collection}/{op.target_id}")
+        if seen is None or owner or seen.phase is Phase.FAILED or not collection.same(fields, seen):
+            what = f"belongs to {owner.slot}" if owner else "is not as declared any more" if seen else "is gone"
+            self._tell(op, Stage.FAILED, detail=f"{op.target_id} {what}: plan again", code=4)
+            return
+        deed = Deed(operation_id(), self.epoch, written(self.api.now()), "as declared (adoption in its manifest)")
+        self._commit(*taken_in(self.state, op.part, collection, seen, deed, deletion=op.deletion, inferred=True, by=""))
         self._begin_waiting(op, op.target_id)
 
     def _skip_unreachable(self) -> None:
@@ -301,12 +325,12 @@ class _Apply:
     def _created(self, op: Operation) -> tuple[Request, Intent]:
         assert op.part is not None
         collection, slot = self.collections[op.collection], op.slot
-        fields = _filled(op.part, self.state, by_content=True)
+        fields = filled(op.part, self.state, by_content=True)
         version = generation(collection.name, collection.lasting(fields))
         attempt = self.state.attempts(slot, version)
         assert self.store.stamp is not None
         name = tag(self.store.stamp, slot, version, attempt)
-        part = replace(op.part, fields=_filled(op.part, self.state, by_content=False))
+        part = replace(op.part, fields=filled(op.part, self.state, by_content=False))
         request, before = collection.create(part, name), self._already_there(collection, name, part.fields)
         intent = replace(
             self._intent(op, request),
@@ -314,7 +338,7 @@ class _Apply:
             tag=name,
             attempt=attempt,
             fields=fields,
-            uses=_uses(op.part, self.state),
+            uses=uses(op.part, self.state),
             deletion=op.deletion,
             base=op.part.base,
             tokens=op.part.tokens,
@@ -721,26 +745,6 @@ class _Apply:
         self.report(progress)
 
 
-def _filled(part: Part, state: State, *, by_content: bool) -> dict[str, Any]:
-    """The part's fields without references: by content as they are recorded and compared, or by id as they are sent."""
-
-    def fill(value: Any) -> Any:
-        if isinstance(value, Known):
-            if by_content and value.digest:
-                return value.digest
-            row = state.row(value.slot, Role.CURRENT)
-            if row is None or value.output not in row.outputs:
-                raise StateError(f"{value.slot} has no {value.output} to refer to")
-            return row.outputs[value.output]
-        if isinstance(value, tuple | list):
-            return [fill(item) for item in value]
-        if isinstance(value, Mapping):
-            return {name: fill(item) for name, item in value.items()}
-        return value
-
-    return {name: fill(value) for name, value in part.fields.items()}
-
-
 def _said(error: Exception) -> str:
     """What went wrong and what next: an outcome is told without its error."""
     hint = getattr(error, "hint", "")
@@ -761,9 +765,3 @@ def operation_id() -> str:
 
 def _settled(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if not isinstance(value, Known)}
-
-
-def _uses(part: Part, state: State) -> tuple[str, ...]:
-    """The keys of the objects this one is made from."""
-    rows = (state.row(known.slot, Role.CURRENT) for known in references_of(part))
-    return tuple(sorted({row.key for row in rows if row is not None}))

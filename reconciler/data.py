@@ -10,7 +10,8 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -92,6 +93,47 @@ def guess_format(tree: Tree, path: str, profile: ProfileCatalogue) -> str | None
 
 
 _FIRST_ROWS = 5
+
+
+def usual_format(path: str) -> str:
+    """How the rows of a file of this suffix mostly read."""
+    return _ARCHIVE if path.endswith(".zip") else "sft"
+
+
+def located(tree: Tree, digests: Collection[str]) -> dict[str, str]:
+    """Where below the project root contents lie that are given as `md5-size`: the first of several.
+
+    FileRefused where there is too much to look through. What a manifest could not name is passed over.
+    """
+    found: dict[str, str] = {}
+    sizes = {int(digest.rpartition("-")[2]) for digest in digests}
+    paths = sorted(path for suffix in (".jsonl", ".zip") for path in tree.glob(f"**/*{suffix}"))
+    for path in paths:
+        with suppress(FileRefused):
+            if not {"*", "?"} & {*path} and (size := tree.stamp(path).size) in sizes:
+                digest = f"{_file_md5(tree, path, size)}-{size}"
+                if digest in digests:
+                    found.setdefault(digest, path)
+    return found
+
+
+def _file_md5(tree: Tree, path: str, size: int) -> str:
+    md5 = _md5()
+    with tree.open(path, limit_bytes=size) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            md5.update(chunk)
+    return md5.hexdigest()
+
+
+def verified(chunks: Iterable[bytes], digest: str) -> Iterator[bytes]:
+    """The chunks as they come. FileRefused at their end where they are not what hashes to this `md5-size`."""
+    md5, size = _md5(), 0
+    for chunk in chunks:
+        md5.update(chunk)
+        size += len(chunk)
+        yield chunk
+    if f"{md5.hexdigest()}-{size}" != digest:
+        raise FileRefused("the content that was fetched", "is not what the service says it is")
 
 
 def stream(tree: Tree, content: Content) -> Iterator[bytes]:

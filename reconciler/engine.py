@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
+from reconciler import adoption, data, files, kinds, quotas, surgery
 from reconciler import apply as execution
-from reconciler import data, files, kinds, quotas, surgery
 from reconciler import report as reports
 from reconciler import saved as saved_plan
 from reconciler.api import Api, Key, Patience
@@ -27,7 +27,7 @@ from reconciler.discover import orphans as find_orphans
 from reconciler.drift import Drift, drifts, foreseen
 from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateError, StateMismatch
 from reconciler.guards import NO_LIMITS, Breach, Limits, breaches, strictest
-from reconciler.observe import list_all, observe, offers, read_one
+from reconciler.observe import list_all, look_closer, observe, offers, read_one
 from reconciler.plan import (
     VANISHED_HINT,
     Choices,
@@ -228,7 +228,29 @@ def _world(session: Session, state: State) -> World:
     if any(document.lifecycle.keep_last is not None for document in session.project.documents):
         names |= session.collections.keys()  # what nobody makes use of is known only once all are looked at
     world = observe(session.api, session.collections, names, state.owned.values())
+    for name in sorted(_taken_from(session, state)):
+        world = _closer(session, state, world, name)
     return replace(world, at=written(session.api.now()))
+
+
+def _taken_from(session: Session, state: State) -> set[str]:
+    """Collections of which something may be taken in: a slot that holds nothing is declared so."""
+    return {
+        part.collection or document.spec.collection
+        for document in session.project.documents
+        if isinstance(document.spec, Resource) and document.lifecycle.adoption != "Never"
+        for part in session.project.parts.get(document.address, ())
+        if all(row.role is Role.RETIRED for row in state.rows(part.slot))
+    }
+
+
+def _closer(session: Session, state: State, world: World, name: str) -> World:
+    """The world with all that can be seen of what is nobody's in a collection."""
+    seen = world.objects.get(name, {})
+    others = state.unowned(name, seen)
+    read = look_closer(session.api, session.collections[name], others)
+    kept = {key: one for key, one in seen.items() if key not in others}
+    return replace(world, objects={**world.objects, name: kept | read})
 
 
 def _offers(session: Session, made: Plan) -> dict[str, tuple[Json, ...]]:
@@ -238,10 +260,16 @@ def _offers(session: Session, made: Plan) -> dict[str, tuple[Json, ...]]:
     return {name: told for name, told in asked.items() if told is not None}
 
 
-def look_around(session: Session) -> tuple[State, World]:
-    """What is recorded, and everything the service lists, whether the project has to do with it or not."""
+def look_around(session: Session, *, closely: bool = False) -> tuple[State, World]:
+    """What is recorded, and everything the service lists, whether the project has to do with it or not.
+
+    `closely`: with all that can be seen of what is nobody's.
+    """
     state = session.store.load()
-    return state, observe(session.api, session.collections, session.collections, state.owned.values())
+    world = observe(session.api, session.collections, session.collections, state.owned.values())
+    for name in sorted(world.objects) if closely else ():
+        world = _closer(session, state, world, name)
+    return state, replace(world, at=written(session.api.now()))
 
 
 def orphans(session: Session) -> Orphans:
@@ -459,6 +487,18 @@ def adopt(session: Session, op_id: str, remote_id: str, *, reason: str = "") -> 
         session,
         lambda state, deed: surgery.adopt(state, surgery.operation(state, op_id), collection, seen, deed),
         reason=reason,
+    )
+
+
+def take_in(session: Session, slot: Slot, remote_id: str, *, reason: str = "") -> tuple[Event, ...]:
+    """Record that a slot holds this object, which must exist. Nothing changes on the service."""
+    document, part, collection = adoption.wanted(session.desired, session.collections, slot)
+    seen = read_one(session.api, collection, remote_id)
+    if seen is None:
+        hint = "reconciler discover lists what is there"
+        raise Refused(f"the service has nothing of the id {shown(remote_id)} in {collection.name}", hint=hint)
+    return operate(
+        session, lambda state, deed: adoption.adopt(state, document, part, collection, seen, deed), reason=reason
     )
 
 

@@ -26,6 +26,7 @@ MAX_PATH_LENGTH = 1_000
 MANIFEST_SUFFIXES = (".yaml", ".yml")
 OVERLAYS = "envs"  # a folder of this name holds overlays of environments, never manifests of its own
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe must not hold us up before fstat names it
 
@@ -83,6 +84,8 @@ class Tree:
         folder = self._open_folder(folders, relative)
         try:
             facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError as error:
+            raise FileMissing(relative) from error
         except OSError as error:
             raise FileRefused(relative, _says(error)) from error
         finally:
@@ -98,6 +101,54 @@ class Tree:
         if len(data) > limit_bytes:
             raise _too_big(relative, len(data), limit_bytes)
         return data
+
+    def create(self, relative: str, chunks: Iterable[bytes], *, mode: int = 0o600) -> None:
+        """A new file, with the folders on the way to it; what is there already is never written over.
+
+        Where the chunks do not come to their end, nothing is left of it.
+        """
+        *folders, name = _components(relative)
+        folder = self._make_folders(folders, relative)
+        try:
+            try:
+                descriptor = os.open(name, _NEW, mode, dir_fd=folder)
+            except FileExistsError as error:
+                raise FileRefused(relative, "is there already, and nothing is written over") from error
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.writelines(chunks)
+            except BaseException:
+                os.unlink(name, dir_fd=folder)
+                raise
+        except OSError as error:
+            raise FileRefused(relative, f"cannot be written: {error.strerror or type(error).__name__}") from error
+        finally:
+            os.close(folder)
+
+    def remove(self, relative: str) -> None:
+        """Takes away a file that `create` made; one that is gone already is no mistake."""
+        *folders, name = _components(relative)
+        with suppress(FileNotFoundError, FileMissing):
+            folder = self._open_folder(folders, relative)
+            try:
+                os.unlink(name, dir_fd=folder)
+            finally:
+                os.close(folder)
+
+    def _make_folders(self, folders: Iterable[str], relative: str) -> int:
+        """The descriptor of a folder below the root that is made where it is not there."""
+        descriptor = self._open_folder((), relative)
+        for name in folders:
+            outer = descriptor
+            try:
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=outer)
+                descriptor = _open_at(outer, name, _FOLDER, relative)
+            except OSError as error:
+                raise FileRefused(relative, f"cannot be written: {error.strerror or 'OSError'}") from error
+            finally:
+                os.close(outer)
+        return descriptor
 
     def glob(self, pattern: str) -> tuple[str, ...]:
         """The paths that match, sorted. Nothing is opened but folders, and no link to one is followed.

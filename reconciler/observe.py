@@ -68,6 +68,15 @@ def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, O
     return seen
 
 
+def look_closer(api: Api, collection: Collection, seen: Mapping[str, Observed]) -> dict[str, Observed]:
+    """These objects, each read where its list does not show enough of it; what is gone since is left out."""
+    read = {
+        key: read_one(api, collection, key, listed) if collection.stale(listed, {}) else listed
+        for key, listed in seen.items()
+    }
+    return {key: one for key, one in read.items() if one is not None}
+
+
 def list_all(api: Api, collection: Collection) -> dict[str, Observed]:
     """Every object of a collection by id. A list that moves under its reader is read again until two readings agree.
 

@@ -32,6 +32,7 @@ from reconciler.resource import (
     Resource,
     Slot,
     marks,
+    within,
 )
 from reconciler.selection import EVERYTHING, Selection, Selectors, select
 from reconciler.state import Intent, IntentPhase, Owned, Role, State, canonical, generation, live_rows, tag
@@ -54,7 +55,7 @@ class Verb(StrEnum):
     DELETE = "delete"
     DISCARD = "discard"  # stop what came late of a creation that was given up; accepted is enough
     FORGET = "forget"  # the record goes, the object stays
-    ADOPT = "adopt"  # what came late of a creation that was given up takes its place after all
+    ADOPT = "adopt"  # what is there already takes its place: as declared, or late of a creation that was given up
     CANCEL = "cancel"  # stop what is under way; it ends as a failure of its slot
     WAIT = "wait"
     NOTHING = "nothing"  # blocked: shown, never done
@@ -224,6 +225,14 @@ class Choices:
     selectors: Selectors = EVERYTHING
 
 
+@dataclass(frozen=True)
+class _Search:
+    """What may be the object of a slot that holds nothing: by all that it shows, or by nothing that rules it out."""
+
+    proven: tuple[Observed, ...] = ()
+    possible: tuple[Observed, ...] = ()
+
+
 def make_plan(
     desired: Desired,
     state: State,
@@ -273,6 +282,7 @@ class _Draft:
         self.settled_by: dict[Slot, str] = {}  # the operation after which a slot is as declared
         self.renewed: set[Slot] = set()  # slots whose outputs are known only after apply
         self.superseded: dict[str, Owned] = {}  # rows a replacement lets go
+        self.recognised: dict[Slot, tuple[str, Observed]] = {}  # what is taken in because it is as declared
         self.signed: dict[str, tuple[Observed, ...]] = {}
         self.unresolved = {intent.slot: intent for intent in state.open_intents() if intent.verb == Verb.CREATE}
         for document in desired.documents:
@@ -294,7 +304,7 @@ class _Draft:
         if pause := self.state.pauses.get(document.address):
             self.notes.append(Note(str(part.slot), f"is paused {paused_since(pause)}", resuming(document.address)))
         elif document.lifecycle.observe_only:
-            self.notes.append(Note(str(part.slot), "is only observed"))
+            self._observe(document, part, head)
         elif part.slot in self.unresolved:
             why, hint = _open(self.unresolved[part.slot])
             self._block(document, part, why, hint, code=7)
@@ -303,7 +313,7 @@ class _Draft:
         elif head is None and (late := self._late_of(part.slot)):
             self._adopt(document, part, *late)
         elif head is None:
-            self._create(document, part, collection.created_as)
+            self._begin(document, part, collection)
         elif self.world.get(head) is None and young(head, self.world):
             self._wait(document, part, head, Observed(head.id, Phase.PENDING, "not visible yet"))
         elif self.vanished and self.world.get(head) is None:
@@ -312,6 +322,91 @@ class _Draft:
             self._plan_next(document, part, head)
         else:
             self._plan_current(document, part, head)
+
+    def _begin(self, document: Document, part: Part, collection: Collection) -> None:
+        """The slot holds nothing yet: what the account has already is taken in where the author wants that."""
+        adoption = "Never" if part.collection else document.lifecycle.adoption
+        found = self._search(document, part, collection) if adoption != "Never" else _Search()
+        lost = adoption == "Required" and self._twin(part, collection, self._resolved(part))
+        if len(found.proven) == 1:
+            self._recognise(document, part, collection, found.proven[0])
+        elif found.proven:
+            why = f"several objects are as declared: {_ids(found.proven)}"
+            self._block(document, part, why, _import_hint(part.slot))
+        elif (adoption == "Required" and not lost) or (found.possible and collection.slow):
+            what = "nothing on the account is as declared" if adoption == "Required" else "it may be there already"
+            maybe = f"; nothing proves it of {_ids(found.possible)}" if found.possible else ""
+            self._block(document, part, f"{what} (adoption: {adoption}){maybe}", _import_hint(part.slot))
+        else:
+            if found.possible:
+                what = f"is made, though {_ids(found.possible)} may be it: nothing shown proves it"
+                self.notes.append(Note(str(part.slot), what, _import_hint(part.slot), warning=True))
+            self._create(document, part, collection.created_as)
+
+    def _observe(self, document: Document, part: Part, head: Owned | None) -> None:
+        """Recording what is there is no write, so it may be taken in; nothing else is done about it."""
+        collection = self._collection_of(document, part)
+        adoption, seen = document.lifecycle.adoption, self.world.get(head) if head else None
+        free = self._search(document, part, collection).proven if head is None and adoption != "Never" else ()
+        if len(free) == 1:
+            self._recognise(document, part, collection, free[0])
+        elif head and head.role is Role.NEXT and seen and seen.phase in (Phase.PENDING, Phase.READY):
+            self._wait(document, part, head, seen)
+        else:
+            hint = "" if head else _import_hint(part.slot)
+            self.notes.append(Note(str(part.slot), "is only observed", hint))
+
+    def _search(self, document: Document, part: Part, collection: Collection) -> _Search:
+        """What is nobody's, is or will be of use, and is as declared: proven by all that it shows, or possible."""
+        fields = {name: self._by_id(value) for name, value in _compared(document, part.fields).items()}
+        if references_of(replace(part, fields=fields)):
+            return _Search()
+        others = self.state.unowned(collection.name, self.world.objects.get(collection.name, {})).values()
+        useful = [seen for seen in others if seen.phase in (Phase.READY, Phase.PENDING)]
+        alike = [one for one in useful if not (collection.differs(fields, one) or self._spoken_for(collection, one))]
+        proven = tuple(one for one in alike if collection.same(fields, one) and not collection.claimed(one))
+        silent = (one for one in alike if one not in proven and not fields.keys() <= collection.told(one).keys())
+        marked = (one for one in alike if one not in proven and collection.same(fields, one))
+        return _Search(proven, (*marked, *silent))
+
+    def _spoken_for(self, collection: Collection, seen: Observed) -> bool:
+        """Whether another slot takes it, or an open creation may have made it."""
+        taken = any(one.id == seen.id and slot_of == collection.name for slot_of, one in self.recognised.values())
+        return taken or f"{collection.name}/{seen.id}" in self.late or bool(open_maker(self.state, collection, seen))
+
+    def _recognise(self, document: Document, part: Part, collection: Collection, seen: Observed) -> None:
+        """Nothing is bought or sent: apply looks once more, and records it."""
+        later = sorted(
+            name
+            for name in collection.changeable & part.fields.keys() & seen.fields.keys()
+            if not within(part.fields[name], seen.fields[name])
+        )
+        after = f"; the next apply changes its {', '.join(later)}" if later else ""
+        operation = Operation(
+            id=f"adopt {part.slot}",
+            action=Action.ADOPT,
+            verb=Verb.ADOPT,
+            slot=part.slot,
+            collection=collection.name,
+            part=part,
+            fields=_compared(document, self._resolved(part)),
+            target_id=seen.id,
+            after=self._needed(part),
+            why=f"{seen.id} is on the account and is as declared{after}",
+            deletion=document.lifecycle.deletion_policy or "",
+            price=Price(hour=hourly(collection, seen, part.base)),
+        )
+        self._add(operation, renews=True)
+        self.recognised[part.slot] = (collection.name, seen)
+
+    def _by_id(self, value: Any) -> Any:
+        """A value with its references as the service knows them, what this plan takes in included."""
+        if isinstance(value, Known):
+            if value.slot in self.recognised:
+                return self.recognised[value.slot][1].outputs.get(value.output, value)
+            row = self.state.row(value.slot, Role.CURRENT) if value.slot not in self.renewed else None
+            return row.outputs.get(value.output, value) if row else value
+        return tuple(map(self._by_id, value)) if isinstance(value, tuple) else value
 
     def _plan_next(self, document: Document, part: Part, row: Owned) -> None:
         """The slot holds an object that was created and is not yet in use."""
@@ -843,7 +938,8 @@ class _Draft:
         """What the service holds beside ours; told with its price, never touched."""
         for name, objects in sorted(self.world.objects.items()):
             collection = self.collections[name]
-            others = list(self.state.unowned(name, objects).values())
+            adopted = {one.id for held, one in self.recognised.values() if held == name}
+            others = [seen for key, seen in self.state.unowned(name, objects).items() if key not in adopted]
             if not others:
                 continue
             hours = [hourly(collection, seen) for seen in others]
@@ -959,6 +1055,35 @@ def _known(values: Iterable[Any]) -> Iterator[Known]:
             yield from _known(value)
         elif isinstance(value, Mapping):
             yield from _known(value.values())
+
+
+def open_maker(state: State, collection: Collection, seen: Observed) -> Intent | None:
+    """A creation of unknown outcome that may have made this object."""
+    open_ones = (i for i in state.open_intents() if i.verb == Verb.CREATE and i.collection == collection.name)
+    return next(
+        (
+            intent
+            for intent in open_ones
+            if seen.id not in intent.known_before
+            and (
+                collection.matches(intent.tag, intent.fields, seen) is not Match.NO
+                or collection.resembles(intent.slot, intent.fields, seen)
+            )
+        ),
+        None,
+    )
+
+
+def _compared(document: Document, fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in document.lifecycle.ignore}
+
+
+def _ids(found: Iterable[Observed]) -> str:
+    return ", ".join(sorted(seen.id for seen in found))
+
+
+def _import_hint(slot: Slot) -> str:
+    return f"reconciler import {slot} ID takes one in"
 
 
 def _open(intent: Intent) -> tuple[str, str]:

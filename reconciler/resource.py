@@ -578,6 +578,9 @@ class Match(StrEnum):
     NO = "no"
 
 
+Names = Mapping[str, Mapping[str, str]]  # kind -> id, or model, of an object of it -> the name that declares it
+
+
 class Collection:
     """One collection of the service: the requests it understands and how its answers read.
 
@@ -699,6 +702,39 @@ class Collection:
     def resembles(self, slot: Slot, fields: Mapping[str, Any], seen: Observed) -> bool:
         """Whether a person should be asked if this is the slot's: nothing proves it, and nothing rules it out."""
         return self.matches("", fields, seen) is Match.WEAK
+
+    def claimed(self, seen: Observed) -> bool:
+        """Whether another stack may have made it, so that only a person takes it over."""
+        return self.signed(seen)
+
+    def told(self, seen: Observed) -> Mapping[str, Any]:
+        """What an object shows of the fields it was made with, references by id."""
+        return seen.fields
+
+    def differs(self, fields: Mapping[str, Any], seen: Observed) -> tuple[str, ...]:
+        """The fields in which an object was made otherwise than these say, as far as it shows; references by id."""
+        told, lasting = self.told(seen), self.lasting(fields)
+        return tuple(name for name in sorted(lasting) if name in told and not within(lasting[name], told[name]))
+
+    def same(self, fields: Mapping[str, Any], seen: Observed) -> bool:
+        """Whether what it shows proves that it is as these fields say: all that no call changes, nothing by silence."""
+        told, lasting = self.told(seen), self.lasting(fields)
+        return bool(lasting) and all(name in told and within(lasting[name], told[name]) for name in lasting)
+
+    def label(self, seen: Observed) -> str:
+        """What a person called it, as far as it shows, or ""."""
+        return ""
+
+    def spec(self, seen: Observed, names: Names, source: Source | None) -> Json | str:
+        """What an author would write to declare this very object, or why nobody can.
+
+        `source` is where its content lies, where it has one.
+        """
+        return "it is part of another object"
+
+    def content(self, reply: Json) -> str:
+        """The link inside the answer to `read` under which its content can be fetched, or "". It is a secret."""
+        return ""
 
     def shows_at_once(self, tag: str, fields: Mapping[str, Any], seen: Observed) -> bool | None:
         """Whether `seen`, created with this tag, shows it as it would from its first moment on; None tells neither."""
@@ -860,6 +896,15 @@ def whole(value: Any) -> int | None:
 def said(**fields: Any) -> dict[str, Any]:
     """The fields the service did mention."""
     return {name: value for name, value in fields.items() if value not in (None, "")}
+
+
+def within(wanted: Any, told: Any) -> bool:
+    """Whether what is told is what is wanted; it may say more."""
+    if isinstance(wanted, Mapping) and isinstance(told, Mapping):
+        return all(name in told and within(value, told[name]) for name, value in wanted.items())
+    if isinstance(wanted, list | tuple) and isinstance(told, list | tuple):
+        return len(wanted) == len(told) and all(map(within, wanted, told))
+    return bool(wanted == told)
 
 
 def pick(value: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

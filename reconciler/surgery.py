@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from reconciler.errors import Refused, UsageError
-from reconciler.resource import Collection, Document, Match, Observed, Slot
+from reconciler.resource import Collection, Document, Match, Observed, Slot, within
 from reconciler.state import (
     PERSON,
     Event,
@@ -23,7 +23,6 @@ from reconciler.state import (
     Resumed,
     Role,
     State,
-    canonical,
 )
 from reconciler.wording import did_you_mean, shown
 
@@ -291,7 +290,7 @@ def differs(intent: Intent, seen: Observed) -> tuple[str, ...]:
     return tuple(
         name
         for name, sent in sorted(intent.fields.items())
-        if name in seen.fields and not _within(sent, seen.fields[name])
+        if name in seen.fields and not within(sent, seen.fields[name])
     )
 
 
@@ -304,13 +303,6 @@ def overlaid(fields: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, An
         return other
 
     return {name: over(value, seen[name]) if name in seen else value for name, value in fields.items()}
-
-
-def _within(sent: Any, seen: Any) -> bool:
-    """Whether what the service shows is what was sent; it may say more."""
-    if isinstance(sent, Mapping) and isinstance(seen, Mapping):
-        return all(name in seen and _within(value, seen[name]) for name, value in sent.items())
-    return canonical(sent) == canonical(seen)
 
 
 def _check_open(intent: Intent) -> None:

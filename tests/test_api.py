@@ -26,6 +26,7 @@ from reconciler.errors import (
     NotAuthorised,
     NotFound,
     OutcomeUnknown,
+    Refused,
     Rejected,
     StalePlan,
     Throttled,
@@ -911,3 +912,78 @@ def test_an_emulator_is_one_account_whatever_its_port(tmp_path: Path) -> None:
     (first, account), (second, again) = seen
     assert first != second
     assert account == again
+
+
+# Content ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "http://bucket.oss-cn-beijing.aliyuncs.com/a?Signature=hush",
+        "https://bucket.oss-cn-beijing.aliyuncs.com.example.com/a?Signature=hush",
+        "https://examplealiyuncs.com/a?Signature=hush",
+        "https://aliyuncs.com@example.com/a?Signature=hush",
+        "https://bucket.aliyuncs.com:8443/a?Signature=hush",
+        "https://169.254.169.254/latest?Signature=hush",
+        "http://127.0.0.1:1/a?Signature=hush",
+        "https://example.com\\.aliyuncs.com/a?Signature=hush",
+        "https://example.com\\@a.aliyuncs.com/a?Signature=hush",
+        "https://example.com#.aliyuncs.com/a?Signature=hush",
+        "https://aliyuncs.com./a?Signature=hush",
+        "file:///etc/passwd?Signature=hush",
+        "https://[::1/a?Signature=hush",
+        "https://bucket.aliyuncs.com/a b?Signature=hush",
+        "https://bucket.aliyuncs.com/\r\nX: y?Signature=hush",
+        "",
+    ],
+)
+def test_a_link_that_leads_elsewhere_than_to_object_storage_is_not_followed(link: str) -> None:
+    """It comes from an answer, and whoever follows it sends a request from this computer. It is never quoted either."""
+    with far_end(lambda seen: pytest.fail("asked all the same")) as far, api(far.origin) as client:
+        with pytest.raises(Refused) as refused:
+            list(client.fetch(link, 100))
+        assert "hush" not in str(refused.value)
+        assert far.received == []
+
+
+SIGNED = "/a?Signature=hush"
+
+
+@pytest.mark.parametrize("place", ["oss-cn-beijing.aliyuncs.com", "a.oss-cn-beijing.aliyuncs.com:443"])
+def test_a_link_into_object_storage_may_be_followed(place: str) -> None:
+    with api("https://example.com") as client:
+        assert client._may_fetch(f"https://{place}{SIGNED}")
+
+
+@contextmanager
+def own_storage(answer: Answer) -> Iterator[tuple[Any, Api]]:
+    """An emulator whose content lies where it is itself."""
+    with far_end(lambda seen: answer) as far, api(far.origin) as client:
+        client.emulator = "1"
+        yield far, client
+
+
+def test_content_is_fetched_without_the_key() -> None:
+    with own_storage(reply(200, b"rows", kind="application/octet-stream")) as (far, client):
+        assert b"".join(client.fetch(f"{far.origin}/a?Signature=hush", 4)) == b"rows"
+    (seen,) = far.received
+    assert SECRET not in str(seen)
+    assert "authorization" not in {name.lower() for name in seen.headers}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(302, b"", Location="https://example.com/?Signature=hush"),
+        reply(403, b"<Error>hush</Error>"),
+        reply(200, b"longer than it said"),
+        RESET,
+        raw(b"HTTP/1.1 200 -\r\nContent-Length: 9\r\n\r\nhalf"),
+    ],
+)
+def test_content_that_does_not_come_whole_is_no_content(answer: Answer) -> None:
+    with own_storage(answer) as (far, client):
+        with pytest.raises(Unavailable) as failed:
+            list(client.fetch(f"{far.origin}{SIGNED}", 9))
+        assert "hush" not in "".join(traceback.format_exception(failed.value))

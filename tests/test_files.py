@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,40 @@ def test_a_named_file_may_have_any_suffix_and_a_missing_one_is_refused(tmp_path:
     assert len(find_manifests(str(tmp_path / "manifest"))) == 1
     with pytest.raises(FileMissing):
         find_manifests(str(tmp_path / "none.yaml"))
+
+
+# Writing ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_file_is_written_with_its_folders_and_for_its_owner_alone(tree: Tree) -> None:
+    tree.create("new/deep/b.jsonl", [b"one\n", b"two\n"])
+    assert tree.read("new/deep/b.jsonl", limit_bytes=100) == b"one\ntwo\n"
+    assert (tree.root / "new/deep/b.jsonl").stat().st_mode & 0o777 == 0o600
+    tree.remove("new/deep/b.jsonl")
+    tree.remove("new/deep/b.jsonl")
+    tree.remove("never/was.jsonl")
+    assert not (tree.root / "new/deep/b.jsonl").exists()
+
+
+@pytest.mark.parametrize("path", ["data/a.jsonl", "data", "link/x", "data/a.jsonl/x", "../x", "dangling"])
+def test_nothing_is_written_over_or_elsewhere(tree: Tree, tmp_path: Path, path: str) -> None:
+    (tree.root / "link").symlink_to(tmp_path)
+    (tree.root / "dangling").symlink_to(tmp_path / "nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FileRefused):
+        tree.create(path, [b"x"])
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tree.root / "data/a.jsonl").read_bytes() == b"inside\n"
+
+
+def test_of_what_does_not_come_to_its_end_nothing_is_left(tree: Tree) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"half"
+        raise FileRefused("x", "is not whole")
+
+    with pytest.raises(FileRefused, match="is not whole"):
+        tree.create("data/b.jsonl", broken())
+    assert not (tree.root / "data/b.jsonl").exists()
 
 
 def test_overlays_of_an_environment_are_found_but_never_hidden_ones(tmp_path: Path) -> None:

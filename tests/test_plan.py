@@ -352,9 +352,13 @@ def test_the_order_of_documents_does_not_matter(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_only_what_is_ours_is_touched(name: str) -> None:
+    """What is adopted is only recorded: nothing is sent about it."""
     here = scene(CASES[name])
     for op in here.plan().operations:
-        if op.target_id:
+        if op.verb is Verb.ADOPT:
+            assert op.request is None
+            assert f"{op.collection}/{op.target_id}" not in here.state.owned
+        elif op.target_id:
             assert f"{op.collection}/{op.target_id}" in here.state.owned
 
 

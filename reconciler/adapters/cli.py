@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import NoReturn
 
 import click
@@ -53,6 +54,7 @@ GROUPS = {
         "orphans": "What carries a mark like ours and is recorded nowhere.",
     },
     "Put the record right": {
+        "import": "Take in an object that was made by hand.",
         "state": "What is recorded: look, move, forget, unlock, rebuild.",
         "ops": "Operations whose outcome is not known: look, decide.",
     },
@@ -140,7 +142,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"reconciler.adapters.commands.{name}"), name)
+        word = f"{name}_" if iskeyword(name) else name
+        command: click.Command = getattr(import_module(f"reconciler.adapters.commands.{word}"), word)
         return command
 
     def resolve_command(

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.emulator import (
@@ -42,7 +42,7 @@ from reconciler.emulator.faults import did_you_mean
 from reconciler.emulator.fields import Json
 from reconciler.emulator.firing import NOTHING, Fired, fire
 from reconciler.emulator.refusal import Refusal, bad_key, denied, internal, invalid, not_found
-from reconciler.emulator.wire import Bare, Call, Frames, Reply, Route, discard, is_read
+from reconciler.emulator.wire import Bare, Call, Frames, Reply, Route, Stored, discard, is_read
 
 API = (
     *files.ROUTES,
@@ -175,6 +175,8 @@ def _same(given: str, wanted: str) -> bool:
 
 
 def _response(reply: Reply, request_id: str, fired: Fired) -> Response:
+    if isinstance(reply, Stored):
+        return FileResponse(reply.path, media_type="application/octet-stream")
     if isinstance(reply, Frames):
         return StreamingResponse(reply.frames, media_type="text/event-stream")
     body = reply.body if isinstance(reply, Bare) else {**reply, "request_id": request_id}

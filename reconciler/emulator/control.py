@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reconciler.emulator import clock, faults, firing, openapi, schemas
+from reconciler.emulator import clock, faults, files, firing, openapi, schemas
 from reconciler.emulator.backend import Transaction
 from reconciler.emulator.fields import Json, optional_flag, optional_number
 from reconciler.emulator.refusal import bad_parameter, invalid
@@ -36,6 +36,7 @@ def routes(api: Iterable[Route]) -> tuple[Route, ...]:
 
     own = (
         *ROUTES,
+        files.CONTENT,
         Route(
             "POST",
             "/_emulator/faults",

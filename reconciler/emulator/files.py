@@ -14,11 +14,12 @@ from reconciler.emulator import clock, jobs
 from reconciler.emulator.account import account_id
 from reconciler.emulator.backend import Transaction
 from reconciler.emulator.fields import Json, query_integer
-from reconciler.emulator.refusal import Refusal, bad_parameter, invalid, too_large, unsupported
+from reconciler.emulator.refusal import Refusal, bad_parameter, denied, invalid, too_large, unsupported
 from reconciler.emulator.schemas import BYTES, FLAG, TEXT, WHOLE, answer, numbered, paged, several, shape, word
 from reconciler.emulator.switches import NEW
-from reconciler.emulator.wire import Call, Reply, Route, Upload, form_call, page
+from reconciler.emulator.wire import Call, Reply, Route, Stored, Upload, form_call, page
 
+LINK_S = 3600
 PURPOSES = {"fine-tune": "ft", "file-extract": "fe", "batch": "batch"}
 
 
@@ -53,7 +54,17 @@ def listing(tx: Transaction, call: Call) -> Reply:
 
 
 def get(tx: Transaction, call: Call) -> Reply:
-    return {"data": _shown(_existing(tx, call.path["file_id"]), url=_signed_url(tx, call.path["file_id"]))}
+    file = _existing(tx, call.path["file_id"])
+    return {"data": _shown(file, url=_signed_url(tx, file, call.headers.get("host", "")))}
+
+
+def content(tx: Transaction, call: Call) -> Reply:
+    """What object storage would serve, to whoever has the link and to nobody else."""
+    file, expires = tx.get("files", call.path["file_id"]), call.query.get("Expires", "")
+    good = file is not None and expires.isdigit() and int(expires) >= tx.now_s
+    if file is None or not good or call.query.get("Signature", "") != _signature(tx, file["file_id"], int(expires)):
+        raise denied("Request has expired, or its signature does not match.")
+    return Stored(tx.backend.uploads / file["file_id"])
 
 
 def delete(tx: Transaction, call: Call) -> Reply:
@@ -161,10 +172,15 @@ def _url(file: Json) -> str:
     return f"https://files.emulator.invalid/{file['file_id']}/{quote(file['name'], safe='')}"
 
 
-def _signed_url(tx: Transaction, file_id: str) -> str:
-    """Looks like a link into object storage, which is a secret; leads nowhere."""
-    signature = hashlib.sha256(f"{tx.backend.install_id}/{file_id}/{tx.now_s}".encode()).hexdigest()[:32]
-    return f"{_url(_existing(tx, file_id))}?Expires={int(tx.now_s) + 3600}&Signature={signature}"
+def _signed_url(tx: Transaction, file: Json, host: str) -> str:
+    """A link into object storage, which is a secret: good for an hour, and here for this computer alone."""
+    expires = int(tx.now_s) + LINK_S
+    query = f"Expires={expires}&Signature={_signature(tx, file['file_id'], expires)}"
+    return f"http://{host}/_emulator/files/{file['file_id']}?{query}"
+
+
+def _signature(tx: Transaction, file_id: str, expires: int) -> str:
+    return hashlib.sha256(f"{tx.backend.install_id}/{file_id}/{expires}".encode()).hexdigest()[:32]
 
 
 def _openai(file: Json) -> Json:
@@ -262,4 +278,13 @@ ROUTES = (
         answer=answer(id=TEXT, object=TEXT, deleted=FLAG),
         profiles=(NEW,),
     ),
+)
+CONTENT = Route(
+    "GET",
+    "/_emulator/files/{file_id}",
+    "emulator.content",
+    content,
+    query={"Expires": WHOLE, "Signature": TEXT},
+    answer=BYTES,
+    access="loopback",
 )

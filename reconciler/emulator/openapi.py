@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from reconciler.emulator.fields import Json
-from reconciler.emulator.schemas import TEXT, nullable, shape
+from reconciler.emulator.schemas import BYTES, TEXT, nullable, shape
 from reconciler.emulator.wire import Route, form_call
 
 NATIVE_ERROR = shape({"code": TEXT, "message": TEXT, "request_id": TEXT})
@@ -68,7 +68,8 @@ def _body(route: Route) -> Json:
 
 
 def _success(route: Route) -> Json:
-    content: Json = {} if route.streams == "always" else {"application/json": {"schema": route.answer}}
+    media = BYTES["contentMediaType"] if route.answer is BYTES else "application/json"
+    content: Json = {} if route.streams == "always" else {media: {"schema": route.answer}}
     if route.streams != "never":
         content["text/event-stream"] = {}  # 3.1 has no words for what one event holds
     return {"description": "done", "content": content}

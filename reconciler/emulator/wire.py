@@ -30,7 +30,7 @@ from reconciler.emulator.switches import PROFILES
 
 JSON_BYTES_MAX = 16 << 20
 UPLOAD_BYTES_MAX = 1 << 30
-READS = frozenset({"get", "list", "logs", "stream", "models", "generate", "info", "ledger"})
+READS = frozenset({"get", "list", "logs", "stream", "models", "generate", "info", "ledger", "content"})
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,14 @@ class Bare:
     body: Json
 
 
-Reply = Json | Frames | Bare
+@dataclass(frozen=True)
+class Stored:
+    """An answer that is the bytes of an upload."""
+
+    path: Path
+
+
+Reply = Json | Frames | Bare | Stored
 Receive = Callable[[Request, Backend], Awaitable[Call]]
 
 

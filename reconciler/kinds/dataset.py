@@ -19,6 +19,7 @@ from reconciler.resource import (
     Inputs,
     Json,
     Mark,
+    Names,
     Observed,
     Paged,
     Part,
@@ -118,6 +119,17 @@ class Files(Paged):
     def resembles(self, slot: Slot, fields: Mapping[str, Any], seen: Observed) -> bool:
         """All that its mark is made from is shown, so what no mark proves is another stack's."""
         return False
+
+    def label(self, seen: Observed) -> str:
+        return str(seen.outputs.get("name", "")).rpartition("/")[2].partition(".")[0]
+
+    def spec(self, seen: Observed, names: Names, source: Source | None) -> Json | str:
+        if source is None:
+            return "no file of the project has its content"
+        return {"source": source.patterns[0], "format": source.format}
+
+    def content(self, reply: Json) -> str:
+        return string(dig(reply, "data", "url"))
 
     def refusal(self, reply: Json) -> str:
         """A 200 may say that the one file was refused (contract §1.1)."""

@@ -23,6 +23,7 @@ from reconciler.resource import (
     Known,
     Mark,
     Match,
+    Names,
     Observed,
     Paged,
     Part,
@@ -34,6 +35,7 @@ from reconciler.resource import (
     Resource,
     Sign,
     Slot,
+    Source,
     Spec,
     authored,
     dig,
@@ -182,6 +184,37 @@ class Deployments(Paged):
 
     def signed(self, seen: Observed) -> bool:
         return re.search(r"-[0-9a-z]{8}$", seen.id) is not None
+
+    def claimed(self, seen: Observed) -> bool:
+        """A lone number of eight digits at the end of an id is the service's own (contract §3.3)."""
+        return self.signed(seen) and not re.fullmatch(r"-[0-9a-f]{8}", self._tail(seen))
+
+    def told(self, seen: Observed) -> Mapping[str, Any]:
+        suffix = self._suffix(seen)
+        return {**seen.fields, **({"suffix": suffix} if suffix else {})}
+
+    def label(self, seen: Observed) -> str:
+        """Its suffix, else its model without the number of the run that made it."""
+        return self._suffix(seen) or re.sub(r"-ft-[0-9]{12}-\w+$", "", str(seen.fields.get("model", "")))
+
+    def _suffix(self, seen: Observed) -> str:
+        """The tail of the id, behind a number or not."""
+        return re.sub(r"^-[0-9a-f]{8}(?=-|$)", "", self._tail(seen)).lstrip("-")
+
+    @staticmethod
+    def _tail(seen: Observed) -> str:
+        model = str(seen.fields.get("model", ""))
+        return seen.id.removeprefix(model) if model and seen.id.startswith(model) else ""
+
+    def spec(self, seen: Observed, names: Names, source: Source | None) -> Json | str:
+        fields = dict(seen.fields)
+        if "model" not in fields:
+            return "the service does not show its model"
+        if job := names.get("FineTuneJob", {}).get(fields["model"]):
+            fields["model"] = {"fineTuneJob": job}
+        if "ptuCapacity" in fields:
+            fields.pop("capacity", None)
+        return fields
 
     def resembles(self, slot: Slot, fields: Mapping[str, Any], seen: Observed) -> bool:
         """The author's own suffix, or one that may be a tag, on the same model."""
@@ -359,6 +392,9 @@ class Checkpoints(Collection):
 
     def named(self, fields: Mapping[str, Any]) -> str:
         return f"{fields['job']}:{fields['checkpoint']}"
+
+    def same(self, fields: Mapping[str, Any], seen: Observed) -> bool:
+        return False
 
     def created_id(self, reply: Json, request: Request | None) -> str | None:
         """`output: true`; what was published is known from the request alone."""

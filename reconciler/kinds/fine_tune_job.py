@@ -27,6 +27,7 @@ from reconciler.resource import (
     Mark,
     Match,
     Measurement,
+    Names,
     Observed,
     Paged,
     Part,
@@ -39,6 +40,7 @@ from reconciler.resource import (
     Resource,
     Sign,
     Slot,
+    Source,
     Spec,
     authored,
     dig,
@@ -122,6 +124,8 @@ class Jobs(Paged):
                 modifier=text(item.get("modifier")),
                 inputs=_inputs(item),
                 mark=f"{text(item.get('job_name'))} {model.removeprefix(text(item.get('model')))}".strip(),
+                validating=_inputs(item, "validation") or None,
+                mounts=_mounts(item) or None,
             ),
             detail=detail if phase is Phase.FAILED else "",
         )
@@ -196,6 +200,49 @@ class Jobs(Paged):
             return True if seen.status in NOT_BEGUN else None
         return False
 
+    def told(self, seen: Observed) -> Mapping[str, Any]:
+        """The data where it is uploads alone: nobody says in which order a mount would stand among them."""
+        outputs = seen.outputs
+        shown = outputs.get("inputs", ()) and "mounts" not in outputs
+        data = {"training": outputs["inputs"], "validation": outputs.get("validating", ())} if shown else {}
+        suffix = _SUFFIX.search(str(outputs.get("model", "")).removeprefix(str(seen.fields.get("model"))))
+        return {**seen.fields, **data, **({"outputSuffix": suffix[1]} if suffix else {})}
+
+    def differs(self, fields: Mapping[str, Any], seen: Observed) -> tuple[str, ...]:
+        return super().differs(_in_order(fields, self.told(seen)), seen)
+
+    def same(self, fields: Mapping[str, Any], seen: Observed) -> bool:
+        return super().same(_in_order(fields, self.told(seen)), seen)
+
+    def label(self, seen: Observed) -> str:
+        name, suffix = str(seen.outputs.get("name", "")), self.told(seen).get("outputSuffix", "")
+        return name if name != seen.id else str(suffix)
+
+    def spec(self, seen: Observed, names: Names, source: Source | None) -> Json | str:
+        told = self.told(seen)
+        if "training" not in told:
+            mounted = "mounts" in seen.outputs
+            return "it learns from object storage" if mounted else "the service does not show what it was trained on"
+        if missing := {"model", "trainingType"} - told.keys():
+            return f"the service does not show its {' and '.join(sorted(missing))}"
+        tuned, data = names.get("FineTuneJob", {}).get(told["model"]), names.get("Dataset", {})
+        files = {share: [data.get(one, {"fileId": one}) for one in told[share]] for share in ("training", "validation")}
+        return {
+            "model": {"fineTuneJob": tuned} if tuned else told["model"],
+            "trainingType": told["trainingType"],
+            "training": files["training"],
+            **({"validation": files["validation"]} if files["validation"] else {}),
+            "hyperParameters": dict(self._writable(told.get("hyperParameters", {}), told["trainingType"])),
+        }
+
+    def _writable(self, shown: Mapping[str, Any], training_type: str) -> Iterator[tuple[str, Any]]:
+        """Hyper-parameters that the catalogue knows and would let an author write."""
+        for name, value in shown.items():
+            rule = self.profile.hyper_parameter(name)
+            meant = rule and (not rule.training_types or training_type in rule.training_types)
+            if rule and meant and isinstance(value, int | float | bool | str) and not _problem(rule, value):
+                yield name, value
+
     def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
         """Whether absence means absence turns on the mark being there at once: a model named later is no such mark."""
         job, status, model = (text(item.get(name)) for name in ("job_id", "status", "finetuned_output"))
@@ -262,11 +309,26 @@ class Jobs(Paged):
         return tuple(map(Measurement, steps, told))
 
 
-def _inputs(item: Json) -> tuple[str, ...]:
+def _inputs(item: Json, share: str = "training") -> tuple[str, ...]:
     """The uploads it learns from, wherever this generation of the API shows them (contract §2.3)."""
-    ids = item.get("training_file_ids")
+    ids = item.get(f"{share}_file_ids")
     plain = [text(one) for one in ids] if isinstance(ids, list) else []
-    return tuple(filter(None, (*plain, *(text(one.get("file_id")) for one in rows(item.get("training_datasets"))))))
+    return tuple(filter(None, (*plain, *(text(one.get("file_id")) for one in rows(item.get(f"{share}_datasets"))))))
+
+
+def _in_order(fields: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """The same fields, with data that is told in another order in that one: it is the same data."""
+    found = dict(fields)
+    for name in ("training", "validation"):
+        if name in fields and sorted(map(str, fields[name])) == sorted(map(str, told.get(name, ()))):
+            found[name] = told[name]
+    return found
+
+
+def _mounts(item: Json) -> int:
+    """How many of its data sets lie in object storage."""
+    sets = (*rows(item.get("training_datasets")), *rows(item.get("validation_datasets")))
+    return sum(1 for one in sets if "mount_storage" in one)
 
 
 def _echo(item: Json, job: str) -> Iterator[Sign]:
@@ -287,6 +349,7 @@ def _epochs(fields: Mapping[str, Any]) -> Any:
 _MEASURED = re.compile(
     r"(?<![\w.])([a-z][a-z_]{0,40})['\"]?\s*[:=]\s*(-?[0-9]{1,15}(?:\.[0-9]{1,17})?(?:e[-+]?[0-9]{1,2})?)(?![\w.])"
 )
+_SUFFIX = re.compile(r"^-(\w+)-ft-")
 _LOSS = re.compile(r"(?<![a-z_])loss['\"]?\s*[:=]\s*([0-9]+(?:\.[0-9]+)?)", re.IGNORECASE)
 
 

@@ -19,6 +19,7 @@ from reconciler.resource import (
     Json,
     Mark,
     Match,
+    Names,
     Observed,
     Paged,
     Part,
@@ -98,6 +99,20 @@ class Vocabularies(Collection):
         words = _as_list(part.fields["words"])
         return (self._call("update", effect=Effect.ONCE, vocabulary_id=remote_id, vocabulary=words),)
 
+    def same(self, fields: Mapping[str, Any], seen: Observed) -> bool:
+        """Two tables of one model differ in nothing but their words."""
+        told = self.told(seen)
+        return all(name in told and fields[name] == told[name] for name in ("targetModel", "words"))
+
+    def label(self, seen: Observed) -> str:
+        return seen.id.removeprefix("vocab-").rpartition("-")[0]
+
+    def spec(self, seen: Observed, names: Names, source: Source | None) -> Json | str:
+        fields = seen.fields
+        if missing := {"targetModel", "words"} - fields.keys():
+            return f"the service does not show its {' and '.join(sorted(missing))}"
+        return {"targetModel": fields["targetModel"], "words": _as_list(fields["words"])}
+
     def signed(self, seen: Observed) -> bool:
         return re.match(r"vocab-v[0-9a-z]{8}-", seen.id) is not None
 
@@ -158,6 +173,12 @@ class Phrases(Paged):
     def matches(self, tag: str, part_fields: Mapping[str, Any], seen: Observed) -> Match:
         """Nothing we choose comes back: the model alone is never a strong sign."""
         return Match.WEAK if seen.fields.get("targetModel") == part_fields.get("targetModel") else Match.NO
+
+    def same(self, fields: Mapping[str, Any], seen: Observed) -> bool:
+        return False
+
+    def spec(self, seen: Observed, names: Names, source: Source | None) -> Json | str:
+        return "the service never shows its words: declare them by hand, then import it by its id"
 
     @staticmethod
     def _compile(operation: str, part: Part, **extra: str) -> Request:

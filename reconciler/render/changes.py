@@ -162,6 +162,8 @@ def cost(operations: Sequence[Operation]) -> str:
     before, after = lead.was, last.price
     if lead.verb is Verb.UPDATE and before.hour != after.hour:
         return f"{money(before.hour)} -> {money(after.hour)} CNY/h: {clean(after.basis)}"
+    if lead.verb is Verb.ADOPT and after.hour != 0:
+        return f"{money(after.hour)} CNY/h, as before: nothing is bought"
     if lead.verb is Verb.DELETE and before.hour != 0:
         until = f", after about {money(lead.price.once)} CNY beside the new side" if lead.price.once != 0 else ""
         return f"{money(before.hour)} CNY/h less{until}"

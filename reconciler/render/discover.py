@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from reconciler.discover import UNREFERENCED, Find, Orphan, Orphans
+from reconciler.discover import UNMANAGED, UNREFERENCED, Find, Orphan, Orphans
 from reconciler.money import a_month, total
 from reconciler.render.plan import Heading, heading_text, prices_text
 from reconciler.render.words import Line, clean, count, money, page, table
@@ -34,6 +34,8 @@ def _remarks(heading: Heading, found: Sequence[Find], silent: int) -> Iterator[L
     text = f"{money(hour)} CNY/h ({money(a_month(hour))} a month) that nobody here asks for; {prices_text(heading)}"
     yield Line(text, {"bold": True})
     yield Line("whether anybody calls a deployment the service does not tell: look before you delete", {"dim": True})
+    if any(one.sort == UNMANAGED for one in found):
+        yield Line("reconciler discover --write FOLDER takes what is not ours under management, and buys nothing")
     if silent:
         runs = count(silent, "run does not show", "runs do not show")
         yield Line(f"{runs} what it was made from: an upload may be theirs", {"dim": True})

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
+from reconciler.adoption import IMPORT
 from reconciler.engine import Restored
 from reconciler.rebuild import Found, Undecided
 from reconciler.render.data import yaml_text
@@ -204,6 +205,8 @@ def _done(entry: Intent) -> str:
         return f"{clean(_former(entry))} is {slot} from now on: {ids}"
     if entry.verb == REMOVE:
         return f"{slot}: {clean(entry.collection)}/{ids} is forgotten; it stays on the service"
+    if entry.verb == IMPORT:
+        return f"{slot}: {clean(entry.collection)}/{clean(entry.result_id)} is recorded; nothing changed on the service"
     if entry.phase is IntentPhase.ADOPTED:
         made = f"operation {clean(entry.op_id)} made {clean(entry.result_id)}"
         return f"{slot}: {made}; the next apply waits for it and puts it in use"

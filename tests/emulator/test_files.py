@@ -230,3 +230,29 @@ def test_the_openai_shape_has_its_own_words_for_a_quota(
 
 def test_december_2024_has_no_openai_shape(old: Emulator) -> None:
     assert old.call("GET", OPENAI).status_code == 404
+
+
+def test_the_link_of_a_file_leads_to_its_content_for_an_hour_and_without_a_key(emulator: Emulator) -> None:
+    """It stands for object storage: whoever has the link has the file, so it is never shown by a list."""
+    content = chat_rows(3)
+    file_id = emulator.upload(content)
+    (listed,) = emulator.ok("GET", FILES)["data"]["files"]
+    assert "Signature" not in listed["url"]
+    link = emulator.ok("GET", f"{FILES}/{file_id}")["data"]["url"]
+    got = emulator.call("GET", link, key=None)
+    assert (got.status_code, got.content) == (200, content)
+    for wrong in (
+        link.replace("Signature=", "Signature=0"),
+        link.partition("?")[0],
+        link.replace("Expires=", "Expires=9"),
+    ):
+        assert emulator.call("GET", wrong, key=None).status_code == 403
+    emulator.advance(3601)
+    assert emulator.call("GET", link, key=None).status_code == 403
+
+
+def test_the_link_of_a_deleted_file_leads_nowhere(emulator: Emulator) -> None:
+    file_id = emulator.upload(chat_rows(3))
+    link = emulator.ok("GET", f"{FILES}/{file_id}")["data"]["url"]
+    emulator.ok("DELETE", f"{FILES}/{file_id}")
+    assert emulator.call("GET", link, key=None).status_code == 403

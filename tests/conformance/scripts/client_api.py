@@ -407,6 +407,25 @@ def deployed_by_hand(stage):
     _deployed(stage, _client(stage), stage.facts["model"]["sft"], suffix="byhand")
 
 
+def an_account_by_hand(stage):
+    """What a team has made before it heard of the tool: data, runs, a run of a run, capacity, words; one run failed."""
+    client = _client(stage)
+    files = {kind: _uploaded(stage, client, kind) for kind in ("sft", "dpo")}
+    first = _trained(stage, client, "sft", files["sft"])
+    _trained(stage, client, "dpo", files["dpo"])
+    wrong = _created(stage, client, "dpo", files["sft"])
+    stage.until("data of the wrong kind fails", lambda: client.fine_tunes.get(wrong.job_id).status, "FAILED")
+    _deployed(stage, client, first.finetuned_model, suffix="byhand")
+    _deploy(stage, client, stage.facts["model"]["sft"], suffix="two")
+    options = {"mode": stage.facts["mode"]["sft"], "hyper_parameters": _hyper(stage)}
+    again = client.fine_tunes.create(
+        model=first.finetuned_model, training_file_ids=files["sft"], validation_file_ids=files["sft"], **options
+    )
+    stage.equal("a run of its model waits", again.status, "PENDING")
+    for prefix, words in (("meds", WORDS), ("names", WORDS[:1])):
+        client.audio.vocabularies.create(target_model="paraformer-v2", prefix=prefix, vocabulary=words)
+
+
 def used_by_hand(stage):
     """Somebody calls and scales what the tool has made."""
     client, deployed = _client(stage), stage.facts["deployed"]

@@ -383,6 +383,25 @@ def deployed_by_hand(stage):
     _deployed(stage, stage.facts["model"]["sft"], suffix="byhand")
 
 
+def an_account_by_hand(stage):
+    """What a team has made before it heard of the tool: data, runs, a run of a run, capacity, words; one run failed."""
+    _connect(stage)
+    files = {kind: _uploaded(stage, kind) for kind in ("sft", "dpo")}
+    first = _trained(stage, "sft", files["sft"])
+    _trained(stage, "dpo", files["dpo"])
+    wrong = _created(stage, "dpo", files["sft"]).job_id
+    stage.until("data of the wrong kind fails", lambda: FineTunes.get(wrong).output.status, "FAILED")
+    _deployed(stage, first.finetuned_output, suffix="byhand")
+    Deployments.call(**_deploy_arguments(stage, stage.facts["model"]["sft"], suffix="two"))
+    options = {"mode": stage.facts["mode"]["sft"], "hyper_parameters": _hyper(stage)}
+    again = FineTunes.call(
+        model=first.finetuned_output, training_file_ids=files["sft"], validation_file_ids=files["sft"], **options
+    )
+    stage.equal("a run of its model waits", again.output.status, "PENDING")
+    for prefix, words in (("meds", WORDS), ("names", WORDS[:1])):
+        VocabularyService().create_vocabulary("paraformer-v2", prefix, words)
+
+
 def used_by_hand(stage):
     """Somebody calls and scales what the tool has made."""
     _connect(stage)
