@@ -1,13 +1,30 @@
-"""Pages that name something are held to it."""
+"""Pages are held to what they name, show and link to: commands, manifests, tests, exit codes, other pages."""
 
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
+import shlex
+import shutil
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import click
 import pytest
+import yaml
+
+from reconciler.adapters import operator
+from reconciler.adapters.cli import cli
+from reconciler.kinds import KINDS
+from reconciler.project import load
+from reconciler.render.explain import EXIT_CODES
+from reconciler.resource import API_VERSION
+from tests.command_lines import check, in_markdown
+from tests.desk import sft
+from tests.walked import Reader, blocks, steps, without_comments
 
 REPOSITORY = Path(__file__).parent.parent
 FAILURES = (REPOSITORY / "docs/failures.md").read_text(encoding="utf-8")
@@ -30,3 +47,199 @@ def test_every_failure_names_its_proof() -> None:
     rows = [line for line in FAILURES.splitlines() if re.match(r"\| \d+ \|", line)]
     assert [int(row.split("|")[1]) for row in rows] == list(range(1, 44))
     assert all("`tests/" in row.split("|")[-2] for row in rows)
+
+
+# What a reader types ------------------------------------------------------------------------------------------------
+
+PAGES = sorted([*REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("README*.md"), REPOSITORY / "manifests/README.md"])
+NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
+TEXTS = {name: page.read_text(encoding="utf-8") for name, page in zip(NAMES, PAGES, strict=True)}
+OF_A_STACK = ["docs/operations.md", "docs/plan-json.md", "docs/report.md", "docs/saved-plans.md"]
+FROM_NOTHING = ["docs/environments.md"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_line_of_a_page_is_one(name: str) -> None:
+    for arguments in in_markdown(TEXTS[name]):
+        check(arguments)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small stack that was applied."""
+    reader = Reader(tmp_path_factory.mktemp("applied") / "reader")
+    assert [
+        text for text in (reader.give("reconciler init"), reader.give("reconciler apply -y")) if "[exit " in text
+    ] == []
+    return reader.folder
+
+
+@pytest.mark.parametrize("name", OF_A_STACK)
+def test_a_page_about_a_stack_is_as_its_reader_finds_it(name: str, stack: Path, tmp_path: Path) -> None:
+    shutil.copytree(stack, tmp_path / "reader")
+    Reader(tmp_path / "reader").checks(TEXTS[name])
+
+
+@pytest.mark.parametrize("name", FROM_NOTHING)
+def test_a_page_is_as_its_reader_finds_it(name: str, tmp_path: Path) -> None:
+    Reader(tmp_path / "reader").checks(TEXTS[name])
+
+
+def test_the_readme_is_as_a_newcomer_finds_it(tmp_path: Path) -> None:
+    """The first command, then the samples' own page, and the plan that the README shows."""
+    reader = Reader(tmp_path / "clone", width=125)
+    shutil.copytree(REPOSITORY / "manifests", reader.folder / "manifests", ignore=shutil.ignore_patterns(".reconciler"))
+    first = [*in_markdown(TEXTS["README.md"])][0]
+    assert reader.give(f"reconciler {shlex.join(first)}").endswith("applied: 10 ready\nemulator: nothing was bought\n")
+    reader.checks(TEXTS["manifests/README.md"])
+    reader.checks(TEXTS["README.md"])
+
+
+def test_every_page_with_a_prompt_is_walked() -> None:
+    prompted = {name for name, text in TEXTS.items() if any(step.command for step in steps(text))}
+    elsewhere = {"README.md", "README.zh.md", "manifests/README.md", "docs/guide.md", "docs/guide.zh.md"}
+    assert prompted == {*OF_A_STACK, *FROM_NOTHING, *elsewhere}
+
+
+# What a reader copies -----------------------------------------------------------------------------------------------
+
+MANIFESTS = [
+    pytest.param(text, id=f"{name}:{TEXTS[name][: found.start()].count(chr(10)) + 1}")
+    for name in NAMES
+    for found in re.finditer(r"^```yaml\n(.*?)^```$", TEXTS[name], re.M | re.S)
+    if not (text := found[1]).startswith(("# envs/", "repos:"))
+]
+BESIDE = {  # what a page may refer to
+    "Dataset/support-sft": "spec: {source: data/support/*.jsonl, format: sft}",
+    "FineTuneJob/support": "spec: {model: qwen3.5-9b, trainingType: efficient_sft, training: [support-sft], hyperParameters:"
+    " {n_epochs: 1, batch_size: 16, max_length: 2048}}",
+    "Stack/support": "spec: {endpoint: emulator}",
+}
+
+
+@pytest.mark.parametrize("text", MANIFESTS)
+def test_a_manifest_of_a_page_loads(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole documents as they stand, beside what they refer to. A fragment says whose it is, and is laid over one."""
+    told = [f"{kind}/{name}" for kind, name in re.findall(r"^kind: (\w+)\nmetadata:\s+\{?name: ([\w-]+)", text, re.M)]
+    fragment = re.match(r"# of (?:a|the) (\w+)\n", text)
+    if told[:1] == ["Operator/ci"]:
+        (tmp_path / "operator.yaml").write_text(text, encoding="utf-8")
+        monkeypatch.setenv(operator.VARIABLE, str(tmp_path / "operator.yaml"))
+        assert operator.budget(tmp_path / "project")
+        return
+    for file in ("data/support/rows.jsonl", "data/assistant.jsonl"):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(sft(f"question {n}")) + "\n" for n in range(1_000)), encoding="utf-8")
+    for address, spec in BESIDE.items():
+        kind, name = address.split("/")
+        head = f"apiVersion: {API_VERSION}\nkind: {kind}\nmetadata: {{name: {name}}}\n"
+        if address not in text and not any(
+            one == address or one.startswith("Stack/") and kind == "Stack" for one in told
+        ):
+            (tmp_path / f"{kind}.yaml").write_text(f"{head}{spec}\n", encoding="utf-8")
+        if fragment and kind == fragment[1]:
+            told = [address]
+            (tmp_path / "envs/page").mkdir(parents=True)
+            (tmp_path / "envs/page/page.yaml").write_text(
+                f"kind: {kind}\nmetadata: {{name: {name}}}\n{text}", encoding="utf-8"
+            )
+    if not fragment:
+        (tmp_path / "page.yaml").write_text(text, encoding="utf-8")
+    project = load([str(tmp_path)], environment="page" if fragment else "")
+    loaded = {
+        document.address for document in (*project.documents, *project.removed.values(), project.stack) if document
+    }
+    assert told
+    assert {*told} <= loaded
+
+
+# What a reader looks for --------------------------------------------------------------------------------------------
+
+MADE = ("docs/commands.md", "docs/reference.md")
+PROSE = "\n".join(text for name, text in TEXTS.items() if name not in MADE)
+
+
+def commands(group: click.Group, above: str = "") -> Iterator[str]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield f"{above}{name}"
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{above}{name} ")
+
+
+@pytest.mark.parametrize("name", [*commands(cli)])
+def test_a_command_is_told_of_beside_its_reference(name: str) -> None:
+    assert re.search(rf"(?:reconciler |`|‘){name}\b", PROSE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_is_told_of_beside_its_reference(kind: str) -> None:
+    assert re.search(rf"\b{kind}\b", PROSE)
+
+
+def test_every_exit_code_says_what_to_do() -> None:
+    rows = re.findall(r"^\| (\d+) \| \S.*? \| \S.*? \|$", TEXTS["docs/operations.md"], re.M)
+    assert [int(code) for code in rows] == [*EXIT_CODES]
+
+
+def test_every_module_is_one_guess_away() -> None:
+    page = TEXTS["docs/architecture.md"]
+    here = REPOSITORY / "reconciler"
+    files = [path.relative_to(here) for folder in (here, here / "adapters") for path in folder.glob("*.py")]
+    assert [str(file) for file in files if not file.stem.startswith("__") and f"`{file}`" not in page] == []
+    folders = [path.name for path in here.iterdir() if (path / "__init__.py").exists()]
+    assert [name for name in folders if f"`{name}/" not in page] == []
+
+
+# Where a reader goes ------------------------------------------------------------------------------------------------
+
+
+def links(name: str) -> Iterator[tuple[str, str]]:
+    """File, by its path in the repository, and anchor of each link that stays in the repository."""
+    text = re.sub(r"^```.*?^```$", "", TEXTS[name], flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            here = REPOSITORY / name
+            yield os.path.relpath((here.parent / path if path else here).resolve(), REPOSITORY), anchor
+
+
+def anchors(name: str) -> set[str]:
+    """As forges make them from headings."""
+    text = re.sub(r"^```.*?^```$", "", TEXTS[name], flags=re.M | re.S)
+    headings = [re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", line) for line in re.findall(r"^#+ (.*)$", text, re.M)]
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_link_leads_somewhere(name: str) -> None:
+    for target, anchor in links(name):
+        assert (REPOSITORY / target).exists(), target
+        assert not anchor or anchor in anchors(target), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("start", ["README.md", "README.zh.md"])
+def test_every_page_is_found_from_the_readme(start: str) -> None:
+    found, new = set[str](), {start}
+    while new:
+        found |= new
+        new = {target for name in new for target, _ in links(name) if target in TEXTS} - found
+    assert set(NAMES) - found == set()
+    direct = {target for target, _ in links(start)}
+    assert [name for name in NAMES if re.fullmatch(r"docs/[\w-]+\.md", name) and name not in direct] in (
+        [],
+        ["docs/guide.md"],
+    )
+
+
+def test_both_readmes_say_the_same() -> None:
+    """What is typed and shown, and where to look."""
+    ours, theirs = TEXTS["README.md"], TEXTS["README.zh.md"]
+    assert [*map(without_comments, blocks(theirs))] == [*map(without_comments, blocks(ours))]
+    named = [
+        [re.sub(r"\.zh\.md$", ".md", target) for target, _ in links(name)][1:] for name in ("README.md", "README.zh.md")
+    ]
+    assert named[0] == named[1]
+    assert ours.count("\n## ") == theirs.count("\n## ")

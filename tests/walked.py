@@ -2,7 +2,7 @@
 
 - A YAML block that begins with `# NAME.yaml` is written to that file.
 - In a `console` block what follows `$ ` is carried out in the folder, and the lines up to the next `$ ` are what it prints: on
-  both streams, a line `...` for any lines. A command without any is not compared. `[exit N]` ends what ends so.
+  both streams, a line `...` for any lines. A command without any has to end well. `[exit N]` ends what ends so.
 - Blocks of other languages are only read.
 
 Ids, times, digests and what an estimate learnt are another each time. `python -m tests.walked PAGE` renews a page, but for
@@ -75,6 +75,15 @@ def _line(page: str, offset: int) -> int:
     return page.count("\n", 0, offset) + 1
 
 
+def blocks(page: str) -> list[str]:
+    return [block[2] for block in BLOCK.finditer(page)]
+
+
+def without_comments(block: str) -> str:
+    """Comments may be in the language of the page."""
+    return re.sub(r"(^|\s+)# .*$", "", block, flags=re.M)
+
+
 @dataclass
 class Reader:
     """Somebody in a folder with a page. `width` is that of the terminal."""
@@ -85,9 +94,11 @@ class Reader:
     variables: dict[str, str] = field(default_factory=dict)
     left: ExitStack = field(default_factory=ExitStack)
 
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+
     def follow(self, page: str) -> Iterator[tuple[Step, str]]:
         """Each command with what it printed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         with self.left:
             for step in steps(page):
                 if step.file:
@@ -95,7 +106,20 @@ class Reader:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(step.text, encoding="utf-8")
                 else:
-                    yield step, self.give(step.command, step.shown.partition(INTERRUPT)[0] if INTERRUPT in step.shown else "")
+                    yield (
+                        step,
+                        self.give(step.command, step.shown.partition(INTERRUPT)[0] if INTERRUPT in step.shown else ""),
+                    )
+
+    def checks(self, page: str) -> None:
+        """Follows the page, and fails with every command that prints something else than the page shows."""
+        wrong = [
+            f"line {step.line}: $ {step.command}\n{printed}"
+            for step, printed in self.follow(page)
+            if not (same(step.shown, printed) if step.shown else "[exit " not in printed)
+        ]
+        if wrong:
+            raise AssertionError("the page shows something else than:\n" + "\n".join(wrong))
 
     def give(self, line: str, until: str = "") -> str:
         """What the command printed, with `[exit N]` where that is not 0. Ctrl-C is pressed once it said the last of `until`."""
@@ -190,8 +214,15 @@ class Reader:
             program.parent.mkdir(exist_ok=True)
             program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m reconciler "$@"\n', encoding="utf-8")
             program.chmod(0o755)
-        names = {f"GIT_{who}_{what}": "reader@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-        plain = {"NO_COLOR": "1", "COLUMNS": str(self.width), "GIT_CONFIG_GLOBAL": os.devnull, "HOME": str(self.folder.parent)}
+        names = {
+            f"GIT_{who}_{what}": "reader@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        }
+        plain = {
+            "NO_COLOR": "1",
+            "COLUMNS": str(self.width),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "HOME": str(self.folder.parent),
+        }
         path = f"{program.parent}:{os.environ['PATH']}"
         return {**Shell.environment(None), **names, **plain, "PATH": path, **self.variables}
 
@@ -219,10 +250,10 @@ def same(shown: str, printed: str) -> bool:
 
 def _plain(text: str) -> str:
     """Without what is another each time. An id that is longer or shorter breaks lines elsewhere and pads otherwise."""
-    text = re.sub(r"\s*\n\s*", " \n", text)
+    text = " ".join([*text.split(), ""])
     for pattern, name in CHANGES:
         text = re.sub(pattern, name, text)
-    return re.sub(r"\s+", " ", text).strip() + " " if text.strip() else ""
+    return text
 
 
 def renewed(page: str, reader: Reader) -> str:
@@ -235,10 +266,21 @@ def renewed(page: str, reader: Reader) -> str:
     return "".join(lines)
 
 
+def _shown_in(ours: re.Match[str], theirs: re.Match[str]) -> str:
+    """A block of the page in another language: only what is shown is taken over, comments stay."""
+    return ours[0] if ours[1] == "console" else theirs[0]
+
+
 if __name__ == "__main__":
     from tempfile import TemporaryDirectory
 
     for name in sys.argv[1:]:
         with TemporaryDirectory() as folder:
             path = Path(name)
-            path.write_text(renewed(path.read_text(encoding="utf-8"), Reader(Path(folder) / "reader")), encoding="utf-8")
+            reader = Reader(Path(folder) / "reader")
+            path.write_text(renewed(path.read_text(encoding="utf-8"), reader), encoding="utf-8")
+        twin = path.with_name(f"{path.stem}.zh.md")
+        if twin.exists():
+            ours = iter(BLOCK.finditer(path.read_text(encoding="utf-8")))
+            same_blocks = BLOCK.sub(lambda block: _shown_in(next(ours), block), twin.read_text(encoding="utf-8"))
+            twin.write_text(same_blocks, encoding="utf-8")
