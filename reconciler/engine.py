@@ -38,10 +38,10 @@ from reconciler.plan import (
     Verb,
     World,
     caught_up,
-    make_plan,
     sums,
     vanished,
 )
+from reconciler.planning import make_plan
 from reconciler.project import Project
 from reconciler.rebuild import Rebuilt, rebuild
 from reconciler.recover import Finding, Listing, recover

@@ -18,7 +18,8 @@ from reconciler.drafts import Account, Draft, Drafts, drafts
 from reconciler.engine import Session
 from reconciler.errors import ManifestError, ReconcilerError, StateError, UsageError
 from reconciler.files import OVERLAYS, FileMissing, FileRefused, Tree
-from reconciler.plan import Choices, Desired, Verb, World, make_plan
+from reconciler.plan import Choices, Desired, Verb, World
+from reconciler.planning import make_plan
 from reconciler.project import Project, load
 from reconciler.resource import Observed, Source
 from reconciler.state import Event, State, written

@@ -54,7 +54,7 @@ def test_every_failure_names_its_proof() -> None:
 PAGES = sorted([*REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("README*.md"), REPOSITORY / "manifests/README.md"])
 NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
 TEXTS = {name: page.read_text(encoding="utf-8") for name, page in zip(NAMES, PAGES, strict=True)}
-OF_A_STACK = ["docs/operations.md", "docs/plan-json.md", "docs/report.md", "docs/saved-plans.md"]
+OF_A_STACK = ["docs/json.md", "docs/operations.md", "docs/plan-json.md", "docs/report.md", "docs/saved-plans.md"]
 FROM_NOTHING = ["docs/environments.md"]
 
 

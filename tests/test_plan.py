@@ -28,7 +28,8 @@ from reconciler import catalogue, graph
 from reconciler.kinds import KINDS, collections
 from reconciler.kinds.removed import Removed
 from reconciler.manifest import parse
-from reconciler.plan import Choices, Desired, Operation, Plan, Verb, World, make_plan, references_of
+from reconciler.plan import Choices, Desired, Operation, Plan, Verb, World, references_of
+from reconciler.planning import make_plan
 from reconciler.resource import (
     API_VERSION,
     Content,

@@ -9,13 +9,13 @@ import click
 from reconciler import engine
 from reconciler.adapters import interrupts, terminal
 from reconciler.adapters.interrupts import Interrupts
+from reconciler.adapters.output import event
 from reconciler.adapters.stack import Opened
 from reconciler.adapters.views import Json, Live, View, for_people
 from reconciler.apply import Progress, Stage, Terms
 from reconciler.engine import Applied, Snapshot
 from reconciler.errors import worst
 from reconciler.plan import Choices
-from reconciler.render.data import json_text
 from reconciler.render.plan_json import plan_json
 from reconciler.render.progress import STOPPING, left_text, summary_json, summary_text
 from reconciler.saved import Saved
@@ -99,7 +99,7 @@ def _view(output: str) -> View:
 def _show(opened: Opened, snapshot: Snapshot, output: str) -> None:
     if output == "json":
         data = plan_json(opened.heading, snapshot.plan, opened.session.collections)
-        terminal.say_anyway(json_text({"event": "plan", "plan": data}, indent=None))
+        event({"event": "plan", "plan": data})
     else:
         terminal.say_anyway(opened.plan_page(snapshot, width=terminal.width()) + "\n")
 
@@ -112,7 +112,7 @@ def _only_shown(opened: Opened, choices: Choices, output: str, cancel: str) -> i
     code = DECLINED if snapshot.plan.work else worst(op.code for op in snapshot.plan.blocked)
     if output == "json":
         applied = Applied(snapshot, declined=bool(snapshot.plan.work))
-        terminal.say_anyway(json_text(summary_json(applied, exit_code=code), indent=None))
+        event(summary_json(applied, exit_code=code))
     if snapshot.plan.work:
         terminal.mention("refused: nobody is there to approve this plan\n  --auto-approve (-y) applies it unasked")
     return code
@@ -123,7 +123,7 @@ def _conclude(opened: Opened, applied: Applied, output: str, *, stopped: bool) -
     if output == "json":
         if not applied.snapshot.plan.work:
             _show(opened, applied.snapshot, output)
-        terminal.say_anyway(json_text(summary_json(applied, exit_code=code), indent=None))
+        event(summary_json(applied, exit_code=code))
     elif applied.declined:
         terminal.say_anyway("declined: nothing was done")
     elif not applied.snapshot.plan.work:

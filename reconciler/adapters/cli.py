@@ -83,7 +83,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    color = False if os.environ.get("NO_COLOR") else None
+    color = False if os.environ.get("NO_COLOR") or terminal.is_dumb() else None
     try:
         code = cli.main(arguments, prog_name="reconciler", standalone_mode=False, color=color)
         return code or 0
@@ -127,7 +127,7 @@ def _thread_failed(failed: threading.ExceptHookArgs) -> None:
 
 def _complain(text: str, code: int) -> int:
     try:
-        click.echo(text, err=True)
+        terminal.mention(text)
     except OSError:
         terminal.silence(sys.stderr)
     return code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from contextlib import suppress
 from typing import TextIO
@@ -13,9 +12,16 @@ import click
 SHOW_CURSOR = "\r\x1b[?25h"
 
 
-def width() -> int | None:
-    """The columns of the terminal that stdout is; None where it is none, and nothing is to be broken."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+def width(stream: TextIO | None = None) -> int | None:
+    """The columns of the terminal that stdout, or `stream`, is; None where it is none, and nothing is to be broken."""
+    stream = stream or sys.stdout
+    if not stream.isatty():
+        return None
+    if os.environ.get("COLUMNS", "").isdecimal():
+        return int(os.environ["COLUMNS"]) or 80
+    with suppress(OSError, ValueError):
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    return 80
 
 
 def somebody_is_there() -> bool:
@@ -25,7 +31,12 @@ def somebody_is_there() -> bool:
 
 def somebody_watches() -> bool:
     """Whether stderr is a terminal that can redraw."""
-    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    return sys.stderr.isatty() and not is_dumb()
+
+
+def is_dumb() -> bool:
+    """Whether the terminal would show the orders that it is given instead of obeying them."""
+    return os.environ.get("TERM") in ("dumb", "unknown")
 
 
 def draws() -> bool:
@@ -39,8 +50,17 @@ def say(text: str) -> None:
 
 
 def mention(text: str) -> None:
-    """Something beside the result, on stderr."""
-    click.echo(text, err=True)
+    """Something beside the result, on stderr, its lines broken where that is a terminal."""
+    click.echo(fitted(text), err=True)
+
+
+def fitted(text: str) -> str:
+    """A message for stderr, at its width. What breaks lines is loaded only where there is a width."""
+    if (columns := width(sys.stderr)) is None:
+        return text
+    from reconciler.render import words
+
+    return words.fitted(text, columns)
 
 
 def agreed(question: str, *, approved: bool) -> bool:

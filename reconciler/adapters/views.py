@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from reconciler.adapters.terminal import say_anyway, somebody_watches
+from reconciler.adapters.output import event
+from reconciler.adapters.terminal import fitted, say_anyway, somebody_watches
 from reconciler.apply import Progress, Stage
 from reconciler.recover import Finding
 from reconciler.render import progress as words
-from reconciler.render.data import json_text
-from reconciler.render.words import duration
+from reconciler.render.words import columns, count, duration, padded
+from reconciler.render.words import fitted as fitted_to
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 HEARTBEAT_S = 30.0
 _UNTOLD = frozenset({Stage.TODO, Stage.BLOCKED})
@@ -35,8 +39,8 @@ class View(Protocol):
     def end(self) -> None: ...
 
 
-class Lines:
-    """One line on stderr for each event that is news, and a heartbeat where there is none for half a minute."""
+class Stream:
+    """What is told event by event: also that there is none, when that lasts half a minute."""
 
     def __init__(self) -> None:
         self.began = self.told = time.monotonic()
@@ -44,6 +48,20 @@ class Lines:
 
     def begin(self) -> None:
         self.began = self.told = time.monotonic()
+
+    def tick(self) -> None:
+        if time.monotonic() - self.told > HEARTBEAT_S:
+            self.heartbeat(time.monotonic() - self.began)
+
+    def heartbeat(self, elapsed_s: float) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        pass
+
+
+class Lines(Stream):
+    """One line on stderr for each event that is news."""
 
     def report(self, progress: Progress) -> None:
         before, self.last[progress.operation.id] = self.last.get(progress.operation.id), progress
@@ -54,15 +72,11 @@ class Lines:
     def notice(self, finding: Finding) -> None:
         self._tell(words.finding_text(finding))
 
-    def tick(self) -> None:
-        if time.monotonic() - self.told > HEARTBEAT_S:
-            self._tell(words.heartbeat_text(self.last.values(), time.monotonic() - self.began))
-
-    def end(self) -> None:
-        pass
+    def heartbeat(self, elapsed_s: float) -> None:
+        self._tell(words.heartbeat_text(self.last.values(), elapsed_s))
 
     def _tell(self, line: str) -> None:
-        say_anyway(line, err=True)
+        say_anyway(fitted(line), err=True)
         self.told = time.monotonic()
 
 
@@ -72,26 +86,22 @@ def for_people() -> View:
     return Live(color=context is None or context.color is not False) if somebody_watches() else Lines()
 
 
-class Json:
+class Json(Stream):
     """One event a line on stdout, also where only the time in a state moved."""
 
-    def begin(self) -> None:
-        pass
-
     def report(self, progress: Progress) -> None:
-        self.tell(words.event_json(progress))
+        self.last[progress.operation.id] = progress
+        self._tell(words.event_json(progress))
 
     def notice(self, finding: Finding) -> None:
-        self.tell(words.finding_json(finding))
+        self._tell(words.finding_json(finding))
 
-    def tick(self) -> None:
-        pass
+    def heartbeat(self, elapsed_s: float) -> None:
+        self._tell(words.heartbeat_json(self.last.values(), elapsed_s))
 
-    def end(self) -> None:
-        pass
-
-    def tell(self, event: Mapping[str, Any]) -> None:
-        say_anyway(json_text(event, indent=None))
+    def _tell(self, what: Mapping[str, Any]) -> None:
+        event(what)
+        self.told = time.monotonic()
 
 
 class Live:
@@ -138,29 +148,35 @@ class Live:
         from rich.text import Text
 
         style = "green" if progress.stage is Stage.DONE else "cyan" if progress.stage is Stage.DETACHED else "red"
-        line = Text(f"  {progress.operation.action.value} {words.outcome_text(progress)}", style=style)
+        told = f"  {progress.operation.action.value} {words.outcome_text(progress)}"
+        line = Text(fitted_to(told, self.console.width), style=style)
         with contextlib.suppress(OSError):
             self.console.print(line, soft_wrap=True)
 
     def _draw(self, now: float) -> None:
-        from rich.table import Table
         from rich.text import Text
 
-        table = Table.grid(padding=(0, 2))
-        for name in ("slot", "state", "time", "detail"):
-            table.add_column(name, no_wrap=True, overflow="ellipsis")
-        room = max(1, self.console.height - 3)
-        for progress, since in list(self.busy.values())[:room]:
-            glyph = progress.operation.action.value
+        rows = []
+        for progress, since in self.busy.values():
             slot, state, detail = words.live_texts(progress)
-            table.add_row(
-                Text(f"  {glyph} {slot}"),
-                Text(state, style="cyan"),
-                Text(duration(now - since), style="dim"),
-                Text(detail),
-            )
-        if len(self.busy) > room:
-            table.add_row(Text(f"  and {len(self.busy) - room} more"))
+            rows.append((f"  {progress.operation.action.value} {slot}", state, duration(now - since), detail))
+        lines = [line for row in rows for line in _aligned(row, rows, self.console.width)]
+        room = max(1, self.console.height - 3)
+        shown = Text("\n").join(lines[:room])
+        if len(lines) > room:
+            shown.append(f"\n  and {count(len(lines) - room, 'more line')}")
         with contextlib.suppress(OSError):
-            self.region.update(table, refresh=True)
+            self.region.update(shown, refresh=True)
         self.drawn = now
+
+
+def _aligned(row: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[Text]:
+    """One line of a table; where that is too narrow for it, all of it on as many as it takes."""
+    from rich.text import Text
+
+    widths = [max(columns(one[index]) for one in rows) for index in range(len(row))]
+    if sum(widths) + 2 * len(widths) > width:
+        yield from map(Text, fitted_to("  ".join(filter(None, row)), width).split("\n"))
+    else:
+        cells = [f"{padded(cell, room)}  " for cell, room in zip(row, widths, strict=True)]
+        yield Text.assemble(*zip(cells, ("", "cyan", "dim", ""), strict=True))

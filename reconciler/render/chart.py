@@ -83,7 +83,7 @@ def chart_text(title: str, measured: Sequence[Measurement], width: int | None, *
     """The training's loss as a line of dots, other losses as letters. `plain`: ASCII alone."""
     drawn = curves(measured)
     if not drawn:
-        return f"{clean(title)}: {NOTHING_YET}"
+        return page([Line(f"{clean(title)}: {NOTHING_YET}")], width)
     seen, wide = frame(drawn), max(16, min(COLUMNS, (width or 80) - 12))
     cells = _line(drawn[0], seen, wide, plain)
     for curve, mark in zip(drawn[1:], MARKS, strict=False):
@@ -96,7 +96,8 @@ def chart_text(title: str, measured: Sequence[Measurement], width: int | None, *
     margin = " " * (side + 1)
     axis = [f"{margin}{corner}{rule * wide}", f"{margin} {first}{last:>{wide - len(first)}}"]
     axis.append(f"{margin} {'step':>{wide}}")
-    return "\n".join([page([Line(clean(title), {"bold": True})], width), *rows, *axis, *_legend(drawn, plain)])
+    legend = page(map(Line, _legend(drawn, plain)), width)
+    return "\n".join([page([Line(clean(title), {"bold": True})], width), *rows, *axis, legend])
 
 
 def _line(curve: Curve, seen: Frame, wide: int, plain: bool) -> list[list[str]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from reconciler.money import HOURS_A_MONTH, Run, a_month, spent, total
 from reconciler.plan import Desired, Plan
+from reconciler.render import markdown
 from reconciler.render.plan import Heading, heading_text, money_texts, prices_text
 from reconciler.render.state import Item, hourly_price
 from reconciler.render.words import Line, clean, money, page, table
@@ -52,13 +53,23 @@ def costs(
 
 def costs_text(heading: Heading, told: Costs, width: int | None) -> str:
     blocks = [page([Line(heading_text(heading)), Line("")], width)]
+    for headers, rows in _tables(told):
+        blocks += [table(headers, rows, width), ""]
+    return "\n".join([*blocks, page(_sums(heading, told), width)])
+
+
+def costs_markdown(heading: Heading, told: Costs) -> str:
+    tables = [markdown.table(headers, rows) for headers, rows in _tables(told)]
+    sums = markdown.points(line.text for line in _sums(heading, told))
+    return "\n\n".join([markdown.escaped(heading_text(heading)), *tables, sums])
+
+
+def _tables(told: Costs) -> Iterator[tuple[tuple[str, ...], list[list[str]]]]:
     if told.standing:
         rows = [_standing(one, price) for one, price in told.standing]
-        blocks += [table(("OBJECT", "STATUS", "CNY/H", "CNY/MONTH", "HOW"), rows, width), ""]
+        yield ("OBJECT", "STATUS", "CNY/H", "CNY/MONTH", "HOW"), rows
     if told.runs:
-        rows = [_bought(run, told.runs) for run in told.runs]
-        blocks += [table(("BOUGHT", "RUN", "AT", "TOKENS", "CNY"), rows, width), ""]
-    return "\n".join([*blocks, page(_sums(heading, told), width)])
+        yield ("BOUGHT", "RUN", "AT", "TOKENS", "CNY"), [_bought(run, told.runs) for run in told.runs]
 
 
 def _standing(one: Item, price: Price) -> list[str]:

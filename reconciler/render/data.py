@@ -7,18 +7,25 @@ very string and a terminal shows none of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from reconciler.render.words import hidden
 
-
-def json_text(value: Any, *, indent: int | None = 2) -> str:
-    """JSON with every hidden character as an escape; `indent=None` gives one line."""
-    return _escaped(json.dumps(value, ensure_ascii=False, indent=indent), _as_utf16)
+FORMAT_VERSION = "1.0"
 
 
-def yaml_text(value: Any) -> str:
+def versioned(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A document as programs get it; one with a `format_version` of its own keeps that (docs/json.md)."""
+    return {"format_version": FORMAT_VERSION, **data}
+
+
+def json_text(value: Any, *, indent: int | None = 2, ascii: bool = False) -> str:
+    """JSON with every hidden character as an escape, with `ascii` every other too; `indent=None` gives one line."""
+    return _escaped(json.dumps(value, ensure_ascii=ascii, indent=indent), _as_utf16)
+
+
+def yaml_text(value: Any, *, ascii: bool = False) -> str:
     """YAML of the same data; strings that hold something hidden, or could start a line oddly, are in double quotes."""
     import yaml
 
@@ -28,10 +35,11 @@ def yaml_text(value: Any) -> str:
 
     def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
         quoted = any(map(hidden, text)) or text.lstrip().startswith(("::", "##["))
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+        return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"' if quoted else None)
 
     Dumper.add_representer(str, represent)
-    dumped: str = yaml.dump(value, Dumper=Dumper, allow_unicode=True, sort_keys=False, width=10**9)
+    Dumper.add_multi_representer(str, represent)  # the words of a closed set
+    dumped: str = yaml.dump(value, Dumper=Dumper, allow_unicode=not ascii, sort_keys=False, width=10**9)
     return _escaped(dumped, lambda letter: f"\\U{ord(letter):08x}").rstrip("\n")
 
 

@@ -7,22 +7,31 @@ from typing import Any
 
 from reconciler.discover import UNMANAGED, UNREFERENCED, Find, Orphan, Orphans
 from reconciler.money import a_month, total
+from reconciler.render import markdown
 from reconciler.render.plan import Heading, heading_text, prices_text
 from reconciler.render.words import Line, clean, count, money, page, table
 from reconciler.state import Intent
 
+_HEADER = ("WHAT", "OBJECT", "STATUS", "SINCE", "CNY/H", "WHY")
+NOTHING = "nothing found"
+
 
 def finds_text(heading: Heading, found: Sequence[Find], *, silent: int, width: int | None) -> str:
     """A line for each find, what all of them cost, and what cannot be known."""
-    rows = [
-        [one.sort, f"{clean(one.collection)}/{clean(one.id)}", clean(one.status), clean(one.created), _rate(one),
-         clean(one.why)]
-        for one in found
-    ]  # fmt: skip
-    header = ("WHAT", "OBJECT", "STATUS", "SINCE", "CNY/H", "WHY")
-    lines = [Line(heading_text(heading))]
-    body = table(header, rows, width) if rows else "nothing found"
-    return "\n".join([page(lines, width), "", body, "", page(_remarks(heading, found, silent), width)])
+    body = table(_HEADER, list(map(_row, found)), width) if found else NOTHING
+    remarks = page(_remarks(heading, found, silent), width)
+    return "\n".join([page([Line(heading_text(heading))], width), "", body, "", remarks])
+
+
+def finds_markdown(heading: Heading, found: Sequence[Find], *, silent: int) -> str:
+    body = markdown.table(_HEADER, map(_row, found)) if found else NOTHING
+    remarks = markdown.points(line.text for line in _remarks(heading, found, silent))
+    return "\n\n".join([markdown.escaped(heading_text(heading)), body, remarks])
+
+
+def _row(one: Find) -> list[str]:
+    name = f"{clean(one.collection)}/{clean(one.id)}"
+    return [one.sort, name, clean(one.status), clean(one.created), _rate(one), clean(one.why)]
 
 
 def _rate(one: Find) -> str:

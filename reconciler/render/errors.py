@@ -38,6 +38,17 @@ def warnings_text(warnings: Iterable[Problem]) -> str:
     return "\n".join(f"warning: {problem_text(warning)}" for warning in warnings)
 
 
+def validated_json(documents: int, problems: Iterable[Problem], warnings: Iterable[Problem]) -> dict[str, Any]:
+    """What checking the manifests came to; `documents` is 0 where they have problems."""
+    told = [problem_json(one) for one in problems]
+    return {
+        "ok": not told,
+        "documents": documents,
+        "problems": told,
+        "warnings": [problem_json(one) for one in warnings],
+    }
+
+
 def problem_json(problem: Problem) -> dict[str, Any]:
     """The same for programs."""
     at = {"file": problem.at.file, "line": problem.at.line, "column": problem.at.column} if problem.at else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from reconciler.render.words import clean
 
@@ -24,6 +25,11 @@ def _branch(address: str, edges: Edges, shown: set[str], first: str, rest: str) 
     for number, below in enumerate(wanted, 1):
         last = number == len(wanted)
         yield from _branch(below, edges, shown, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+
+
+def graph_json(edges: Edges) -> dict[str, Any]:
+    """Of each document the addresses that it refers to."""
+    return {"refers_to": {address: list(wanted) for address, wanted in edges.items()}}
 
 
 def dot_text(edges: Edges) -> str:

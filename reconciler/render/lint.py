@@ -1,18 +1,15 @@
-"""What a reading of training data found, as a page, as data, and as SARIF 2.1.0 for the code view of a forge."""
+"""What a reading of training data found, as a page and as data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
-from reconciler import __version__
 from reconciler.data import Described
-from reconciler.errors import Problem
-from reconciler.findings import RULES, Level
+from reconciler.findings import Level
 from reconciler.lint import MAX_REMEMBERED, Lint
 from reconciler.render.errors import problem_json
+from reconciler.render.forge import Finding
 from reconciler.render.words import Line, clean, count, listed, padded, page, place, size_text
 
 _STYLES: Mapping[Level, Mapping[str, Any]] = {Level.ERROR: {"fg": "red"}, Level.WARNING: {"fg": "yellow"}}
@@ -26,7 +23,8 @@ class Linted(NamedTuple):
     found: Described
 
 
-def _findings(linted: Iterable[Linted]) -> Iterator[tuple[Level, Problem]]:
+def findings(linted: Iterable[Linted]) -> Iterator[Finding]:
+    """Of each source its errors, then its warnings."""
     for one in linted:
         yield from ((Level.ERROR, problem) for problem in one.found.problems)
         yield from ((Level.WARNING, problem) for problem in one.found.warnings)
@@ -38,7 +36,7 @@ def _findings(linted: Iterable[Linted]) -> Iterator[tuple[Level, Problem]]:
 def lint_text(linted: Sequence[Linted], width: int | None) -> str:
     """Of each source what is in it and what is wrong with it, then how much is."""
     lines = [line for one in linted for line in (*_about(one), Line(""))]
-    levels = [level for level, _ in _findings(linted)]
+    levels = [level for level, _ in findings(linted)]
     totals = (count(levels.count(Level.ERROR), "error"), count(levels.count(Level.WARNING), "warning"))
     return page([*lines, Line(", ".join(totals), {"bold": True})], width)
 
@@ -47,7 +45,7 @@ def _about(one: Linted) -> Iterator[Line]:
     yield Line(clean(one.name) + (f"  ({one.how})" if one.how else ""), {"bold": True}, head=len(clean(one.name)))
     for name, what in _census(one.found):
         yield Line(padded(name, 12) + what, indent=2, hang=12)
-    for level, problem in _findings([one]):
+    for level, problem in findings([one]):
         rule = f"  [{problem.rule}]" if problem.rule else ""
         yield Line(f"{level.value}: {clean(problem, 600)}{rule}", _STYLES[level], indent=2, head=len(level.value) + 1)
 
@@ -108,48 +106,6 @@ def _json(one: Linted) -> dict[str, Any]:
         "labels": dict(lint.labels),
         "thinking": lint.thoughts,
         "findings": [
-            {"level": level, "rule": problem.rule, **problem_json(problem)} for level, problem in _findings([one])
+            {"level": level, "rule": problem.rule, **problem_json(problem)} for level, problem in findings([one])
         ],
     }
-
-
-def sarif(linted: Sequence[Linted]) -> dict[str, Any]:
-    """A SARIF log of one run."""
-    rules = list(RULES)
-    driver = {
-        "name": "reconciler lint",
-        "semanticVersion": __version__,
-        "rules": [
-            {"id": name, "shortDescription": {"text": rule.about}, "defaultConfiguration": {"level": rule.level}}
-            for name, rule in RULES.items()
-        ],
-    }
-    return {
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [
-            {
-                "tool": {"driver": driver},
-                "columnKind": "unicodeCodePoints",
-                "results": [_result(level, problem, rules) for level, problem in _findings(linted)],
-            }
-        ],
-    }
-
-
-def _result(level: Level, problem: Problem, rules: Sequence[str]) -> dict[str, Any]:
-    text = problem.what + (f" ({problem.hint})" if problem.hint else "")
-    result: dict[str, Any] = {"level": level, "message": {"text": clean(text, 1000)}}
-    if problem.rule:
-        result |= {"ruleId": problem.rule, "ruleIndex": rules.index(problem.rule)}
-    if problem.at:
-        region = {"startLine": problem.at.line, "startColumn": problem.at.column}
-        where = {"artifactLocation": {"uri": _uri(problem.at.file)}, "region": region}
-        result["locations"] = [{"physicalLocation": where}]
-    return result
-
-
-def _uri(file: str) -> str:
-    """A path as a reference of its own, or as a URI of the whole where it is absolute."""
-    path = Path(file)
-    return path.as_uri() if path.is_absolute() else quote(path.as_posix())

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from reconciler.guards import NO_LIMITS, Breach, Limits
 from reconciler.money import a_month
 from reconciler.plan import SPENDING, Operation, Plan, Verb
-from reconciler.render import changes
+from reconciler.render import changes, markdown
 from reconciler.render.words import Line, clean, columns, count, money, padded, page
 from reconciler.resource import Action, Collection, Slot
 
@@ -101,6 +101,12 @@ def plan_text(
     if plan.changes:
         lines += _limits(*limits)
     return page(lines, width)
+
+
+def plan_markdown(heading: Heading, plan: Plan, collections: Mapping[str, Collection], page: str) -> str:
+    """For a pull request: what it comes to, all of it figures of ours, and the page as it is."""
+    sums = [counts_text(entries(plan, collections)), *money_texts(plan)] if plan.changes else ["no changes"]
+    return "\n\n".join([f"**{'; '.join(filter(None, sums))}**", markdown.fenced(page)])
 
 
 def heading_text(heading: Heading) -> str:

@@ -87,9 +87,13 @@ def live_texts(progress: Progress) -> tuple[str, str, str]:
     return clean(progress.operation.slot), stage_text(progress), clean(progress.detail)
 
 
+def _under_way(progress: Iterable[Progress]) -> list[Progress]:
+    return [one for one in progress if one.stage in (Stage.SENDING, Stage.WAITING)]
+
+
 def heartbeat_text(progress: Iterable[Progress], elapsed_s: float) -> str:
     """What an apply waits for, said now and then so that nobody thinks it is dead."""
-    waiting = [p for p in progress if p.stage in (Stage.SENDING, Stage.WAITING)]
+    waiting = _under_way(progress)
     told = [
         f"{clean(p.operation.slot)} {stage_text(p)} for {duration(p.elapsed_s)}"
         + (f" ({clean(p.detail)})" if p.detail else "")
@@ -208,9 +212,12 @@ def waited_json(progress: Sequence[Progress], goal: str, *, exit_code: int) -> d
 
 def event_json(progress: Progress) -> dict[str, Any]:
     """One event of `apply -o json`."""
+    return {"event": "progress", **_facts(progress)}
+
+
+def _facts(progress: Progress) -> dict[str, Any]:
     op = progress.operation
     return {
-        "event": "progress",
         "operation": op.id,
         "address": op.slot.address,
         "part": op.slot.part,
@@ -219,6 +226,15 @@ def event_json(progress: Progress) -> dict[str, Any]:
         "status": progress.status,
         "detail": progress.detail,
         "elapsed_s": round(progress.elapsed_s, 1),
+    }
+
+
+def heartbeat_json(progress: Iterable[Progress], elapsed_s: float) -> dict[str, Any]:
+    """That it still waits, `elapsed_s` after its start, and for what as that was last told."""
+    return {
+        "event": "heartbeat",
+        "elapsed_s": round(elapsed_s, 1),
+        "waiting_for": [_facts(one) for one in _under_way(progress)],
     }
 
 
@@ -250,5 +266,5 @@ def summary_json(applied: Applied, *, exit_code: int) -> dict[str, Any]:
         "exit_code": exit_code,
         "declined": applied.declined,
         "counts": dict(sorted(stages.items())),
-        "not_done": [event_json(one) for one in troubled],
+        "not_done": [_facts(one) for one in troubled],
     }

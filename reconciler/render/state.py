@@ -10,6 +10,7 @@ from typing import Any
 from reconciler.lengths import Lengths
 from reconciler.money import a_month
 from reconciler.plan import Plan, World, bills
+from reconciler.render import markdown
 from reconciler.render.data import yaml_text
 from reconciler.render.lengths import lengths_json, lengths_lines
 from reconciler.render.plan import Heading, entries, entry_lines, heading_text, money_texts, prices_text
@@ -19,7 +20,8 @@ from reconciler.resource import Collection, Document, Observed, Price, Slot, aut
 from reconciler.state import Intent, Owned, Pause, State
 from reconciler.surgery import paused_since, resuming
 
-NOT_CREATED, GONE = "not created", "gone"
+NOT_CREATED, GONE, NOTHING = "not created", "gone", "no objects"
+_HEADER = ("OBJECT", "STATUS", "ID", "SINCE", "CNY/H")
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,42 @@ def hourly_price(row: Owned, seen: Observed | None, collections: Mapping[str, Co
 
 def status_text(heading: Heading, items: Sequence[Item], state: State, plan: Plan, width: int | None) -> str:
     """A line for each slot, then the run rate and whatever is not settled."""
-    rows = [[clean(one.slot), _status(one), _id(one), clean(one.since), _rate(one)] for one in items]
-    failures = [(one.slot, one.row.failure) for one in items if one.row and one.row.failure]
+    objects = table(_HEADER, list(map(_status_row, items)), width) if items else NOTHING
+    settled = page(_settled(heading, items, state, plan), width)
+    return "\n".join([page([Line(heading_text(heading))], width), "", objects, "", settled])
+
+
+def status_markdown(heading: Heading, items: Sequence[Item], state: State, plan: Plan) -> str:
+    objects = markdown.table(_HEADER, map(_status_row, items)) if items else NOTHING
+    settled = markdown.points(line.text for line in _settled(heading, items, state, plan))
+    return "\n\n".join([markdown.escaped(heading_text(heading)), objects, settled])
+
+
+def _status_row(one: Item) -> list[str]:
+    return [clean(one.slot), _status(one), _id(one), clean(one.since), _rate(one)]
+
+
+def _settled(heading: Heading, items: Sequence[Item], state: State, plan: Plan) -> Iterator[Line]:
     rate = plan.totals.hour_before
-    lines = [Line(f"run rate {money(rate)} CNY/h ({money(a_month(rate))} a month)", {"bold": True})]
-    lines.append(Line(f"an apply would cost {', '.join(money_texts(plan))}; {prices_text(heading)}"))
-    lines += [Line(f"failed: {clean(slot)}: {clean(failure, 400)}", {"fg": "red"}) for slot, failure in failures]
-    lines += [Line(_open_text(intent), {"fg": "red"}) for intent in state.open_intents()]
-    lines += [Line(pause_text(one), {"fg": "yellow"}) for _, one in sorted(state.pauses.items())]
-    objects = table(("OBJECT", "STATUS", "ID", "SINCE", "CNY/H"), rows, width) if rows else "no objects"
-    return "\n".join([page([Line(heading_text(heading))], width), objects, page(lines, width)])
+    yield Line(f"run rate {money(rate)} CNY/h ({money(a_month(rate))} a month)", {"bold": True})
+    yield Line(f"an apply would cost {', '.join(money_texts(plan))}; {prices_text(heading)}")
+    failures = [(one.slot, one.row.failure) for one in items if one.row and one.row.failure]
+    yield from (Line(f"failed: {clean(slot)}: {clean(failure, 400)}", {"fg": "red"}) for slot, failure in failures)
+    yield from (Line(_open_text(intent), {"fg": "red"}) for intent in state.open_intents())
+    yield from (Line(pause_text(one), {"fg": "yellow"}) for _, one in sorted(state.pauses.items()))
+
+
+def status_json(heading: Heading, items: Sequence[Item], state: State, plan: Plan) -> dict[str, Any]:
+    """The same for programs; null is unknown."""
+    rate = plan.totals.hour_before
+    return {
+        "stack": heading.stack,
+        "environment": heading.environment,
+        "endpoint": heading.endpoint,
+        "objects": [item_json(one) for one in items],
+        "hour_cny": None if rate is None else str(rate),
+        "open_operations": [intent.op_id for intent in state.open_intents()],
+    }
 
 
 def table_text(items: Sequence[Item], width: int | None) -> str:

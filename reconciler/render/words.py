@@ -23,6 +23,7 @@ KNOWN_LATER = "(known after apply)"
 NOT_SET = "(not set)"
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _COMMANDS = re.compile(r"(?<!\S)::|##\[")  # what a CI runner takes for an order, at the start of a line or within it
+_WIDE = "⺀-鿿가-힣豈-﫿＀-￯\U00020000-\U0003fffd"  # a line may break after each of these
 _DIGEST = re.compile(r"([0-9a-f]{8})[0-9a-f]{24}-([0-9]+)")
 
 
@@ -136,9 +137,10 @@ def page(lines: Iterable[Line], width: int | None) -> str:
 
 
 def _rows(line: Line, width: int | None) -> Iterator[str]:
-    room = 10_000_000 if width is None or line.whole else max(20, width - line.indent)
-    for number, row in enumerate(wrapped(line.text, room, hang=line.hang)):
-        margin = " " * (line.indent + (line.hang if number else 0))
+    indent, hang = (_shallow(margin, width) for margin in (line.indent, line.hang))
+    room = 10_000_000 if width is None or line.whole else max(20, width - indent)
+    for number, row in enumerate(wrapped(line.text, room, hang=hang)):
+        margin = " " * (indent + (hang if number else 0))
         if not line.style or (line.head and number):
             yield (margin + row).rstrip()
         else:
@@ -146,9 +148,20 @@ def _rows(line: Line, width: int | None) -> Iterator[str]:
             yield (margin + click.style(row[:end], **line.style) + row[end:]).rstrip()
 
 
+def _shallow(margin: int, width: int | None) -> int:
+    """A margin that would leave less than half of a terminal is no longer one of a column."""
+    return margin if width is None or margin <= width // 2 else 4
+
+
+def fitted(text: str, width: int | None) -> str:
+    """A message whose lines were not broken yet, broken at `width` and a little further in below its own margin."""
+    lines = [(line, len(line) - len(line.lstrip())) for line in text.split("\n")]
+    return page((Line(line.lstrip(), indent=margin) for line, margin in lines), width)
+
+
 def columns(text: str) -> int:
-    """How many columns of a terminal a text takes."""
-    return sum(_columns(letter) for letter in text)
+    """How many columns of a terminal a text takes; its styles take none."""
+    return sum(_columns(letter) for letter in click.unstyle(text))
 
 
 def _columns(letter: str) -> int:
@@ -185,7 +198,7 @@ def _atoms(text: str, room: int) -> Iterator[str]:
         if columns(word.lstrip()) <= room:
             yield word
         else:
-            yield from re.findall(r"\s*(?:[⺀-鿿＀-￯][^\s\w]*|[^\s⺀-鿿＀-￯]+)", word)
+            yield from re.findall(rf"\s*(?:[{_WIDE}][^\s\w]*|[^\s{_WIDE}]+)", word)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
@@ -193,17 +206,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | Non
     everything = (header, *rows)
     widths = [max(columns(row[index]) for row in everything) for index in range(len(header))]
     if width is not None and sum(widths) + 3 * (len(widths) - 1) > width:
-        return "\n".join(line for row in rows for line in _stacked(row, width))
+        return "\n".join(line for row in rows for line in _stacked(header, row, width))
     return "\n".join("   ".join(map(padded, row, widths)).rstrip() for row in everything)
 
 
-def _stacked(row: Sequence[str], width: int) -> Iterator[str]:
-    """The cells of a row one after the other, as many to a line as fit whole, all but the first indented."""
+def _stacked(header: Sequence[str], row: Sequence[str], width: int) -> Iterator[str]:
+    """The cells of a row one after the other, each with its heading, as many to a line as fit; the first stands out."""
     line = row[0]
-    for cell in filter(None, row[1:]):
+    for cell in (f"{name} {cell}" for name, cell in zip(header[1:], row[1:], strict=True) if cell):
         if columns(line) + 2 + columns(cell) > width:
-            yield line
+            yield fitted(line, width)
             line = f"    {cell}"
         else:
             line += f"  {cell}"
-    yield line
+    yield fitted(line, width)

@@ -130,7 +130,7 @@ def test_manifests_may_come_from_stdin(shell: Shell) -> None:
 
 def test_graph_in_its_four_forms(shell: Shell) -> None:
     assert "└─ FineTuneJob/tuned" in shell("graph").out
-    assert json.loads(shell("graph", "-o", "json").out)["Deployment/prod"] == ["FineTuneJob/tuned"]
+    assert json.loads(shell("graph", "-o", "json").out)["refers_to"]["Deployment/prod"] == ["FineTuneJob/tuned"]
     assert shell("graph", "-o", "dot").out.startswith("digraph")
     assert shell("graph", "-o", "mermaid").out.startswith("flowchart")
 
@@ -287,6 +287,7 @@ def test_an_apply_for_programs_is_one_event_a_line_and_a_summary_last(shell: She
     assert (result.code, result.err) == (0, "")
     assert [events[0]["event"], events[-1]["event"]] == ["plan", "summary"]
     assert events[-1] == {
+        "format_version": "1.0",
         "event": "summary",
         "exit_code": 0,
         "declined": False,

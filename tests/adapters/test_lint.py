@@ -138,7 +138,7 @@ def test_sarif_has_the_structure_that_version_2_1_0_requires(empty: Shell) -> No
     (run,) = log["runs"]
     driver = run["tool"]["driver"]
     assert (driver["name"], run["columnKind"]) == ("reconciler lint", "unicodeCodePoints")
-    assert [rule["id"] for rule in driver["rules"]] == list(RULES)
+    assert [rule["id"] for rule in driver["rules"]] == [*RULES, "manifest"]
     for rule in driver["rules"]:
         assert rule["shortDescription"]["text"]
         assert rule["defaultConfiguration"]["level"] in {"error", "warning"}

@@ -16,9 +16,9 @@ from reconciler.adapters.options import Target
 def describe(target: Target, address: str, output: str) -> int:
     """Everything known of one object: what is declared, what was made, the journal, what an apply would do."""
     from reconciler import engine
-    from reconciler.adapters import inventory, stack, terminal
+    from reconciler.adapters import inventory, stack
+    from reconciler.adapters.output import result
     from reconciler.plan import Choices
-    from reconciler.render.data import json_text, yaml_text
     from reconciler.render.plan_json import plan_json
     from reconciler.render.state import describe_json, describe_text
 
@@ -29,14 +29,12 @@ def describe(target: Target, address: str, output: str) -> int:
         parts = session.project.parts.get(address, ())
         lengths = next((part.lengths for part in parts if part.lengths), None)
         items = inventory.live(session, snapshot, address) + inventory.retired(session, snapshot, address)
-        if output == "text":
-            collections, width = session.collections, terminal.width()
-            terminal.say(
-                describe_text(address, document, items, snapshot.state, snapshot.plan, collections, width, lengths)
-            )
-            return 0
         planned = plan_json(opened.heading, snapshot.plan, session.collections)["operations"]
         changes = [operation for operation in planned if operation["address"] == address]
-        data = describe_json(address, document, items, snapshot.state, changes, lengths)
-        terminal.say(json_text(data) if output == "json" else yaml_text(data))
+        about = (address, document, items, snapshot.state)
+        result(
+            output,
+            lambda: describe_json(*about, changes, lengths),
+            lambda width: describe_text(*about, snapshot.plan, session.collections, width, lengths),
+        )
     return 0

@@ -24,7 +24,7 @@ REFUSED = 3
 @click.option("--dry-run", is_flag=True, help="With --write: print the manifests, and write and record nothing.")
 @options.approval
 @options.service
-@options.output("text", "json")
+@options.output("text", "json", "yaml", "markdown")
 @options.color
 def discover(
     target: Target,
@@ -43,12 +43,12 @@ def discover(
     With --write what is not ours is taken over: its first plan is empty, and what could not be declared is said.
     """
     from reconciler import engine
-    from reconciler.adapters import stack, terminal
+    from reconciler.adapters import stack
+    from reconciler.adapters.output import result
     from reconciler.discover import UNREFERENCED, silent
     from reconciler.discover import discover as found_in
     from reconciler.errors import UsageError
-    from reconciler.render.data import json_text
-    from reconciler.render.discover import finds_json, finds_text
+    from reconciler.render.discover import finds_json, finds_markdown, finds_text
 
     if folder is not None:
         if billable:
@@ -65,10 +65,12 @@ def discover(
         if billable:
             found = tuple(one for one in found if one.billable or one.sort == UNREFERENCED)
         unseen = silent(world, session.collections)
-        if output == "json":
-            terminal.say(json_text(finds_json(opened.heading, found, silent=unseen)))
-        else:
-            terminal.say(finds_text(opened.heading, found, silent=unseen, width=terminal.width()))
+        result(
+            output,
+            lambda: finds_json(opened.heading, found, silent=unseen),
+            lambda width: finds_text(opened.heading, found, silent=unseen, width=width),
+            markdown=lambda: finds_markdown(opened.heading, found, silent=unseen),
+        )
     return 0
 
 

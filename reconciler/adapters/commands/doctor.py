@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.service
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def doctor(target: Target, output: str) -> int:
     """Check endpoint, key, region, workspace, clock, quotas, models and state.
@@ -26,15 +26,12 @@ def doctor(target: Target, output: str) -> int:
     Sends only reads, so nothing is bought. What the objects of the stack show of facts that no page settles is kept in
     the state, if there is one. Exits 0 where nothing failed, 8 for key or workspace, else 1.
     """
-    from reconciler.adapters import stack, terminal
-    from reconciler.render.data import json_text
+    from reconciler.adapters import stack
+    from reconciler.adapters.output import result
     from reconciler.render.doctor import examination_json, examination_text
 
     heading, examination = _examined(stack.read(target), target)
-    if output == "json":
-        terminal.say(json_text(examination_json(examination)))
-    else:
-        terminal.say(examination_text(heading, examination, terminal.width()))
+    result(output, lambda: examination_json(examination), lambda width: examination_text(heading, examination, width))
     return examination.exit_code
 
 

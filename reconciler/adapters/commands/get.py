@@ -17,9 +17,9 @@ from reconciler.adapters.options import Target
 def get(target: Target, which: str | None, selector: tuple[str, ...], output: str) -> int:
     """A table of objects: all of them, those of a KIND, or those of one document."""
     from reconciler import engine
-    from reconciler.adapters import inventory, stack, terminal
+    from reconciler.adapters import inventory, stack
+    from reconciler.adapters.output import result
     from reconciler.plan import Choices
-    from reconciler.render.data import json_text, yaml_text
     from reconciler.render.state import item_json, table_text
     from reconciler.render.words import clean
 
@@ -33,12 +33,10 @@ def get(target: Target, which: str | None, selector: tuple[str, ...], output: st
             kind = f"{inventory.kind_named(which)}/" if which else ""
             items = [one for one in inventory.live(opened.session, snapshot) if one.slot.address.startswith(kind)]
         items = inventory.labelled(items, opened.session, selector)
-        match output:
-            case "text":
-                terminal.say(table_text(items, terminal.width()))
-            case "name":
-                terminal.say("\n".join(clean(one.slot) for one in items))
-            case _:
-                data = {"items": [item_json(one) for one in items]}
-                terminal.say(json_text(data) if output == "json" else yaml_text(data))
+        result(
+            output,
+            lambda: {"items": [item_json(one) for one in items]},
+            lambda width: table_text(items, width),
+            name=lambda: "\n".join(clean(one.slot) for one in items),
+        )
     return 0

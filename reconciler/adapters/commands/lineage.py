@@ -11,7 +11,7 @@ from reconciler.adapters.options import Target
 @click.command()
 @click.argument("word", metavar="KIND/NAME|ID|HASH")
 @options.service
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def lineage(target: Target, word: str, output: str) -> int:
     """From data to the deployed model and back: what something was made from, and what was made from it.
@@ -19,10 +19,10 @@ def lineage(target: Target, word: str, output: str) -> int:
     WORD is an address, an id of the service, a model, or the md5 of an upload or its beginning. What was superseded or
     is gone is told as far as the record goes.
     """
-    from reconciler.adapters import stack, terminal
+    from reconciler.adapters import stack
+    from reconciler.adapters.output import result
     from reconciler.errors import UsageError
     from reconciler.lineage import lineage as all_of
-    from reconciler.render.data import json_text
     from reconciler.render.lineage import lineage_json, lineage_text
     from reconciler.wording import did_you_mean, shown
 
@@ -32,8 +32,5 @@ def lineage(target: Target, word: str, output: str) -> int:
     if not found:
         names = {name for node in known.nodes.values() for name in (node.id, node.address) if name}
         raise UsageError(f"the record knows nothing of {shown(word)}", hint=did_you_mean(word, names))
-    if output == "json":
-        terminal.say(json_text(lineage_json(known, found)))
-    else:
-        terminal.say(lineage_text(known, found, terminal.width()))
+    result(output, lambda: lineage_json(known, found), lambda width: lineage_text(known, found, width))
     return 0

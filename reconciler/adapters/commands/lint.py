@@ -15,6 +15,7 @@ from reconciler.adapters.options import Target
 if TYPE_CHECKING:
     from reconciler.render.lint import Linted
 
+TOOL = "reconciler lint"
 FORMATS = ("sft", "sft-image", "dpo", "cpt")
 _ADDRESS = re.compile(r"[A-Z][A-Za-z]*/[a-z0-9-]+")
 
@@ -30,7 +31,7 @@ _ADDRESS = re.compile(r"[A-Z][A-Za-z]*/[a-z0-9-]+")
     show_default=True,
     help="The rules a FILE is held to; a Dataset is held to those of its stack.",
 )
-@options.output("text", "json", "sarif")
+@options.output("text", "json", "yaml", "sarif", "junit")
 @options.color
 def lint(what: tuple[str, ...], target: Target, format: str | None, profile: str, output: str) -> int:
     """Check training data against every rule of docs/lint.md, and say what is in it.
@@ -38,7 +39,8 @@ def lint(what: tuple[str, ...], target: Target, format: str | None, profile: str
     A FILE needs no manifest. Without arguments every Dataset of the manifests is checked. Exits 1 where there is an
     error. Needs no network and no key.
     """
-    from reconciler.adapters import terminal
+    from reconciler.adapters.output import result
+    from reconciler.render import forge
     from reconciler.render import lint as words
     from reconciler.render.data import json_text
 
@@ -46,10 +48,13 @@ def lint(what: tuple[str, ...], target: Target, format: str | None, profile: str
     linted = [_file(one, format, profile) for one in what if one not in datasets]
     if datasets or not what:
         linted += _datasets(target, datasets)
-    if output == "text":
-        terminal.say(words.lint_text(linted, terminal.width()))
-    else:
-        terminal.say(json_text(words.sarif(linted) if output == "sarif" else words.lint_json(linted)))
+    result(
+        output,
+        lambda: words.lint_json(linted),
+        lambda width: words.lint_text(linted, width),
+        sarif=lambda: json_text(forge.sarif(TOOL, words.findings(linted))),
+        junit=lambda: forge.junit(TOOL, {one.name: list(words.findings([one])) for one in linted}),
+    )
     return 1 if any(one.found.problems for one in linted) else 0
 
 

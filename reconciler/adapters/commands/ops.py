@@ -16,13 +16,13 @@ def ops() -> None:
 @ops.command("list")
 @click.option("--all", "everything", is_flag=True, help="Also those that are closed.")
 @options.manifests
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def list_(target: Target, everything: bool, output: str) -> int:
     """Open operations; with --all the whole journal, the open ones first. Offline, and without a key."""
     from reconciler import engine, surgery
-    from reconciler.adapters import stack, terminal
-    from reconciler.render.data import json_text
+    from reconciler.adapters import stack
+    from reconciler.adapters.output import result
     from reconciler.render.record import entry_json, operations_text
 
     store = engine.recorded(stack.read(target))
@@ -30,14 +30,14 @@ def list_(target: Target, everything: bool, output: str) -> int:
     told = [one for one in entries if one.is_open]
     told += [one for one in entries if everything and not one.is_open]
     data = {"operations": [{**entry_json(one), "open": one.is_open} for one in told]}
-    terminal.say(json_text(data) if output == "json" else operations_text(told, terminal.width()))
+    result(output, lambda: data, lambda width: operations_text(told, width))
     return 0
 
 
 @ops.command()
 @click.argument("name", metavar="OPERATION")
 @options.service
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def show(target: Target, name: str, output: str) -> int:
     """Everything of one operation and, where it is open, what the service has that it may have made.
@@ -45,9 +45,9 @@ def show(target: Target, name: str, output: str) -> int:
     Without a key, or when the service is away, what is recorded is shown all the same.
     """
     from reconciler import engine, kinds, surgery
-    from reconciler.adapters import stack, terminal
+    from reconciler.adapters import stack
+    from reconciler.adapters.output import result
     from reconciler.errors import ReconcilerError
-    from reconciler.render.data import json_text
     from reconciler.render.record import operation_json, operation_text
     from reconciler.state import State
 
@@ -62,10 +62,8 @@ def show(target: Target, name: str, output: str) -> int:
         except ReconcilerError as error:
             unseen = str(error)
     collection = kinds.collections(project.profile).get(entry.collection)
-    if output == "json":
-        terminal.say(json_text(operation_json(entry, found, unseen, collection)))
-    else:
-        terminal.say(operation_text(entry, found, unseen, collection, terminal.width()))
+    about = (entry, found, unseen, collection)
+    result(output, lambda: operation_json(*about), lambda width: operation_text(*about, width))
     return 0
 
 
@@ -75,14 +73,14 @@ def show(target: Target, name: str, output: str) -> int:
 @click.option("--absent", is_flag=True, help="It made nothing.")
 @click.option("--reason", default="", metavar="TEXT", help="How you know; the journal keeps it.")
 @options.service
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def resolve(target: Target, name: str, adopt: str, absent: bool, reason: str, output: str) -> int:
     """Decide an open operation: --adopt ID, or --absent --reason TEXT."""
     from reconciler import engine
     from reconciler.adapters import stack, terminal
+    from reconciler.adapters.output import result
     from reconciler.errors import UsageError
-    from reconciler.render.data import json_text
     from reconciler.render.record import done_json, done_text, inferred_text
 
     if bool(adopt) == absent:
@@ -94,5 +92,5 @@ def resolve(target: Target, name: str, adopt: str, absent: bool, reason: str, ou
             events = engine.absent(opened.session, name, reason=reason)
     if warning := inferred_text(events):
         terminal.mention(warning)
-    terminal.say(json_text(done_json(events)) if output == "json" else done_text(events))
+    result(output, lambda: done_json(events), lambda width: done_text(events))
     return 0

@@ -28,7 +28,7 @@ CHANGES = 2
     help="Save it: `apply FILE` does it once, unasked, if nothing it rests on has changed by then.",
 )
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 where there are changes.")
-@options.output("text", "json", "yaml")
+@options.output("text", "json", "yaml", "markdown")
 @options.color
 def plan(
     target: Target,
@@ -48,8 +48,9 @@ def plan(
     """
     from reconciler import engine
     from reconciler.adapters import planfile, stack, terminal
+    from reconciler.adapters.output import result
     from reconciler.plan import Choices
-    from reconciler.render.data import json_text, yaml_text
+    from reconciler.render.plan import plan_markdown
     from reconciler.render.plan_json import plan_json
     from reconciler.render.words import clean
 
@@ -69,11 +70,15 @@ def plan(
         if out:
             saved = engine.save(opened.session, snapshot, choices, made_from=target.files)
             planfile.keep(out, saved)
-        if output == "text":
-            terminal.say(opened.plan_page(snapshot, width=terminal.width()))
-        else:
-            data = plan_json(opened.heading, snapshot.plan, opened.session.collections)
-            terminal.say(json_text(data) if output == "json" else yaml_text(data))
+        collections = opened.session.collections
+        result(
+            output,
+            lambda: plan_json(opened.heading, snapshot.plan, collections),
+            lambda width: opened.plan_page(snapshot, width=width),
+            markdown=lambda: plan_markdown(
+                opened.heading, snapshot.plan, collections, opened.plan_page(snapshot, width=None)
+            ),
+        )
     if out:
         until = f"{saved.expires_at:%Y-%m-%d %H:%M} UTC"
         where = f" -e {target.environment}" if target.environment else ""

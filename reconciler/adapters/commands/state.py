@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,47 +23,56 @@ def state() -> None:
 
 @state.command("list")
 @options.manifests
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def list_(target: Target, output: str) -> int:
     """Every recorded object. Offline, and without a key."""
     from reconciler.adapters import stack
+    from reconciler.adapters.output import result
     from reconciler.render.record import rows_json, rows_text
 
     recorded = _recorded(stack.read(target))
-    return _say(output, rows_json(recorded), lambda width: rows_text(recorded, width))
+    result(output, lambda: rows_json(recorded), lambda width: rows_text(recorded, width))
+    return 0
 
 
 @state.command()
 @click.argument("address", metavar="KIND/NAME[:PART]")
 @options.manifests
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def show(target: Target, address: str, output: str) -> int:
     """Everything recorded of one object. Offline, and without a key."""
     from reconciler import surgery
     from reconciler.adapters import stack
+    from reconciler.adapters.output import result
     from reconciler.render.record import row_json, row_text
 
     rows = surgery.held(_recorded(stack.read(target)), surgery.slot_named(address))
-    return _say(output, {"objects": [row_json(row) for row in rows]}, lambda width: row_text(rows, width))
+    result(output, lambda: {"objects": [row_json(row) for row in rows]}, lambda width: row_text(rows, width))
+    return 0
 
 
 @state.command()
 @click.argument("address", required=False, metavar="[KIND/NAME[:PART]]")
 @options.manifests
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def history(target: Target, address: str | None, output: str) -> int:
     """The journal, oldest first: what was sent or decided, how it ended, by whom, why. Offline, and without a key."""
     from reconciler import surgery
     from reconciler.adapters import stack
+    from reconciler.adapters.output import result
     from reconciler.render.record import entry_json, journal_text
 
     slot = surgery.slot_named(address) if address else None
     entries = surgery.history(_recorded(stack.read(target)), slot)
-    data = {"entries": [entry_json(entry) for entry in entries]}
-    return _say(output, data, lambda width: journal_text(entries, width))
+    result(
+        output,
+        lambda: {"entries": [entry_json(entry) for entry in entries]},
+        lambda width: journal_text(entries, width),
+    )
+    return 0
 
 
 @state.command()
@@ -72,18 +80,20 @@ def history(target: Target, address: str | None, output: str) -> int:
 @click.argument("goal", metavar="TO")
 @click.option("--reason", default="", metavar="TEXT", help="Why; the journal keeps it.")
 @options.service
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def mv(target: Target, source: str, goal: str, reason: str, output: str) -> int:
     """Record what FROM holds under the name TO, of the same kind. The objects themselves do not change."""
     from reconciler import engine, surgery
     from reconciler.adapters import stack
+    from reconciler.adapters.output import result
     from reconciler.render.record import done_json, done_text
 
     old, new = surgery.slot_named(source), surgery.slot_named(goal)
     with stack.opened(target, writes=True) as opened:
         events = engine.operate(opened.session, lambda state, deed: surgery.move(state, old, new, deed), reason=reason)
-    return _say(output, done_json(events), lambda width: done_text(events))
+    result(output, lambda: done_json(events), lambda width: done_text(events))
+    return 0
 
 
 @state.command()
@@ -91,12 +101,13 @@ def mv(target: Target, source: str, goal: str, reason: str, output: str) -> int:
 @click.option("--reason", default="", metavar="TEXT", help="Why; the journal keeps it.")
 @options.approval
 @options.service
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def rm(target: Target, address: str, reason: str, auto_approve: bool, output: str) -> int:
     """Forget what is recorded of an object. It stays on the service; an apply that finds it declared makes another."""
     from reconciler import engine, surgery
     from reconciler.adapters import stack, terminal
+    from reconciler.adapters.output import result
     from reconciler.render.record import done_json, done_text, forget_text
 
     slot = surgery.slot_named(address)
@@ -105,7 +116,8 @@ def rm(target: Target, address: str, reason: str, auto_approve: bool, output: st
         if not terminal.agreed("Forget it?", approved=auto_approve):
             return REFUSED
         events = engine.operate(opened.session, lambda state, deed: surgery.remove(state, slot, deed), reason=reason)
-    return _say(output, done_json(events), lambda width: done_text(events))
+    result(output, lambda: done_json(events), lambda width: done_text(events))
+    return 0
 
 
 @state.command()
@@ -144,7 +156,7 @@ def unlock(target: Target, epoch: int | None, yes: bool) -> int:
 @state.command()
 @options.approval
 @options.service
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def rebuild(target: Target, auto_approve: bool, output: str) -> int:
     """Find what is ours by the marks on the service, after the state was lost, damaged, or replaced by an old copy.
@@ -154,23 +166,24 @@ def rebuild(target: Target, auto_approve: bool, output: str) -> int:
     """
     from reconciler import engine
     from reconciler.adapters import stack, terminal
+    from reconciler.adapters.output import result
     from reconciler.engine import Restored
     from reconciler.render.record import rebuild_json, rebuild_text
 
     with stack.opened(target, writes=True) as opened:
 
-        def page(restored: Restored) -> str:
-            return rebuild_text(restored, opened.session.collections, terminal.width())
+        def page(restored: Restored, width: int | None) -> str:
+            return rebuild_text(restored, opened.session.collections, width)
 
         def approve(proposed: Restored) -> bool:
             if not auto_approve:
-                terminal.mention(page(proposed))
+                terminal.mention(page(proposed, None))
             return terminal.agreed("Record this?", approved=auto_approve)
 
         restored = engine.restore(opened.session, approve=approve)
         declined = not restored.done and bool(restored.rebuilt.events or restored.damaged)
         if output == "json" or not declined:
-            _say(output, rebuild_json(restored), lambda width: page(restored))
+            result(output, lambda: rebuild_json(restored), lambda width: page(restored, width))
     if declined:
         return REFUSED
     return UNDECIDED if restored.rebuilt.undecided else 0
@@ -183,11 +196,3 @@ def _recorded(project: Project) -> State:
 
     store = engine.recorded(project)
     return store.load() if store else State()
-
-
-def _say(output: str, data: Mapping[str, Any], text: Callable[[int | None], str]) -> int:
-    from reconciler.adapters import terminal
-    from reconciler.render.data import json_text
-
-    terminal.say(json_text(data) if output == "json" else text(terminal.width()))
-    return 0

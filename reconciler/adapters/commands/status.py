@@ -11,30 +11,24 @@ from reconciler.adapters.options import Target
 @click.command()
 @options.labels
 @options.service
-@options.output("text", "json", "yaml")
+@options.output("text", "json", "yaml", "markdown")
 @options.color
 def status(target: Target, selector: tuple[str, ...], output: str) -> int:
     """Every object of the stack as the service shows it now, what it costs an hour, and what is not settled."""
     from reconciler import engine
-    from reconciler.adapters import inventory, stack, terminal
+    from reconciler.adapters import inventory, stack
+    from reconciler.adapters.output import result
     from reconciler.plan import Choices
-    from reconciler.render.data import json_text, yaml_text
-    from reconciler.render.state import item_json, status_text
+    from reconciler.render.state import status_json, status_markdown, status_text
 
     with stack.opened(target) as opened:
         snapshot = engine.plan(opened.session, Choices())
         items = inventory.labelled(inventory.live(opened.session, snapshot), opened.session, selector)
-        if output == "text":
-            terminal.say(status_text(opened.heading, items, snapshot.state, snapshot.plan, terminal.width()))
-            return 0
-        rate = snapshot.plan.totals.hour_before
-        data = {
-            "stack": opened.heading.stack,
-            "environment": opened.heading.environment,
-            "endpoint": opened.heading.endpoint,
-            "objects": [item_json(one) for one in items],
-            "hour_cny": None if rate is None else str(rate),
-            "open_operations": [intent.op_id for intent in snapshot.state.open_intents()],
-        }
-        terminal.say(json_text(data) if output == "json" else yaml_text(data))
+        about = (opened.heading, items, snapshot.state, snapshot.plan)
+        result(
+            output,
+            lambda: status_json(*about),
+            lambda width: status_text(*about, width),
+            markdown=lambda: status_markdown(*about),
+        )
     return 0
