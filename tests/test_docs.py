@@ -8,13 +8,12 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import click
 import pytest
-import yaml
 
 from reconciler.adapters import operator
 from reconciler.adapters.cli import cli
@@ -64,6 +63,27 @@ def test_every_command_line_of_a_page_is_one(name: str) -> None:
         check(arguments)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_command_named_in_a_sentence_exists(name: str) -> None:
+    """And so do its options; its arguments may be left out, or stand for others."""
+    prose = re.sub(r"^```.*?^```$", "", TEXTS[name], flags=re.M | re.S)
+    for call in re.findall(r"`reconciler ([^`]+)`", prose):
+        assert unknown(call.split()) == [], call
+
+
+def unknown(words: Sequence[str]) -> list[str]:
+    """Those of the words that are neither commands of ours nor options of them."""
+    command: click.Command | None = cli
+    for place, word in enumerate(words):
+        if not isinstance(command, click.Group) or word in ("COMMAND", "foo"):
+            options = {one for option in command.params for one in option.opts} | {"--help"}
+            return [one for one in words[place:] if one.startswith("-") and one.partition("=")[0] not in options]
+        command = command.get_command(click.Context(command), word)
+        if command is None:
+            return [word]
+    return []
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small stack that was applied."""
@@ -89,7 +109,7 @@ def test_the_readme_is_as_a_newcomer_finds_it(tmp_path: Path) -> None:
     """The first command, then the samples' own page, and the plan that the README shows."""
     reader = Reader(tmp_path / "clone", width=125)
     shutil.copytree(REPOSITORY / "manifests", reader.folder / "manifests", ignore=shutil.ignore_patterns(".reconciler"))
-    first = [*in_markdown(TEXTS["README.md"])][0]
+    first = next(in_markdown(TEXTS["README.md"]))
     assert reader.give(f"reconciler {shlex.join(first)}").endswith("applied: 10 ready\nemulator: nothing was bought\n")
     reader.checks(TEXTS["manifests/README.md"])
     reader.checks(TEXTS["README.md"])
@@ -103,55 +123,71 @@ def test_every_page_with_a_prompt_is_walked() -> None:
 
 # What a reader copies -----------------------------------------------------------------------------------------------
 
-MANIFESTS = [
-    pytest.param(text, id=f"{name}:{TEXTS[name][: found.start()].count(chr(10)) + 1}")
+YAML = [
+    (f"{name}:{TEXTS[name].count(chr(10), 0, found.start()) + 1}", found[1])
     for name in NAMES
     for found in re.finditer(r"^```yaml\n(.*?)^```$", TEXTS[name], re.M | re.S)
-    if not (text := found[1]).startswith(("# envs/", "repos:"))
 ]
+FRAGMENT = re.compile(r"# of (?:a|the) (\w+)\n")
+WHOLE = [(place, text) for place, text in YAML if not FRAGMENT.match(text) and API_VERSION in text]
+FRAGMENTS = [(place, text) for place, text in YAML if FRAGMENT.match(text)]
 BESIDE = {  # what a page may refer to
-    "Dataset/support-sft": "spec: {source: data/support/*.jsonl, format: sft}",
-    "FineTuneJob/support": "spec: {model: qwen3.5-9b, trainingType: efficient_sft, training: [support-sft], hyperParameters:"
-    " {n_epochs: 1, batch_size: 16, max_length: 2048}}",
-    "Stack/support": "spec: {endpoint: emulator}",
+    "Dataset/support-sft": "{source: data/support/*.jsonl, format: sft}",
+    "FineTuneJob/support": "{model: qwen3.5-9b, trainingType: efficient_sft, training: [support-sft],"
+    " hyperParameters: {n_epochs: 1, batch_size: 16, max_length: 2048}}",
+    "Stack/support": "{endpoint: emulator}",
 }
 
 
-@pytest.mark.parametrize("text", MANIFESTS)
-def test_a_manifest_of_a_page_loads(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole documents as they stand, beside what they refer to. A fragment says whose it is, and is laid over one."""
-    told = [f"{kind}/{name}" for kind, name in re.findall(r"^kind: (\w+)\nmetadata:\s+\{?name: ([\w-]+)", text, re.M)]
-    fragment = re.match(r"# of (?:a|the) (\w+)\n", text)
-    if told[:1] == ["Operator/ci"]:
+def document(address: str, spec: str) -> str:
+    kind, _, name = address.partition("/")
+    return f"apiVersion: {API_VERSION}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+
+
+def loaded(folder: Path, manifests: Mapping[str, str], environment: str = "") -> set[str]:
+    """The addresses of what these files declare, beside data."""
+    rows = "".join(json.dumps(sft(f"question {n}")) + "\n" for n in range(1_000))
+    data = dict.fromkeys(("data/support/rows.jsonl", "data/assistant.jsonl"), rows)
+    for name, text in {**data, **manifests}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    project = load([str(folder)], environment=environment)
+    declared = (*project.documents, *project.removed.values(), project.stack)
+    return {document.address for document in declared if document}
+
+
+@pytest.mark.parametrize(("place", "text"), WHOLE)
+def test_a_manifest_of_a_page_loads(place: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands, beside what it refers to."""
+    told = {f"{kind}/{name}" for kind, name in re.findall(r"^kind: (\w+)\nmetadata:\s+\{?name: ([\w-]+)", text, re.M)}
+    if told == {"Operator/ci"}:
         (tmp_path / "operator.yaml").write_text(text, encoding="utf-8")
         monkeypatch.setenv(operator.VARIABLE, str(tmp_path / "operator.yaml"))
         assert operator.budget(tmp_path / "project")
         return
-    for file in ("data/support/rows.jsonl", "data/assistant.jsonl"):
-        path = tmp_path / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(sft(f"question {n}")) + "\n" for n in range(1_000)), encoding="utf-8")
-    for address, spec in BESIDE.items():
-        kind, name = address.split("/")
-        head = f"apiVersion: {API_VERSION}\nkind: {kind}\nmetadata: {{name: {name}}}\n"
-        if address not in text and not any(
-            one == address or one.startswith("Stack/") and kind == "Stack" for one in told
-        ):
-            (tmp_path / f"{kind}.yaml").write_text(f"{head}{spec}\n", encoding="utf-8")
-        if fragment and kind == fragment[1]:
-            told = [address]
-            (tmp_path / "envs/page").mkdir(parents=True)
-            (tmp_path / "envs/page/page.yaml").write_text(
-                f"kind: {kind}\nmetadata: {{name: {name}}}\n{text}", encoding="utf-8"
-            )
-    if not fragment:
-        (tmp_path / "page.yaml").write_text(text, encoding="utf-8")
-    project = load([str(tmp_path)], environment="page" if fragment else "")
-    loaded = {
-        document.address for document in (*project.documents, *project.removed.values(), project.stack) if document
-    }
-    assert told
-    assert {*told} <= loaded
+    kinds = {address.partition("/")[0] for address in told}
+    missing = {one: spec for one, spec in BESIDE.items() if one not in told and one not in text}
+    beside = [
+        document(one, spec) for one, spec in missing.items() if not (one.startswith("Stack/") and "Stack" in kinds)
+    ]
+    assert told <= loaded(tmp_path, {"page.yaml": text, "beside.yaml": "---\n".join(beside)})
+    assert told, place
+
+
+@pytest.mark.parametrize(("place", "text"), FRAGMENTS)
+def test_a_fragment_of_a_page_fits_what_it_says_it_is_of(place: str, text: str, tmp_path: Path) -> None:
+    fragment = FRAGMENT.match(text)
+    assert fragment
+    (address,) = (one for one in BESIDE if one.startswith(f"{fragment[1]}/"))
+    files = {f"{one.replace('/', '-')}.yaml": document(one, spec) for one, spec in BESIDE.items()}
+    overlay = f"kind: {fragment[1]}\nmetadata: {{name: {address.partition('/')[2]}}}\n{text}"
+    assert address in loaded(tmp_path, {**files, "envs/page/page.yaml": overlay}, "page"), place
+
+
+def test_what_is_neither_says_where_it_belongs() -> None:
+    """An overlay, or the configuration of another program."""
+    rest = [text for place, text in YAML if (place, text) not in (*WHOLE, *FRAGMENTS)]
+    assert [text for text in rest if not text.startswith(("# envs/", "repos:"))] == []
 
 
 # What a reader looks for --------------------------------------------------------------------------------------------

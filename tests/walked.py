@@ -1,12 +1,13 @@
 """Pages as a reader follows them: files written and commands given, in order, and what is shown held to the page.
 
 - A YAML block that begins with `# NAME.yaml` is written to that file.
-- In a `console` block what follows `$ ` is carried out in the folder, and the lines up to the next `$ ` are what it prints: on
-  both streams, a line `...` for any lines. A command without any has to end well. `[exit N]` ends what ends so.
+- In a `console` block what follows `$ ` is carried out in the folder, and the lines up to the next `$ ` are what it
+  prints on both streams: `...` for any lines, `[exit N]` at the end where it is not 0, `^C` where it is pressed. A
+  command without any has to end well.
 - Blocks of other languages are only read.
 
-Ids, times, digests and what an estimate learnt are another each time. `python -m tests.walked PAGE` renews a page, but for
-commands that show a part of what they print: those are renewed by hand.
+Ids, times, digests and what an estimate learnt are another each time. `python -m tests.walked PAGE [COMMAND...]` renews
+a page, for a reader who gave these commands of ours before; what shows a part of what is printed is renewed by hand.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class Reader:
             raise AssertionError("the page shows something else than:\n" + "\n".join(wrong))
 
     def give(self, line: str, until: str = "") -> str:
-        """What the command printed, with `[exit N]` where that is not 0. Ctrl-C is pressed once it said the last of `until`."""
+        """What the command printed, and how it ended. Ctrl-C is pressed once it said the last line of `until`."""
         line = line.replace("\\\n", " ").replace(PORT, self.port)
         words = shlex.split(line, comments=True)
         if line.endswith(" &"):
@@ -266,21 +267,27 @@ def renewed(page: str, reader: Reader) -> str:
     return "".join(lines)
 
 
-def _shown_in(ours: re.Match[str], theirs: re.Match[str]) -> str:
-    """A block of the page in another language: only what is shown is taken over, comments stay."""
-    return ours[0] if ours[1] == "console" else theirs[0]
+def _twin_of(page: str, twin: str) -> str:
+    """The page in another language with what is shown in this one; comments and prose stay."""
+    ours = iter(BLOCK.findall(page))
+
+    def shown(theirs: re.Match[str]) -> str:
+        language, body = next(ours)
+        return f"```{language}\n{body}```" if language == "console" else theirs[0]
+
+    return BLOCK.sub(shown, twin)
 
 
 if __name__ == "__main__":
     from tempfile import TemporaryDirectory
 
-    for name in sys.argv[1:]:
-        with TemporaryDirectory() as folder:
-            path = Path(name)
-            reader = Reader(Path(folder) / "reader")
-            path.write_text(renewed(path.read_text(encoding="utf-8"), reader), encoding="utf-8")
-        twin = path.with_name(f"{path.stem}.zh.md")
-        if twin.exists():
-            ours = iter(BLOCK.finditer(path.read_text(encoding="utf-8")))
-            same_blocks = BLOCK.sub(lambda block: _shown_in(next(ours), block), twin.read_text(encoding="utf-8"))
-            twin.write_text(same_blocks, encoding="utf-8")
+    renewed_page = Path(sys.argv[1])
+    with TemporaryDirectory() as name:
+        reader = Reader(Path(name) / "reader")
+        for before in sys.argv[2:]:
+            reader.give(f"reconciler {before}")
+        text = renewed(renewed_page.read_text(encoding="utf-8"), reader)
+    renewed_page.write_text(text, encoding="utf-8")
+    other = renewed_page.with_name(f"{renewed_page.stem}.zh.md")
+    if other.exists():
+        other.write_text(_twin_of(text, other.read_text(encoding="utf-8")), encoding="utf-8")
