@@ -170,10 +170,11 @@ def plan(session: Session, choices: Choices) -> Snapshot:
     profile = session.project.profile
     needs = quotas.needs(made, world, session.collections, profile.limits, other_limits(profile.profile))
     found = breaches(made, session.limits, choices, owned=len(live_rows(state)), needs=needs)
-    notes = [Note(str(new), f"keeps what was made as {old}", "movedFrom") for old, new in sorted(names.items())]
-    if pause := state.pauses.get(""):
-        notes.append(Note("the stack", f"is paused {surgery.paused_since(pause)}", surgery.resuming("")))
-    return Snapshot(replace(made, notes=(*quotas.notes(needs), *made.notes, *notes)), state, world, found)
+    pause = state.pauses.get("")
+    paused = [Note("the stack", f"is paused {surgery.paused_since(pause)}", surgery.resuming(""))] if pause else []
+    moves = tuple(sorted((new, old) for old, new in names.items()))
+    notes = (*quotas.notes(needs), *made.notes, *paused)
+    return Snapshot(replace(made, notes=notes, moves=moves), state, world, found)
 
 
 def canceling(session: Session, address: str, choices: Choices) -> Snapshot:
