@@ -257,7 +257,6 @@ def resumed_text(events: Iterable[Event], after: State) -> str:
 def pauses_json(events: Iterable[Event], after: State, going: Sequence[Owned] = ()) -> dict[str, Any]:
     """For programs: what was decided, and everything that is paused after it; an empty address is the whole stack."""
     return {
-        "format": "reconciler/pauses/1",
         **done_json(events),
         "paused": [asdict(one) for _, one in sorted(after.pauses.items())],
         "going_on": [{"address": row.slot.address, "part": row.slot.part, "id": row.id} for row in going],
