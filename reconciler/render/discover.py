@@ -80,7 +80,8 @@ def orphans_text(heading: Heading, told: Orphans, kind_in: Callable[[str], str],
     rows = [_orphan(one, kind_in) for one in told.objects]
     blocks = [page([Line(heading_text(heading)), Line("")], width)]
     header = ("OBJECT", "KIND", "MARK", "STATUS", "CNY/H", "WHOSE", "NEXT")
-    blocks.append(table(header, rows, width) if rows else "nothing carries a mark like ours that is not recorded")
+    nothing = page([Line("nothing carries a mark like ours that is not recorded")], width)
+    blocks.append(table(header, rows, width) if rows else nothing)
     operations = [
         [clean(one.op_id), clean(one.at), clean(f"{one.verb} {one.slot}"), clean(one.phase), _settles(one)]
         for one in (*told.open, *told.given_up)

@@ -15,7 +15,7 @@ from reconciler.render.data import cny, yaml_text
 from reconciler.render.lengths import lengths_json, lengths_lines
 from reconciler.render.plan import Heading, entries, entry_lines, heading_text, money_texts, prices_text
 from reconciler.render.plan_json import plain
-from reconciler.render.words import Line, clean, listed, money, page, place, table, value_text
+from reconciler.render.words import Line, brief, clean, listed, money, page, place, table
 from reconciler.resource import Collection, Document, Observed, Price, Slot, authored
 from reconciler.state import Intent, Owned, Pause, State
 from reconciler.surgery import paused_since, resuming
@@ -220,11 +220,7 @@ def _object(one: Item) -> Iterator[Line]:
     if row.deletion:
         yield Line(f"deletionPolicy {row.deletion}", indent=2)
     for name, value in ({**seen.fields, **seen.outputs} if seen else row.outputs).items():
-        yield Line(f"{clean(name)}: {_short(value)}", {"dim": True}, indent=4)
-
-
-def _short(value: Any) -> str:
-    return f"{len(value)} entries" if isinstance(value, Mapping) and len(value) > 12 else value_text(value)
+        yield Line(f"{clean(name)}: {brief(value)}", {"dim": True}, indent=4)
 
 
 def _journal_text(intent: Intent) -> str:

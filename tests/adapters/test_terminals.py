@@ -79,6 +79,14 @@ def test_no_line_is_longer_than_the_terminal_and_nothing_is_cut(asian: Shell, li
     assert [word for word in words if word not in joined] == []
 
 
+@pytest.mark.parametrize("line", ["pause Deployment/prod", "resume", "state mv HotwordTable/meds HotwordTable/drugs"])
+def test_what_was_done_is_told_within_the_width(asian: Shell, line: str) -> None:
+    asian("pause", "--reason", DESCRIPTION)
+    code, narrow = on_a_terminal(asian, line.split(), columns=40, NO_COLOR="1")
+    assert code == 0, narrow
+    assert too_long(narrow, 40) == []
+
+
 def test_errors_and_progress_are_broken_at_the_width_of_their_terminal(asian: Shell) -> None:
     asian.change("stack.yaml", "capacity: 4", f"capcity: 4, '{'很长的名字' * 6}': 1")
     code, text = on_a_terminal(asian, ["plan"], columns=40, NO_COLOR="1")
@@ -212,12 +220,12 @@ def test_a_name_that_file_names_cannot_hold_is_a_mistake_with_a_way_out(asian: S
     """In a container without a locale, say. Nothing is planned: what such names stand for would be another upload."""
     bare = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     for pattern in (FILE, "数据/*.jsonl", "*/*.jsonl"):
-        asian.change("stack.yaml", FILE, pattern)
+        asian.change("stack.yaml", FILE, f"'{pattern}'")
         result = asian.process("plan", env=bare)
         assert (result.code, result.out) == (1, "")
         assert "file names are ascii here" in result.err
         assert "PYTHONUTF8=1" in result.err
-        asian.change("stack.yaml", pattern, FILE)
+        asian.change("stack.yaml", f"'{pattern}'", FILE)
     assert asian.process("plan", env={**bare, "PYTHONUTF8": "1"}).code == 0
 
 

@@ -29,5 +29,5 @@ def import_(target: Target, address: str, remote_id: str, reason: str, output: s
     slot = surgery.slot_named(address)
     with stack.opened(target, writes=True) as opened:
         events = engine.take_in(opened.session, slot, remote_id, reason=reason)
-    result(output, lambda: done_json(events), lambda width: done_text(events))
+    result(output, lambda: done_json(events), lambda width: done_text(events, width))
     return 0

@@ -38,6 +38,6 @@ def pause(target: Target, which: tuple[str, ...], reason: str, lock_timeout: flo
     result(
         output,
         lambda: pauses_json(events, after, going),
-        lambda width: paused_text([after.pauses[address] for address in held], events, going),
+        lambda width: paused_text([after.pauses[address] for address in held], events, going, width),
     )
     return 0

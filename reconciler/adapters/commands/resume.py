@@ -33,5 +33,5 @@ def resume(target: Target, which: tuple[str, ...], reason: str, lock_timeout: fl
             session, lambda state, deed: surgery.resume(state, ended, deed), reason=reason, lock_timeout_s=lock_timeout
         )
         after = session.store.load()
-    result(output, lambda: pauses_json(events, after), lambda width: resumed_text(events, after))
+    result(output, lambda: pauses_json(events, after), lambda width: resumed_text(events, after, width))
     return 0
