@@ -619,7 +619,7 @@ def test_a_page_says_what_differs_in_what_and_what_an_apply_makes_of_it() -> Non
         "2 differences in 2 of 3 objects, 1 of which an apply corrects",
     ]
     assert page_of({"applied": [W, P]}, None)[-1] == "no drift: 2 objects are as last applied"
-    assert page_of({"applied": []}, None)[-1] == "nothing was applied yet"
+    assert page_of({"applied": []}, None)[-1] == "nothing to compare: nothing of this was applied yet"
 
 
 @pytest.mark.parametrize("width", [40, 61, 80])

@@ -40,7 +40,7 @@ def drift_text(heading: Heading, found: Sequence[Drift], rows: Sequence[Owned], 
 def counts_text(found: Sequence[Drift], rows: Sequence[Owned]) -> str:
     """One line of numbers alone."""
     if not rows:
-        return "nothing was applied yet"
+        return "nothing to compare: nothing of this was applied yet"
     if not found:
         return f"no drift: {count(len(rows), 'object is', 'objects are')} as last applied"
     drifted, corrected = len({one.row.key for one in found}), sum(one.outlook.corrected for one in found)

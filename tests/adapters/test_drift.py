@@ -68,7 +68,7 @@ def test_without_drift_it_says_so_and_exits_0(applied: Shell) -> None:
 
 def test_before_the_first_apply_there_is_nothing_to_compare(shell: Shell) -> None:
     result = shell("drift", "--detailed-exitcode")
-    assert (result.code, result.out.splitlines()[-1]) == (0, "nothing was applied yet")
+    assert (result.code, result.out.splitlines()[-1]) == (0, "nothing to compare: nothing of this was applied yet")
 
 
 def test_drift_is_a_result_and_exits_2_only_when_asked_to(scaled: Shell) -> None:
@@ -99,6 +99,7 @@ def test_of_what_has_these_labels_only(scaled: Shell) -> None:
     other = scaled("drift", "--detailed-exitcode", "-l", "team!=care")
     assert (other.code, other.out.splitlines()[-1]) == (0, "no drift: 3 objects are as last applied")
     assert scaled("drift", "--detailed-exitcode", "-l", "team=care", "Dataset/rows").code == 0
+    assert scaled("drift", "-l", "team=sales").out.endswith("nothing of this was applied yet\n")
     assert scaled("drift", "-l", "team=(").code == 64
 
 

@@ -49,7 +49,8 @@ def drift(
         wanted = {inventory.address_named(word, opened.session, state) for word in which}
         rows = [row for row in live_rows(state) if not wanted or row.slot.address in wanted]
         rows = inventory.labelled(rows, opened.session, selector)
-        found = [one for one in drifting.found if one.row in rows]
+        keys = {row.key for row in rows}
+        found = [one for one in drifting.found if one.row.key in keys]
         result(
             output,
             lambda: words.drift_json(opened.heading, found, rows, at=world.at),
