@@ -190,10 +190,11 @@ def plan(session: Session, choices: Choices, leash: Leash | None = None) -> Snap
     made, profile = hold(made, held), session.project.profile
     needs = quotas.needs(made, world, session.collections, profile.limits, other_limits(profile.profile))
     found = breaches(made, session.limits, choices, owned=len(live_rows(state)), needs=needs)
-    notes = [Note(str(new), f"keeps what was made as {old}", "movedFrom") for old, new in sorted(names.items())]
-    if pause := state.pauses.get(""):
-        notes.append(Note("the stack", f"is paused {surgery.paused_since(pause)}", surgery.resuming("")))
-    return Snapshot(replace(made, notes=(*quotas.notes(needs), *made.notes, *notes)), state, world, found, held)
+    pause = state.pauses.get("")
+    paused = [Note("the stack", f"is paused {surgery.paused_since(pause)}", surgery.resuming(""))] if pause else []
+    moves = tuple(sorted((new, old) for old, new in names.items()))
+    notes = (*quotas.notes(needs), *made.notes, *paused)
+    return Snapshot(replace(made, notes=notes, moves=moves), state, world, found, held)
 
 
 def canceling(session: Session, address: str, choices: Choices) -> Snapshot:
@@ -405,7 +406,8 @@ def reconcile(
     """
     snapshot = plan(session, Choices(), leash)
     news = leash.proposed(snapshot.held, snapshot.state, written(session.api.now()))
-    idle = not (news or snapshot.state.open_intents() or any(_stirs(op, snapshot.world) for op in snapshot.plan.work))
+    waits = not any(_stirs(op, snapshot.world) for op in snapshot.plan.work)
+    idle = waits and not (news or snapshot.state.open_intents() or snapshot.plan.moves)
     if leash.mode is Mode.OBSERVE or idle or snapshot.state.pauses.get(""):
         return Applied(snapshot)
     return apply(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -260,6 +261,10 @@ def _components(relative: str) -> tuple[str, ...]:
     refused = partial(FileRefused, relative)
     if len(relative) > MAX_PATH_LENGTH:
         raise refused(f"a path of more than {MAX_PATH_LENGTH:,} characters")
+    if not _is_name(relative):
+        encoding = sys.getfilesystemencoding()
+        way_out = "rename it" if encoding == "utf-8" else "PYTHONUTF8=1 makes them UTF-8, and so does a locale of UTF-8"
+        raise refused(f"file names are {encoding} here, and this is none", hint=way_out)
     if not relative.isprintable() or not relative:
         raise refused("a path is empty or holds invisible characters")
     if "://" in relative:
@@ -274,6 +279,16 @@ def _components(relative: str) -> tuple[str, ...]:
     if len(parts) > MAX_DEPTH:
         raise refused(f"more than {MAX_DEPTH} folders deep")
     return parts
+
+
+def _is_name(path: str) -> bool:
+    """Whether it is text that the encoding of file names can hold."""
+    try:
+        os.fsencode(path)
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _open_at(folder: int, name: str, flags: int, relative: str) -> int:

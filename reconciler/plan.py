@@ -112,18 +112,25 @@ class Totals:
 class Plan:
     """The frozen list. Doing it (`apply.py`) and showing it (`render.py`) are two readers of the same value.
 
-    `selection` is what it is about, where that is not everything.
+    `selection` is what it is about, where that is not everything; `moves` are slots with their former names, which
+    hold what they held under those.
     """
 
     operations: tuple[Operation, ...]
     notes: tuple[Note, ...]
     totals: Totals
     selection: Selection | None = None
+    moves: tuple[tuple[Slot, Slot], ...] = ()
 
     @property
     def changes(self) -> tuple[Operation, ...]:
         """What differs from the manifests. Work that already goes on is not a change."""
         return tuple(op for op in self.operations if op.action is not Action.WAIT)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all is as declared, names included."""
+        return not (self.changes or self.moves)
 
     @property
     def blocked(self) -> tuple[Operation, ...]:

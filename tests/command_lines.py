@@ -20,7 +20,8 @@ from reconciler.adapters.cli import cli
 PROGRAM = "reconciler"
 # `run` is a function of docs/ci
 _BEFORE_A_COMMAND = frozenset("if then elif else while until do ! { exec time run $".split())
-_SHELL_BLOCK = re.compile(r"^```(?:sh|bash|console)?\n(.*?)^```", re.M | re.S)
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+_SHELLS = ("", "sh", "bash", "console")
 
 
 class _Loader(yaml.SafeLoader):
@@ -48,6 +49,9 @@ def check(arguments: Sequence[str]) -> None:
             rest = [*context._protected_args, *context.args]
     except click.exceptions.Exit:
         pass  # --help and --version end it there
+    except click.BadParameter as error:
+        if not (error.param and isinstance(error.param.type, click.Path)):
+            raise  # a file that has to exist is not here
 
 
 def in_shell(script: str) -> Iterator[tuple[str, ...]]:
@@ -58,8 +62,8 @@ def in_shell(script: str) -> Iterator[tuple[str, ...]]:
 
 def in_markdown(page: str) -> Iterator[tuple[str, ...]]:
     """The same in the shell blocks of a page; in one that shows a prompt only what follows the prompts."""
-    for block in _SHELL_BLOCK.findall(page):
-        prompted = re.findall(r"^\$ (.*(?:\\\n.*)*)", block, re.M)
+    for block in (body for language, body in _BLOCK.findall(page) if language in _SHELLS):
+        prompted = re.findall(r"^\$ ((?:.*\\\n)*.*)", block, re.M)
         yield from in_shell("\n".join(prompted) if prompted else block)
 
 

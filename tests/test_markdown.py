@@ -15,7 +15,7 @@ from reconciler.discover import Find
 from reconciler.plan import Plan, Totals
 from reconciler.render.cost import Costs, costs_markdown
 from reconciler.render.discover import finds_markdown
-from reconciler.render.markdown import CHARACTERS_MAX, ROWS_MAX, escaped, fenced, points, table
+from reconciler.render.markdown import BLOCK_BYTES, ROWS_MAX, escaped, fenced, points, table
 from reconciler.render.plan import Heading, plan_markdown
 from reconciler.render.state import Item, status_markdown
 from reconciler.resource import Observed, Phase, Price, Slot
@@ -88,14 +88,14 @@ def test_a_table_keeps_its_shape_whatever_its_cells_hold(rows: list[tuple[str, s
 def test_nothing_inside_closes_a_fence(text: str) -> None:
     (token,) = FORGE.parse(fenced(text))
     assert token.type == "fence"
-    assert token.info == ""
+    assert token.info == "text"
 
 
 def test_a_block_is_bounded_and_says_what_it_leaves_out() -> None:
     lines = fenced("0123456789\n" * 10_000).splitlines()
-    assert len("\n".join(lines)) < CHARACTERS_MAX + 100
+    assert BLOCK_BYTES - 100 < len("\n".join(lines).encode()) <= BLOCK_BYTES
     assert lines[-2] == f"… truncated: {10_001 - (len(lines) - 3):,} more lines"
-    assert len(fenced("x" * 100, limit=50)) < 100
+    assert len(fenced("名" * 100, limit_bytes=50)) < 100
 
 
 def test_of_a_long_table_the_first_rows_are_shown_and_the_others_counted() -> None:

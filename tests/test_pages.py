@@ -29,5 +29,5 @@ def test_every_command_has_its_section() -> None:
     assert all(f"\n### `reconciler {name}" in text for name in COMMANDS)
     assert "\n### `reconciler state mv FROM TO`\n" in text, "and the commands below it"
     options = [line for line in text.splitlines() if line.startswith("| `-")]
-    assert "| `-o, --output [text\\|json\\|markdown]` | How it is printed.  [default: text] |" in options
+    assert "| `-o, --output [text\\|json\\|yaml\\|markdown]` | How it is printed.  [default: text] |" in options
     assert [line for line in options if line.endswith("|  |")] == [], "an option without a word of help"

@@ -71,8 +71,10 @@ def test_calls_are_found_in_a_script(script: str, found: list[tuple[str, ...]]) 
 
 def test_of_a_page_that_shows_a_prompt_only_what_is_typed_counts() -> None:
     shown = "```console\n$ reconciler plan\nreconciler says this\n```\n"
-    page = f"{shown}```sh\nreconciler apply\n```\n```yaml\nreconciler x\n```\n"
-    assert list(command_lines.in_markdown(page)) == [("plan",), ("apply",)]
+    page = (
+        f"{shown}```sh\nreconciler apply\n```\n```yaml\nreconciler x\n```\nreconciler y\n```sh\nreconciler lint\n```\n"
+    )
+    assert list(command_lines.in_markdown(page)) == [("plan",), ("apply",), ("lint",)]
 
 
 def test_every_piece_is_listed() -> None:

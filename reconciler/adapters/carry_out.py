@@ -109,11 +109,11 @@ def _only_shown(opened: Opened, choices: Choices, output: str, cancel: str) -> i
     session = opened.session
     snapshot = engine.canceling(session, cancel, choices) if cancel else engine.plan(session, choices)
     _show(opened, snapshot, output)
-    code = DECLINED if snapshot.plan.work else worst(op.code for op in snapshot.plan.blocked)
+    declined = bool(snapshot.plan.work or snapshot.plan.moves)
+    code = DECLINED if declined else worst(op.code for op in snapshot.plan.blocked)
     if output == "json":
-        applied = Applied(snapshot, declined=bool(snapshot.plan.work))
-        event(summary_json(applied, exit_code=code))
-    if snapshot.plan.work:
+        event(summary_json(Applied(snapshot, declined=declined), exit_code=code))
+    if declined:
         terminal.mention("refused: nobody is there to approve this plan\n  --auto-approve (-y) applies it unasked")
     return code
 

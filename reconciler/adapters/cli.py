@@ -91,6 +91,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return code or 0
     except click.exceptions.Exit as leave:
         return leave.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        return _complain(error.format_message(), USAGE)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "reconciler"
         return _complain(f"error: {error.format_message()}\n  {where} --help", USAGE)

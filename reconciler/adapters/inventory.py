@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from reconciler import engine
 from reconciler.conditions import conditions
@@ -16,6 +17,8 @@ from reconciler.selection import matching, terms
 from reconciler.state import Owned, Role, State, live_rows
 from reconciler.wait import Goal
 from reconciler.wording import did_you_mean, shown, suggestion
+
+Held = TypeVar("Held", Item, Owned)
 
 
 def live(session: Session, snapshot: Snapshot, address: str = "") -> list[Item]:
@@ -56,7 +59,7 @@ def retired(session: Session, snapshot: Snapshot, address: str) -> list[Item]:
     return [item(row.slot, row, snapshot.state, snapshot.world, session.collections) for row in rows]
 
 
-def labelled(items: list[Item], session: Session, written: Sequence[str]) -> list[Item]:
+def labelled(items: list[Held], session: Session, written: Sequence[str]) -> list[Held]:
     """Those whose documents have labels that meet these conditions; all of them where none is given."""
     conditions = [term for one in written for term in terms(one)]
     chosen = matching(session.project.documents, conditions)

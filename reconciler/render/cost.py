@@ -10,6 +10,7 @@ from typing import Any
 from reconciler.money import HOURS_A_MONTH, Run, a_month, spent, total
 from reconciler.plan import Desired, Plan
 from reconciler.render import markdown
+from reconciler.render.data import cny
 from reconciler.render.plan import Heading, heading_text, money_texts, prices_text
 from reconciler.render.state import Item, hourly_price
 from reconciler.render.words import Line, clean, money, page, table
@@ -111,7 +112,7 @@ def _sums(heading: Heading, told: Costs) -> Iterator[Line]:
     yield Line(
         f"{prices_text(heading)}; a month is {HOURS_A_MONTH} hours; calls that are billed by token are not in it"
     )
-    yield Line("reconciler explain models NAME has the sources of a price", {"dim": True})
+    yield Line("reconciler explain MODEL has the sources of a price", {"dim": True})
 
 
 def _rate(hour: Decimal | None) -> str:
@@ -133,9 +134,9 @@ def costs_json(heading: Heading, told: Costs) -> dict[str, Any]:
                 "part": one.slot.part,
                 "id": one.row.id if one.row else None,
                 "status": one.status,
-                "hour_cny": _plain(one.hour),
-                "month_cny": _plain(a_month(one.hour)),
-                "month_prepaid_cny": _plain(price.prepaid),
+                "hour_cny": cny(one.hour),
+                "month_cny": cny(a_month(one.hour)),
+                "month_prepaid_cny": cny(price.prepaid),
                 "basis": price.basis,
             }
             for one, price in told.standing
@@ -148,19 +149,15 @@ def costs_json(heading: Heading, told: Costs) -> dict[str, Any]:
                 "tokens_foreseen": run.tokens,
                 "passes": run.passes,
                 "tokens_used": run.used,
-                "cny": _plain(spent(run, told.runs)),
+                "cny": cny(spent(run, told.runs)),
             }
             for run in told.runs
         ],
         "now": _rate_json(told.hour),
-        "declared": _rate_json(told.declared_hour) | {"once_cny": _plain(told.plan.totals.once)},
-        "bought_cny": _plain(told.spent),
+        "declared": _rate_json(told.declared_hour) | {"once_cny": cny(told.plan.totals.once)},
+        "bought_cny": cny(told.spent),
     }
 
 
 def _rate_json(hour: Decimal | None) -> dict[str, Any]:
-    return {"hour_cny": _plain(hour), "month_cny": _plain(a_month(hour))}
-
-
-def _plain(amount: Decimal | None) -> str | None:
-    return None if amount is None else f"{amount:f}"
+    return {"hour_cny": cny(hour), "month_cny": cny(a_month(hour))}

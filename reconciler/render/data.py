@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from reconciler.render.words import hidden
@@ -18,6 +19,11 @@ FORMAT_VERSION = "1.0"
 def versioned(data: Mapping[str, Any]) -> dict[str, Any]:
     """A document as programs get it; one with a `format_version` of its own keeps that (docs/json.md)."""
     return {"format_version": FORMAT_VERSION, **data}
+
+
+def cny(money: Decimal | None) -> str | None:
+    """CNY for programs, never with an exponent; null is unknown."""
+    return None if money is None else f"{money:f}"
 
 
 def json_text(value: Any, *, indent: int | None = 2, ascii: bool = False) -> str:

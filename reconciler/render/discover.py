@@ -8,6 +8,7 @@ from typing import Any
 from reconciler.discover import UNMANAGED, UNREFERENCED, Find, Orphan, Orphans
 from reconciler.money import a_month, total
 from reconciler.render import markdown
+from reconciler.render.data import cny
 from reconciler.render.plan import Heading, heading_text, prices_text
 from reconciler.render.words import Line, clean, count, money, page, table
 from reconciler.state import Intent
@@ -62,7 +63,7 @@ def finds_json(heading: Heading, found: Sequence[Find], *, silent: int) -> dict[
                 "id": one.id,
                 "status": one.status,
                 "since": one.created or None,
-                "hour_cny": None if one.hour is None else f"{one.hour:f}",
+                "hour_cny": cny(one.hour),
                 "why": one.why,
             }
             for one in found
@@ -79,7 +80,8 @@ def orphans_text(heading: Heading, told: Orphans, kind_in: Callable[[str], str],
     rows = [_orphan(one, kind_in) for one in told.objects]
     blocks = [page([Line(heading_text(heading)), Line("")], width)]
     header = ("OBJECT", "KIND", "MARK", "STATUS", "CNY/H", "WHOSE", "NEXT")
-    blocks.append(table(header, rows, width) if rows else "nothing carries a mark like ours that is not recorded")
+    nothing = page([Line("nothing carries a mark like ours that is not recorded")], width)
+    blocks.append(table(header, rows, width) if rows else nothing)
     operations = [
         [clean(one.op_id), clean(one.at), clean(f"{one.verb} {one.slot}"), clean(one.phase), _settles(one)]
         for one in (*told.open, *told.given_up)
@@ -124,7 +126,6 @@ def _settles(one: Intent) -> str:
 def orphans_json(heading: Heading, told: Orphans, kind_in: Callable[[str], str]) -> dict[str, Any]:
     """The same for programs; null is unknown."""
     return {
-        "format": "reconciler/orphans/1",
         "endpoint": heading.endpoint,
         "prices_of": str(heading.prices_of),
         "objects": [
@@ -135,7 +136,7 @@ def orphans_json(heading: Heading, told: Orphans, kind_in: Callable[[str], str])
                 "mark": _mark(one),
                 "status": one.seen.status,
                 "created": one.seen.outputs.get("created"),
-                "hour_cny": None if one.hour is None else f"{one.hour:f}",
+                "hour_cny": cny(one.hour),
                 "owner": {"address": one.owner.address, "part": one.owner.part} if one.owner else None,
                 "operation": one.operation.op_id if one.operation else None,
                 "next": _next(one, kind_in),

@@ -5,25 +5,23 @@ Of the Markdown only the numbers of the first line stand outside the fence: what
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
-from xml.etree import ElementTree
 
 import click
 
 from reconciler.drift import Drift, Trace
+from reconciler.render.forge import Case, Failure, Suite, suites_text
+from reconciler.render.markdown import fenced
 from reconciler.render.plan import Heading, heading_text
 from reconciler.render.plan_json import plain
 from reconciler.render.words import Line, clean, count, padded, page, value_text
 from reconciler.resource import DriftClass
 from reconciler.state import Owned
 
-FORMAT = "reconciler/drift/1"
+TOOL = "reconciler drift"
 FIELDS_MAX = 20  # of one object on a page; -o json tells them all
-MARKDOWN_MAX = 60_000  # characters; the forges end at 65,536
-NOT_SHOWN = "(not shown)"
 _CLASS_COLUMNS = max(map(len, DriftClass)) + 2
 
 
@@ -42,7 +40,7 @@ def drift_text(heading: Heading, found: Sequence[Drift], rows: Sequence[Owned], 
 def counts_text(found: Sequence[Drift], rows: Sequence[Owned]) -> str:
     """One line of numbers alone."""
     if not rows:
-        return "nothing was applied yet"
+        return "nothing to compare: nothing of this was applied yet"
     if not found:
         return f"no drift: {count(len(rows), 'object is', 'objects are')} as last applied"
     drifted, corrected = len({one.row.key for one in found}), sum(one.outlook.corrected for one in found)
@@ -107,10 +105,10 @@ def _outlook_text(drift: Drift) -> str:
 
 
 def drift_json(heading: Heading, found: Sequence[Drift], rows: Sequence[Owned], *, at: str) -> dict[str, Any]:
-    """The same for programs; null is not known. docs/drift.md says what each member is."""
+    """The same for programs; null is not known."""
     return {
-        "format": FORMAT,
         "stack": heading.stack,
+        "environment": heading.environment,
         "endpoint": heading.endpoint,
         "emulated": heading.emulated,
         "workspace": heading.workspace,
@@ -126,7 +124,7 @@ def _json(drift: Drift) -> dict[str, Any]:
     row, trace = drift.row, drift.trace
     return {
         "class": drift.sort.value,
-        "platformMade": drift.sort.platform_made,
+        "platform_made": drift.sort.platform_made,
         "address": row.slot.address,
         "part": row.slot.part,
         "role": row.role.value,
@@ -136,39 +134,32 @@ def _json(drift: Drift) -> dict[str, Any]:
         "path": list(drift.path),
         "before": plain(drift.before),
         "after": plain(drift.after),
-        "afterIsShown": drift.shown,
+        "after_is_shown": drift.shown,
         "why": drift.why,
         "who": {"account": trace.account, "ours": trace.own} if trace.account else None,
         "since": trace.since or None,
-        "lastWrite": trace.last_write or None,
-        "correctedByApply": drift.outlook.corrected,
+        "last_write": trace.last_write or None,
+        "corrected_by_apply": drift.outlook.corrected,
         "outcome": drift.outlook.what,
         "hint": drift.outlook.hint,
     }
 
 
 def drift_markdown(heading: Heading, found: Sequence[Drift], rows: Sequence[Owned]) -> str:
-    """A comment for a pull request or a step summary, below the limit of the forges."""
-    text = click.unstyle(drift_text(heading, found, rows, width=100))
-    cut = text if len(text) <= MARKDOWN_MAX else text[:MARKDOWN_MAX].rpartition("\n")[0]
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", cut)), default=0))
-    rest = "" if cut is text else f"\n\ntruncated: {len(cut):,} of {len(text):,} characters"
-    return f"**{counts_text(found, rows)}**\n\n{fence}text\n{cut}\n{fence}{rest}"
+    """A comment for a pull request or a step summary."""
+    return f"**{counts_text(found, rows)}**\n\n{fenced(drift_text(heading, found, rows, None))}"
 
 
 def drift_junit(found: Sequence[Drift], rows: Sequence[Owned]) -> str:
     """One test case for each object of ours, failed where it drifted."""
-    failed = {key: list(several) for key, several in groupby(found, key=lambda one: one.row.key)}
-    about = {"name": "reconciler drift", "tests": str(len(rows)), "failures": str(len(failed)), "errors": "0"}
-    suites = ElementTree.Element("testsuites")
-    suite = ElementTree.SubElement(suites, "testsuite", about)
-    for row in rows:
-        name = f"{clean(row.slot)} ({row.role})"  # no id: a report is compared with earlier ones by these names
-        case = ElementTree.SubElement(suite, "testcase", {"classname": "reconciler.drift", "name": name})
-        if drifted := failed.get(row.key):
-            what = {"type": drifted[0].sort.value, "message": counts_text(drifted, [row])}
-            failure = ElementTree.SubElement(case, "failure", what)
-            failure.text = click.unstyle(page(_object_lines(row, drifted), None))
-    ElementTree.indent(suites)
-    written: bytes = ElementTree.tostring(suites, encoding="us-ascii", xml_declaration=True)
-    return written.decode("ascii")
+    drifted = {key: list(several) for key, several in groupby(found, key=lambda one: one.row.key)}
+    cases = [  # no ids: a report is compared with earlier ones by these names
+        Case(f"{clean(row.slot)} ({row.role})", _failure(row, drifted[row.key]) if row.key in drifted else None)
+        for row in rows
+    ]
+    return suites_text(TOOL, [Suite(TOOL, cases)])
+
+
+def _failure(row: Owned, found: Sequence[Drift]) -> Failure:
+    told = click.unstyle(page(_object_lines(row, found), None))
+    return Failure(found[0].sort.value, counts_text(found, [row]), told)

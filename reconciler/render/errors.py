@@ -51,5 +51,5 @@ def validated_json(documents: int, problems: Iterable[Problem], warnings: Iterab
 
 def problem_json(problem: Problem) -> dict[str, Any]:
     """The same for programs."""
-    at = {"file": problem.at.file, "line": problem.at.line, "column": problem.at.column} if problem.at else None
+    at = problem.at._asdict() if problem.at else None
     return {"what": problem.what, "at": at, "hint": problem.hint}

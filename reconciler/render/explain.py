@@ -8,12 +8,12 @@ from typing import Any
 
 from reconciler.catalogue import Model, ProfileCatalogue, Retirement, SpeechModel
 from reconciler.errors import UsageError
+from reconciler.render.plan_json import plain
 from reconciler.render.schema import model_schemas
 from reconciler.render.words import Line, listed, money, page, table
 from reconciler.resource import Lifecycle, Mark, Metadata, Resource, Spec, marks
 from reconciler.wording import shown, suggestion
 
-FORMAT_VERSION = "1.0"
 EXIT_CODES: Mapping[int, str] = {
     0: "done; with --detailed-exitcode: no changes, no drift",
     1: "error: a wrong manifest, a broken file, an altered saved plan, no usable answer",
@@ -238,18 +238,9 @@ def _json_word(value: object) -> str:
 
 def models_json(profile: ProfileCatalogue) -> dict[str, Any]:
     """Every model of a profile with all that the catalogue holds; prices are CNY, null where no page states one."""
-    models = [_plain(asdict(one)) for one in profile.models]
-    speech = [_plain(asdict(one)) for one in profile.speech_models]
+    models = [plain(asdict(one)) for one in profile.models]
+    speech = [plain(asdict(one)) for one in profile.speech_models]
     return {"profile": profile.profile, "as_of": str(profile.as_of), "models": models, "speech_models": speech}
-
-
-def _plain(value: Any) -> Any:
-    """As JSON can hold it: money is a decimal string, a day its ISO form."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def models_text(profile: ProfileCatalogue, width: int | None) -> str:

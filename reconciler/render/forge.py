@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 from xml.etree import ElementTree
 
@@ -66,34 +66,63 @@ def by_file(files: Iterable[str], findings: Iterable[Finding]) -> dict[str, list
 
 
 def junit(tool: str, sources: Mapping[str, Sequence[Finding]]) -> str:
-    """A suite for each source: a failed case for each error, one that passed where there is none; warnings beside it.
+    """A suite for each source: a failed case for each error, else one that passed; warnings beside them."""
+    return suites_text(tool, [_suite(source, findings) for source, findings in sources.items()])
 
-    ASCII, so that it is what its first line says whatever the terminal holds.
-    """
-    everything = [finding for findings in sources.values() for finding in findings]
-    root = ElementTree.Element("testsuites", {"name": tool, **_counts(everything, sources.values())})
-    for source, findings in sources.items():
-        name = clean(source)
-        suite = ElementTree.SubElement(root, "testsuite", {"name": name, **_counts(findings, [findings])})
-        errors = [problem for level, problem in findings if level is Level.ERROR]
-        for problem in errors:
-            title = ":".join(map(str, problem.at)) if problem.at else name
-            title = clean(f"{title} {problem.rule or problem.what}", 300)
-            case = ElementTree.SubElement(suite, "testcase", classname=name, name=title)
-            failure = ElementTree.SubElement(case, "failure", type=problem.rule or MANIFEST)
-            failure.set("message", clean(problem.what, 600))
-            failure.text = problem_text(problem)
-        if not errors:
-            ElementTree.SubElement(suite, "testcase", classname=name, name=name)
-        warnings = [f"warning: {problem_text(problem)}" for level, problem in findings if level is Level.WARNING]
-        if warnings:
-            ElementTree.SubElement(suite, "system-out").text = "\n".join(warnings)
+
+def _suite(source: str, findings: Sequence[Finding]) -> Suite:
+    cases = [_case(source, problem) for level, problem in findings if level is Level.ERROR]
+    warnings = [f"warning: {problem_text(problem)}" for level, problem in findings if level is Level.WARNING]
+    return Suite(source, cases or [Case(source)], "\n".join(warnings))
+
+
+def _case(source: str, problem: Problem) -> Case:
+    title = f"{':'.join(map(str, problem.at)) if problem.at else source} {problem.rule or problem.what}"
+    return Case(title, Failure(problem.rule or MANIFEST, problem.what, problem_text(problem)))
+
+
+class Failure(NamedTuple):
+    """What sort it is of, in a line, and the whole of it as it may be shown."""
+
+    sort: str
+    what: str
+    text: str
+
+
+class Case(NamedTuple):
+    """One test, passed or not. A forge compares it by its name with that of earlier reports."""
+
+    name: str
+    failure: Failure | None = None
+
+
+class Suite(NamedTuple):
+    """Tests of one thing, and what is told beside them."""
+
+    name: str
+    cases: Sequence[Case]
+    beside: str = ""
+
+
+def suites_text(tool: str, suites: Sequence[Suite]) -> str:
+    """JUnit XML, in ASCII, so that it is what its first line says whatever the terminal holds."""
+    root = ElementTree.Element("testsuites", {"name": tool, **_counts(suites)})
+    for one in suites:
+        name = clean(one.name)
+        suite = ElementTree.SubElement(root, "testsuite", {"name": name, **_counts([one])})
+        for case, failure in one.cases:
+            tested = ElementTree.SubElement(suite, "testcase", classname=name, name=clean(case, 300))
+            if failure:
+                told = {"type": failure.sort, "message": clean(failure.what, 600)}
+                ElementTree.SubElement(tested, "failure", told).text = failure.text
+        if one.beside:
+            ElementTree.SubElement(suite, "system-out").text = one.beside
     ElementTree.indent(root)
     text: bytes = ElementTree.tostring(root, encoding="us-ascii", xml_declaration=True)
     return text.decode("ascii")
 
 
-def _counts(findings: Iterable[Finding], sources: Iterable[Sequence[Finding]]) -> dict[str, str]:
-    errors = sum(level is Level.ERROR for level, _ in findings)
-    passed = sum(all(level is not Level.ERROR for level, _ in found) for found in sources)
-    return {"tests": str(errors + passed), "failures": str(errors), "errors": "0"}
+def _counts(suites: Sequence[Suite]) -> dict[str, str]:
+    cases = [case for suite in suites for case in suite.cases]
+    failed = sum(case.failure is not None for case in cases)
+    return {"tests": str(len(cases)), "failures": str(failed), "errors": "0"}

@@ -13,7 +13,7 @@ import click
 
 from reconciler.render.words import clean, count
 
-CHARACTERS_MAX = 60_000  # of a block; the forges take 65,536 and more in a comment
+BLOCK_BYTES = 60_000  # the forges take 65,536 characters and more in a comment
 LINE_MAX = 600
 ROWS_MAX = 200  # of a table
 _WORDS = re.compile(
@@ -23,15 +23,28 @@ _WORDS = re.compile(
 _READ_AS_LINKS = re.compile(r"www\.|GH-\d|(?=[a-f]*\d)[0-9a-f]{7,40}", re.IGNORECASE)  # the last as a commit
 
 
-def fenced(text: str, *, limit: int = CHARACTERS_MAX) -> str:
-    """Lines as they are, within a fence that nothing inside closes; what goes beyond `limit` is cut, and said to be."""
-    lines = [clean(line, limit) for line in click.unstyle(text).split("\n")]
-    kept = [
-        line for line, size in zip(lines, accumulate(len(line) + 1 for line in lines), strict=True) if size <= limit
+def fenced(text: str, *, limit_bytes: int = BLOCK_BYTES) -> str:
+    """Lines as they are, within a fence that nothing inside closes. What goes beyond the limit is cut at the end of a
+    line, and said to be. No line begins with a quick action of GitLab's.
+    """
+    lines = [
+        re.sub(r"^(\s*)/", r"\1\\x2f", clean(line, limit_bytes).rstrip()) for line in click.unstyle(text).split("\n")
     ]
-    left = len(lines) - len(kept)
     fence = "`" * max(3, 1 + _longest_run(lines))
-    return "\n".join([fence, *kept, *([f"… truncated: {count(left, 'more line')}"] if left else []), fence])
+    return "\n".join([f"{fence}text", *_cut(lines, limit_bytes - 2 * len(f"{fence}text\n")), fence])
+
+
+def _cut(lines: Sequence[str], room_bytes: int) -> Sequence[str]:
+    sizes = [*accumulate(len(line.encode()) + 1 for line in lines)]
+    if sizes[-1] <= room_bytes:
+        return lines
+    room_bytes -= len(_left_out(len(lines)).encode()) + 1
+    kept = sum(size <= room_bytes for size in sizes)
+    return [*lines[:kept], _left_out(len(lines) - kept)]
+
+
+def _left_out(number: int) -> str:
+    return f"… truncated: {count(number, 'more line')}"
 
 
 def escaped(text: object) -> str:

@@ -90,22 +90,22 @@ def plan_text(
     """
     lines = [Line(heading_text(heading), hang=2), *_selection(plan)]
     staged = entries(plan, collections)
-    if plan.changes:
-        lines += [Line(""), *entry_lines(staged, width=width), Line("")]
+    if not plan.is_empty:
+        lines += [Line(""), *_moves(plan), *entry_lines(staged, width=width), Line("")]
     else:
         unchanged = f"no changes: {count(objects, 'object is', 'objects are')} as declared"
         lines.append(Line(unchanged if objects else "nothing to do"))
         lines += entry_lines(staged, width=width, stages=False)
     lines += _notes(plan)
     lines += _sums(heading, plan, staged, width)
-    if plan.changes:
+    if not plan.is_empty:
         lines += _limits(*limits)
     return page(lines, width)
 
 
 def plan_markdown(heading: Heading, plan: Plan, collections: Mapping[str, Collection], page: str) -> str:
     """For a pull request: what it comes to, all of it figures of ours, and the page as it is."""
-    sums = [counts_text(entries(plan, collections)), *money_texts(plan)] if plan.changes else ["no changes"]
+    sums = [counts_text(entries(plan, collections)), *money_texts(plan)] if not plan.is_empty else ["no changes"]
     return "\n\n".join([f"**{'; '.join(filter(None, sums))}**", markdown.fenced(page)])
 
 
@@ -137,6 +137,14 @@ def _selection(plan: Plan) -> Iterator[Line]:
         yield Line(f"without {_addresses(chosen.excluded)}", hang=2)
     if chosen.without:
         yield Line(f"nor what rests on that: {_addresses(chosen.without)}", hang=2)
+
+
+def _moves(plan: Plan) -> Iterator[Line]:
+    """What only gets another name."""
+    if plan.moves:
+        yield Line("renamed", {"bold": True})
+    for new, old in plan.moves:
+        yield Line(f"{clean(new)} was {clean(old)}: what it holds stays as it is", indent=2)
 
 
 def _addresses(addresses: tuple[str, ...]) -> str:

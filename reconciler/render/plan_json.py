@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -84,6 +85,14 @@ class NoteJson(_Model):
     warning: bool = Field(description="true: it is about what the plan does")
 
 
+class MoveJson(_Model):
+    """A slot with its former name; what it holds stays as it is."""
+
+    address: str
+    part: str
+    was: str = Field(description="the former slot")
+
+
 class SelectionJson(_Model):
     """The addresses a plan is about."""
 
@@ -124,6 +133,7 @@ class PlanJson(_Model):
     profile: str
     prices_of: str = Field(description="the date of the price table")
     changes: bool = Field(description="false: everything is as declared; waiting is no change")
+    moves: list[MoveJson] = Field(description="slots that only get another name (movedFrom)")
     operations: list[OperationJson]
     notes: list[NoteJson]
     totals: TotalsJson
@@ -145,7 +155,8 @@ def plan_json(
         workspace=heading.workspace,
         profile=heading.profile,
         prices_of=str(heading.prices_of),
-        changes=bool(plan.changes),
+        changes=not plan.is_empty,
+        moves=[MoveJson(address=new.address, part=new.part, was=str(old)) for new, old in plan.moves],
         operations=[_operation(op, staged[op.id]) for op in plan.operations],
         notes=[NoteJson(about=note.about, what=note.what, hint=note.hint, warning=note.warning) for note in plan.notes],
         totals=TotalsJson(
@@ -233,4 +244,4 @@ def plain(value: Any) -> Any:
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    return str(value) if isinstance(value, Decimal) else value
+    return str(value) if isinstance(value, Decimal | date) else value

@@ -10,6 +10,7 @@ from reconciler.apply import Progress, Stage
 from reconciler.engine import Applied
 from reconciler.plan import Verb
 from reconciler.recover import Candidate, Finding
+from reconciler.render.data import cny
 from reconciler.render.words import Line, clean, duration, money, page
 
 _SENDING: Mapping[Verb, str] = {
@@ -190,7 +191,6 @@ def waited_json(progress: Sequence[Progress], goal: str, *, exit_code: int) -> d
     """The same for programs. `outcome` is the goal, "failed", or "waiting" where the time was over."""
     outcomes = {Stage.DONE: goal, Stage.FAILED: "failed"}
     return {
-        "format": "reconciler/wait/1",
         "for": goal,
         "exit_code": exit_code,
         "objects": [
@@ -252,9 +252,9 @@ def finding_json(finding: Finding) -> dict[str, Any]:
 
 
 def candidate_json(one: Candidate) -> dict[str, Any]:
-    """A candidate for programs; money as decimal strings, null where it is unknown."""
-    once, hour = (None if price is None else str(price) for price in (one.once, one.hour))
-    return {"id": one.id, "created": one.created, "status": one.status, "once_cny": once, "hour_cny": hour}
+    """A candidate for programs; null is unknown."""
+    costs = {"once_cny": cny(one.once), "hour_cny": cny(one.hour)}
+    return {"id": one.id, "created": one.created, "status": one.status, **costs}
 
 
 def summary_json(applied: Applied, *, exit_code: int) -> dict[str, Any]:

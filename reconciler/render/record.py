@@ -13,7 +13,7 @@ from reconciler.rebuild import Found, Undecided
 from reconciler.render.data import yaml_text
 from reconciler.render.plan_json import plain
 from reconciler.render.state import pause_text
-from reconciler.render.words import Line, clean, count, listed, money, page, table, value_text
+from reconciler.render.words import Line, brief, clean, count, listed, money, page, table
 from reconciler.resource import Collection, Observed, whole
 from reconciler.state import PERSON, Event, Intent, IntentPhase, Owned, Pause, Resumed, State
 from reconciler.surgery import MOVE, REMOVE, UNLOCK, Candidate
@@ -134,14 +134,10 @@ def operation_text(
     lines += [Line(f"{name.replace('_', ' ')}: {clean(facts[name], 400)}", indent=2) for name in said]
     lines += [Line(f"made from {clean(key)}", indent=2) for key in entry.uses]
     lines += [Line(f"there before: {clean(key)}", indent=2) for key in entry.known_before]
-    lines += [Line(f"{clean(name)}: {_short(value)}", {"dim": True}, indent=4) for name, value in entry.fields.items()]
+    lines += [Line(f"{clean(name)}: {brief(value)}", {"dim": True}, indent=4) for name, value in entry.fields.items()]
     if entry.is_open:
         lines += _open(entry, found, unseen, collection)
     return page(lines, width)
-
-
-def _short(value: Any) -> str:
-    return f"{len(value)} entries" if isinstance(value, Mapping) and len(value) > 12 else value_text(value)
 
 
 def _open(
@@ -194,9 +190,9 @@ def seen_json(seen: Observed) -> dict[str, Any]:
 # What was done ------------------------------------------------------------------------------------------------------
 
 
-def done_text(events: Iterable[Event]) -> str:
+def done_text(events: Iterable[Event], width: int | None) -> str:
     """What a person changed in the record, a line for each journal row."""
-    return "\n".join(_done(event) for event in events if isinstance(event, Intent))
+    return page((Line(_done(event)) for event in events if isinstance(event, Intent)), width)
 
 
 def _done(entry: Intent) -> str:
@@ -236,28 +232,28 @@ def holder_text(holder: str, since: str, epoch: int) -> str:
 # Holding back ---------------------------------------------------------------------------------------------------------
 
 
-def paused_text(held: Iterable[Pause], events: Iterable[Event], going: Sequence[Owned]) -> str:
+def paused_text(held: Iterable[Pause], events: Iterable[Event], going: Sequence[Owned], width: int | None) -> str:
     """What is paused from now on or was so already, and what goes on all the same."""
     fresh = [event for event in events if isinstance(event, Pause)]
     lines = [pause_text(one, "" if one in fresh else "already") for one in held]
     lines += [f"{clean(row.slot)}: {clean(row.id)} is under way: it goes on, and is billed" for row in going]
-    return "\n".join([*lines, "what runs goes on, and costs what it costs; an apply leaves it as it is"])
+    lines.append("what runs goes on, and costs what it costs; an apply leaves it as it is")
+    return page(map(Line, lines), width)
 
 
-def resumed_text(events: Iterable[Event], after: State) -> str:
+def resumed_text(events: Iterable[Event], after: State, width: int | None) -> str:
     """What is paused no more, and what still is."""
     ended = [event for event in events if isinstance(event, Resumed)]
     lines = [
         f"{clean(event.address) or 'the stack'} is paused no more: reconciler plan shows what is due" for event in ended
     ]
-    left = [one for _, one in sorted(after.pauses.items())]
-    return "\n".join([*lines, *(pause_text(one, "still") for one in left)])
+    lines += [pause_text(one, "still") for _, one in sorted(after.pauses.items())]
+    return page(map(Line, lines), width)
 
 
 def pauses_json(events: Iterable[Event], after: State, going: Sequence[Owned] = ()) -> dict[str, Any]:
     """For programs: what was decided, and everything that is paused after it; an empty address is the whole stack."""
     return {
-        "format": "reconciler/pauses/1",
         **done_json(events),
         "paused": [asdict(one) for _, one in sorted(after.pauses.items())],
         "going_on": [{"address": row.slot.address, "part": row.slot.part, "id": row.id} for row in going],

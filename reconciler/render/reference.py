@@ -33,11 +33,6 @@ def pairs_markdown(rows: Pairs) -> str:
     return table(("name", "meaning"), rows.items())
 
 
-def quoted(text: str) -> str:
-    """A page for a terminal, as it is."""
-    return f"```text\n{text}\n```\n"
-
-
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Rows of which nothing can end a cell."""
     lines = (header, ["---"] * len(header), *rows)

@@ -1,15 +1,13 @@
 """A report as the one comment below a pull request, as a page, and as data.
 
-Of a comment, only numbers and words of ours stand free. Whatever anybody else wrote stands in a fence that is longer
-than any run of backticks inside, each line behind a word of ours: there no forge finds a link, a picture, a mention, a
-command or an end of the fence.
+Of a comment, only numbers and words of ours stand free. Whatever anybody else wrote stands in a fence, each line behind
+a word of ours: there no forge finds a link, a picture, a mention, a command or an end of the fence.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -22,6 +20,8 @@ from reconciler.money import total
 from reconciler.plan import Operation
 from reconciler.render import chart
 from reconciler.render.changes import ACTION_WORDS
+from reconciler.render.data import cny
+from reconciler.render.markdown import fenced
 from reconciler.render.plan import Heading, counts_text, entries, money_texts, plan_text
 from reconciler.render.plan_json import plan_json
 from reconciler.render.words import clean, count, money, table
@@ -29,13 +29,10 @@ from reconciler.report import Aftermath, Bill, Ending, Found, Outcome, Report
 from reconciler.resource import Collection
 from reconciler.saved import Saved
 
-FORMAT_VERSION = "1.0"
 LIMIT_BYTES = 65_536  # GitHub takes as many characters, GitLab more; no text has more characters than bytes
 WARNINGS_BYTES = 6_000
 _RESERVED = 4_000  # bytes that a part keeps for each that comes after it
 _CHARTS = 3
-_LINE = 100_000  # characters: longer than any line is, for `clean` to cut none
-_CUT = "truncated, {} more lines"
 _TROUBLE = (Ending.FAILED, Ending.REFUSED, Ending.UNKNOWN)
 
 
@@ -219,40 +216,17 @@ def markdown(page: Page, *, limit_bytes: int = LIMIT_BYTES) -> str:
     first, *others = page.head
     blocks = [f"{page.mark}\n**{first}**", *others]
     if page.warnings:
-        blocks.append(_fenced(page.warnings, WARNINGS_BYTES))
+        blocks.append(fenced("\n".join(page.warnings), limit_bytes=WARNINGS_BYTES))
     notes = "\n".join(f"- {note}" for note in page.notes)
     room = limit_bytes - len("\n\n".join([*blocks, notes]).encode())
     for number, part in enumerate(page.parts):
         opening, closing = f"<details><summary>{part.title}</summary>\n\n", "\n\n</details>"
         left = room - _RESERVED * (len(page.parts) - number - 1) - len(f"{opening}{closing}\n\n".encode())
-        block = f"{opening}{_fenced(part.lines, left)}{closing}"
+        inside = fenced("\n".join(part.lines), limit_bytes=left)
+        block = f"{opening}{inside}{closing}"
         blocks.append(block)
         room -= len(f"{block}\n\n".encode())
     return "\n\n".join([*blocks, notes])
-
-
-def _fenced(lines: Iterable[str], room_bytes: int) -> str:
-    """Lines that no forge looks into, in so many bytes."""
-    inside = [_harmless(line) for line in lines]
-    fence = "`" * max(3, 1 + max((len(run) for line in inside for run in re.findall("`+", line)), default=0))
-    return "\n".join([f"{fence}text", *_cut(inside, room_bytes - 2 * len(f"{fence}text\n")), fence])
-
-
-def _harmless(line: str) -> str:
-    """A line of a page once more, with nothing that is not seen, and no quick action of GitLab's at its start."""
-    text = clean(click.unstyle(line), _LINE).rstrip()
-    return re.sub(r"^(\s*)/", r"\1\\x2f", text)
-
-
-def _cut(lines: Sequence[str], room_bytes: int) -> list[str]:
-    sizes = [len(line.encode()) + 1 for line in lines]
-    if sum(sizes) <= room_bytes:
-        return [*lines]
-    kept, room = 0, room_bytes - len(_CUT.format(f"{len(lines):,}")) - 1
-    while kept < len(lines) and sizes[kept] <= room:
-        room -= sizes[kept]
-        kept += 1
-    return [*lines[:kept], _CUT.format(f"{len(lines) - kept:,}")]
 
 
 # As a page ----------------------------------------------------------------------------------------------------------
@@ -272,7 +246,6 @@ def report_json(report: Report, heading: Heading, collections: Mapping[str, Coll
     """The same as data; null is unknown, or was not looked at."""
     over = None if report.breaches is None else [breach._asdict() for breach in report.breaches]
     return {
-        "format_version": FORMAT_VERSION,
         "mark": mark(report.saved),
         "plan": plan_json(heading, report.saved.plan, collections, saved=report.saved),
         "lint": None if report.lint is None else [_found_json(one) for one in report.lint],
@@ -308,16 +281,12 @@ def _aftermath_json(came: Aftermath) -> dict[str, Any]:
                 "address": bill.run.slot.address,
                 "id": bill.run.id,
                 "tokens_billed": bill.tokens,
-                "estimated_cny": _plain(bill.foreseen),
-                "cny": _plain(bill.cost),
+                "estimated_cny": cny(bill.foreseen),
+                "cny": cny(bill.cost),
             }
             for bill in came.bills
         ],
-        "estimated_cny": _plain(total(bill.foreseen for bill in came.bills)),
-        "bought_cny": _plain(total(bill.cost for bill in came.bills)),
+        "estimated_cny": cny(total(bill.foreseen for bill in came.bills)),
+        "bought_cny": cny(total(bill.cost for bill in came.bills)),
         "losses": [chart.measured_json(one.slot.address, one.id, one.measured) for one in came.trained],
     }
-
-
-def _plain(amount: Decimal | None) -> str | None:
-    return None if amount is None else f"{amount:f}"

@@ -12,11 +12,11 @@ from reconciler.lengths import Lengths
 from reconciler.money import a_month
 from reconciler.plan import Plan, World, bills
 from reconciler.render import markdown
-from reconciler.render.data import yaml_text
+from reconciler.render.data import cny, yaml_text
 from reconciler.render.lengths import lengths_json, lengths_lines
 from reconciler.render.plan import Heading, entries, entry_lines, heading_text, money_texts, prices_text
 from reconciler.render.plan_json import plain
-from reconciler.render.words import Line, clean, listed, money, page, place, table, value_text
+from reconciler.render.words import Line, brief, clean, listed, money, page, place, table
 from reconciler.resource import Collection, Document, Observed, Price, Slot, authored
 from reconciler.state import Intent, Owned, Pause, State
 from reconciler.surgery import paused_since, resuming
@@ -112,7 +112,7 @@ def status_json(heading: Heading, items: Sequence[Item], state: State, plan: Pla
         "environment": heading.environment,
         "endpoint": heading.endpoint,
         "objects": [item_json(one) for one in items],
-        "hour_cny": None if rate is None else str(rate),
+        "hour_cny": cny(rate),
         "open_operations": [intent.op_id for intent in state.open_intents()],
     }
 
@@ -180,7 +180,7 @@ def item_json(one: Item) -> dict[str, Any]:
         "status": one.status,
         "phase": seen.phase.value if seen else None,
         "since": one.since or None,
-        "hour_cny": None if one.hour is None else str(one.hour),
+        "hour_cny": cny(one.hour),
         "failure": row.failure if row else "",
         "paused": {"since": one.paused.since, "reason": one.paused.reason} if one.paused else None,
         "last_applied": plain(row.last_applied) if row else {},
@@ -247,11 +247,7 @@ def _object(one: Item) -> Iterator[Line]:
     if row.deletion:
         yield Line(f"deletionPolicy {row.deletion}", indent=2)
     for name, value in ({**seen.fields, **seen.outputs} if seen else row.outputs).items():
-        yield Line(f"{clean(name)}: {_short(value)}", {"dim": True}, indent=4)
-
-
-def _short(value: Any) -> str:
-    return f"{len(value)} entries" if isinstance(value, Mapping) and len(value) > 12 else value_text(value)
+        yield Line(f"{clean(name)}: {brief(value)}", {"dim": True}, indent=4)
 
 
 def _journal_text(intent: Intent) -> str:
@@ -273,7 +269,7 @@ def describe_json(
     journal = [intent for intent in state.intents.values() if intent.slot.address == address]
     return {
         "address": address,
-        "at": {"file": at.file, "line": at.line, "column": at.column} if at else None,
+        "at": at._asdict() if at else None,
         "spec": plain(authored(document.spec)) if document else None,
         "paused": asdict(pause) if (pause := state.paused(address)) else None,
         "lengths": lengths_json(lengths) if lengths else None,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from reconciler.drafts import Draft, Left
-from reconciler.render.data import yaml_text
+from reconciler.render.data import cny, yaml_text
+from reconciler.render.markdown import fenced
 from reconciler.render.words import Line, clean, count, money, page, size_text
 from reconciler.takeover import Order, Takeover
-
-FORMAT_VERSION = "1.0"
 
 
 def draft_text(draft: Draft) -> str:
@@ -46,15 +45,18 @@ def takeover_text(takeover: Takeover, wanted: Order, width: int | None) -> str:
     return page(lines, width)
 
 
+def takeover_markdown(takeover: Takeover, wanted: Order) -> str:
+    return fenced(takeover_text(takeover, wanted, None))
+
+
 def _left_text(one: Left) -> str:
     cost = f" ({money(one.hour)} CNY/h)" if one.hour != 0 else ""
     return f"{clean(one.collection)}/{clean(one.id)}{cost}: {clean(one.why, 400)}"
 
 
 def takeover_json(takeover: Takeover, wanted: Order) -> dict[str, Any]:
-    """The same for programs. A field is never renamed within one major version; null is unknown."""
+    """The same for programs; null is unknown."""
     return {
-        "format_version": FORMAT_VERSION,
         "done": takeover.done,
         "folder": wanted.folder,
         "objects": [
@@ -63,7 +65,7 @@ def takeover_json(takeover: Takeover, wanted: Order) -> dict[str, Any]:
                 "collection": draft.collection,
                 "id": draft.seen.id,
                 "status": draft.seen.status,
-                "hour_cny": None if draft.hour is None else f"{draft.hour:f}",
+                "hour_cny": cny(draft.hour),
                 "file": wanted.place(draft.file),
                 "fetched": takeover.fetched.get(draft.key),
                 "left_out": list(draft.dropped),
@@ -72,12 +74,7 @@ def takeover_json(takeover: Takeover, wanted: Order) -> dict[str, Any]:
             for draft in takeover.drafts.drafts
         ],
         "left_alone": [
-            {
-                "collection": one.collection,
-                "id": one.id,
-                "why": one.why,
-                "hour_cny": None if one.hour is None else f"{one.hour:f}",
-            }
+            {"collection": one.collection, "id": one.id, "why": one.why, "hour_cny": cny(one.hour)}
             for one in takeover.drafts.left
         ],
     }

@@ -71,6 +71,11 @@ def value_text(value: Any) -> str:
             return clean(value)
 
 
+def brief(value: Any) -> str:
+    """The same, of a long mapping only how long it is."""
+    return f"{len(value)} entries" if isinstance(value, Mapping) and len(value) > 12 else value_text(value)
+
+
 def _digest_text(value: str) -> str:
     digest = _DIGEST.fullmatch(value)
     return f"{digest[1]}… ({size_text(int(digest[2]))})" if digest else clean(value)

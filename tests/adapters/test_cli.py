@@ -102,6 +102,15 @@ def test_a_wrong_command_line_exits_64_and_says_what_to_write(shell: Shell, argu
 # Offline ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("arguments", [[], ["state"]])
+def test_no_command_is_answered_with_what_there_is(empty: Shell, arguments: list[str]) -> None:
+    """On stderr, since nothing was done; it is help and no error that somebody made."""
+    done = empty(*arguments)
+    assert (done.code, done.out) == (64, "")
+    assert done.err.startswith("Usage: reconciler")
+    assert done.err.count("--help") == 1
+
+
 def test_wrong_manifests_are_told_all_at_once_with_their_places(shell: Shell) -> None:
     shell.change("stack.yaml", "capacity: 4", "capcity: 4")
     shell.change("stack.yaml", "training: [rows]", "training: [row]")

@@ -34,12 +34,16 @@ def hotwords(service: Emulator, action: str, **more: Any) -> dict[str, Any]:
     return dict(service.call("POST", "/services/audio/asr/customization", body)["output"])
 
 
-@pytest.fixture
-def scaled(applied: Shell) -> Shell:
-    """Somebody scaled the deployment in the console."""
-    with somebody(applied) as service:
+def scale(shell: Shell) -> None:
+    """As somebody does in the console."""
+    with somebody(shell) as service:
         (deployed,) = items(service, "/deployments", "deployments")
         service.call("PUT", f"/deployments/{deployed['deployed_model']}/scale", {"capacity": 8})
+
+
+@pytest.fixture
+def scaled(applied: Shell) -> Shell:
+    scale(applied)
     return applied
 
 
@@ -64,7 +68,7 @@ def test_without_drift_it_says_so_and_exits_0(applied: Shell) -> None:
 
 def test_before_the_first_apply_there_is_nothing_to_compare(shell: Shell) -> None:
     result = shell("drift", "--detailed-exitcode")
-    assert (result.code, result.out.splitlines()[-1]) == (0, "nothing was applied yet")
+    assert (result.code, result.out.splitlines()[-1]) == (0, "nothing to compare: nothing of this was applied yet")
 
 
 def test_drift_is_a_result_and_exits_2_only_when_asked_to(scaled: Shell) -> None:
@@ -89,6 +93,16 @@ def test_of_named_documents_only(scaled: Shell) -> None:
     assert scaled("drift", "--detailed-exitcode", "Deployment/prod").code == 2
 
 
+def test_of_what_has_these_labels_only(scaled: Shell) -> None:
+    scaled.change("stack.yaml", "metadata: {name: prod}", "metadata: {name: prod, labels: {team: care}}")
+    assert scaled("drift", "--detailed-exitcode", "-l", "team=care").code == 2
+    other = scaled("drift", "--detailed-exitcode", "-l", "team!=care")
+    assert (other.code, other.out.splitlines()[-1]) == (0, "no drift: 3 objects are as last applied")
+    assert scaled("drift", "--detailed-exitcode", "-l", "team=care", "Dataset/rows").code == 0
+    assert scaled("drift", "-l", "team=sales").out.endswith("nothing of this was applied yet\n")
+    assert scaled("drift", "-l", "team=(").code == 64
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -108,12 +122,12 @@ def test_a_wrong_command_line_exits_64(applied: Shell, arguments: list[str], sai
 def test_every_format_tells_the_same_difference(scaled: Shell) -> None:
     as_json = json.loads(scaled("drift", "-o", "json").out)
     (one,) = as_json["differences"]
-    assert (as_json["format"], as_json["drift"], as_json["compared"]) == ("reconciler/drift/1", True, 4)
-    named = {name: one[name] for name in ("class", "address", "path", "before", "after", "correctedByApply")}
+    assert (as_json["drift"], as_json["compared"]) == (True, 4)
+    named = {name: one[name] for name in ("class", "address", "path", "before", "after", "corrected_by_apply")}
     assert named == {"class": "changed", "address": "Deployment/prod", "path": ["capacity"], "before": 4, "after": 8,
-                     "correctedByApply": True}  # fmt: skip
+                     "corrected_by_apply": True}  # fmt: skip
     assert one["who"]["ours"] is True
-    assert one["since"] > one["lastWrite"]
+    assert one["since"] > one["last_write"]
     assert yaml.safe_load(scaled("drift", "-o", "yaml").out)["differences"] == [one]
     markdown = scaled("drift", "-o", "markdown", "--detailed-exitcode")
     assert markdown.code == 2

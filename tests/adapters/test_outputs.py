@@ -24,12 +24,13 @@ from reconciler.findings import Level
 from reconciler.recover import Candidate, Finding
 from reconciler.render.forge import junit
 from reconciler.render.progress import finding_json
-from tests.adapters.conftest import REPOSITORY, Shell
-from tests.adapters.test_state_commands import forget_everything, question, record
+from tests.adapters.conftest import REPOSITORY, STACK, Shell
+from tests.adapters.test_drift import scale
+from tests.adapters.test_state_commands import forget_everything, objects, question, record
 from tests.desk import emulator
 
 PAGE = (REPOSITORY / "docs/json.md").read_text(encoding="utf-8")
-STREAMS = ("apply", "destroy")
+STREAMS = ("apply", "destroy", "cancel", "retry")
 PLANS = ("plan", "show")  # tests/test_render.py holds them to their schema and their page
 
 
@@ -45,14 +46,53 @@ def longer(shell: Shell) -> None:
     shell.change("stack.yaml", "n_epochs: 1", "n_epochs: 2")
 
 
+def undeclared(shell: Shell) -> None:
+    forget_everything(shell)
+    shell.write("stack.yaml", STACK.partition("---")[0])
+
+
+def doubted(shell: Shell) -> None:
+    assert shell("state", "rm", "HotwordTable/meds", "-y").code == 0
+    record(shell, question())
+
+
+def forgotten(shell: Shell) -> str:
+    remote_id = objects(shell)["HotwordTable/meds"]
+    assert shell("state", "rm", "HotwordTable/meds", "-y").code == 0
+    return remote_id
+
+
+def paused(shell: Shell) -> None:
+    for which in ((), ("Deployment/prod",)):
+        assert shell("pause", *which, "--reason", "audit").code == 0
+
+
+def carried_out(shell: Shell) -> None:
+    """A run is bought that lasts long enough for something to be measured, and a budget would not have allowed it."""
+    shell.change("stack.yaml", "n_epochs: 1", "n_epochs: 5")
+    assert shell("plan", "--out", "plan.json", "--allow", "retrain=FineTuneJob/tuned").code == 0
+    assert shell("apply", "plan.json").code == 0
+    shell.change("stack.yaml", 'profile: "2026"', 'profile: "2026", budget: {onceCny: 0.001}')
+
+
 # Each command with a document, as it is given, in a state of things where it has something to tell. The name of the
-# command is what stands before its first argument.
-SAMPLES: tuple[tuple[str, str, Callable[[Shell], None] | None], ...] = (
+# command is what stands before its first argument; what the preparation returns is its last one.
+SAMPLES: tuple[tuple[str, str, Callable[[Shell], str | None] | None], ...] = (
     ("status", "", None),
     ("get", "", None),
     ("describe", "FineTuneJob/tuned", longer),
     ("cost", "", None),
     ("discover", "", forget_everything),
+    ("discover", "--write taken --marked -y", undeclared),
+    ("drift", "", scale),
+    ("orphans", "", doubted),
+    ("wait", "FineTuneJob/tuned", None),
+    ("pause", "", None),
+    ("resume", "", paused),
+    ("import", "HotwordTable/meds", forgotten),
+    ("report", "plan.json", carried_out),
+    ("status", "", paused),
+    ("describe", "Deployment/prod", paused),
     ("lineage", "FineTuneJob/tuned", None),
     ("graph", "", None),
     ("metrics", "FineTuneJob/tuned", None),
@@ -73,9 +113,17 @@ SAMPLES: tuple[tuple[str, str, Callable[[Shell], None] | None], ...] = (
     ("ops show", "op-1", asked),
     ("ops resolve", "op-1 --absent --reason x", asked),
     ("version", "", None),
+    ("explain", "", None),
+    ("explain", "exit-codes", None),
+    ("explain", "switches", None),
+    ("explain", "Deployment.limits", None),
+    ("explain", "models", None),
+    ("explain", "qwen3.5-9b", None),
+    ("explain", "paraformer-v2", None),
 )
-MOVED = {"doctor", "state mv", "state rm", "state rebuild", "ops resolve", "show"}  # no two of them are equal: times
-SAMPLED = [pytest.param(*one, id=f"{one[0]}{f' {one[2].__name__}' if one[2] else ''}") for one in SAMPLES]
+# No two of their documents are equal: times.
+MOVED = {"doctor", "drift", "state mv", "state rm", "state rebuild", "ops resolve", "show", "import", "pause", "resume"}
+SAMPLED = [pytest.param(*one, id=" ".join([*one[:2], one[2].__name__ if one[2] else ""]).strip()) for one in SAMPLES]
 
 
 @pytest.fixture
@@ -177,10 +225,10 @@ def test_every_command_for_programs_has_yaml_a_sample_and_a_section() -> None:
 
 @pytest.mark.parametrize(("command", "arguments", "before"), SAMPLED)
 def test_a_document_is_whole_versioned_documented_and_the_same_in_yaml(
-    warned: Shell, command: str, arguments: str, before: Callable[[Shell], None] | None
+    warned: Shell, command: str, arguments: str, before: Callable[[Shell], str | None] | None
 ) -> None:
     if before:
-        before(warned)
+        arguments = f"{arguments} {before(warned) or ''}"
     data, same = (in_form(warned, command, arguments, form) for form in ("json", "yaml"))
     assert re.fullmatch(r"1\.\d+", data["format_version"])
     assert next(iter(data)) == "format_version"

@@ -20,9 +20,10 @@ from tests.adapters.conftest import STACK, Shell, declare
 from tests.adapters.test_cli import on_a_terminal
 
 READING = (
-    "plan", "status", "get", "cost", "discover", "graph", "lint", "validate", "doctor", "state list", "state history",
-    "ops list --all", "describe FineTuneJob/tuned", "describe Dataset/rows", "lineage FineTuneJob/tuned",
-    "metrics FineTuneJob/tuned", "explain", "explain Deployment", "explain models", "explain exit-codes", "version",
+    "plan", "status", "get", "cost", "discover", "drift", "orphans", "wait", "graph", "lint", "validate",
+    "doctor", "state list", "state history", "ops list --all", "describe FineTuneJob/tuned", "describe Dataset/rows",
+    "lineage FineTuneJob/tuned", "metrics FineTuneJob/tuned", "explain", "explain Deployment", "explain models",
+    "explain exit-codes", "version",
 )  # fmt: skip
 DESCRIPTION = "客服问答数据，来自二〇二六年上半年的真实工单，已经脱敏处理，并由三位同事逐条核对过 고객 상담 데이터 é 💊"
 FILE = "数据/客服问答—第一批𠮷.jsonl"  # the last letter lies beyond 16 bits
@@ -76,6 +77,14 @@ def test_no_line_is_longer_than_the_terminal_and_nothing_is_cut(asian: Shell, li
     words = set(re.findall(r"[\w-]{12,}", wide)) - set(re.findall(r"[\w-]*[一-鿿][\w-]*", wide))
     joined = re.sub(r"\s", "", narrow)
     assert [word for word in words if word not in joined] == []
+
+
+@pytest.mark.parametrize("line", ["pause Deployment/prod", "resume", "state mv HotwordTable/meds HotwordTable/drugs"])
+def test_what_was_done_is_told_within_the_width(asian: Shell, line: str) -> None:
+    asian("pause", "--reason", DESCRIPTION)
+    code, narrow = on_a_terminal(asian, line.split(), columns=40, NO_COLOR="1")
+    assert code == 0, narrow
+    assert too_long(narrow, 40) == []
 
 
 def test_errors_and_progress_are_broken_at_the_width_of_their_terminal(asian: Shell) -> None:
@@ -205,6 +214,19 @@ def poorly(shell: Shell, line: str, encoding: str) -> tuple[bytes, bytes]:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
+
+
+def test_a_name_that_file_names_cannot_hold_is_a_mistake_with_a_way_out(asian: Shell) -> None:
+    """In a container without a locale, say. Nothing is planned: what such names stand for would be another upload."""
+    bare = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for pattern in (FILE, "数据/*.jsonl", "*/*.jsonl"):
+        asian.change("stack.yaml", FILE, f"'{pattern}'")
+        result = asian.process("plan", env=bare)
+        assert (result.code, result.out) == (1, "")
+        assert "file names are ascii here" in result.err
+        assert "PYTHONUTF8=1" in result.err
+        asian.change("stack.yaml", f"'{pattern}'", FILE)
+    assert asian.process("plan", env={**bare, "PYTHONUTF8": "1"}).code == 0
 
 
 def test_the_sample_in_chinese_is_chinese_throughout() -> None:

@@ -90,7 +90,6 @@ def test_a_pause_is_no_news_the_second_time_and_says_so(applied: Shell) -> None:
     assert "is already paused since" in again.out
     assert "(first)" in again.out
     told = json.loads(applied("pause", "Deployment/prod", "-o", "json").out)
-    assert told["format"] == "reconciler/pauses/1"
     assert [one["address"] for one in told["paused"]] == ["", "Deployment/prod"]
     assert [one["verb"] for one in told["done"]] == ["pause"]
     assert "Deployment/prod is still paused" in applied("resume").out
@@ -159,7 +158,7 @@ def test_what_an_apply_left_is_waited_for_and_the_next_one_has_it(shell: Shell) 
     assert shell("apply", "-y", "--wait", "none").code in (0, 6)
     told = shell("wait", "-o", "json")
     data = json.loads(told.out)
-    assert (told.code, data["format"], data["for"], data["exit_code"]) == (0, "reconciler/wait/1", "ready", 0)
+    assert (told.code, data["for"], data["exit_code"]) == (0, "ready", 0)
     (one,) = data["objects"]
     assert (one["address"], one["outcome"], one["status"]) == (JOB, "ready", "SUCCEEDED")
     assert f"{JOB}  ready" in told.err

@@ -79,8 +79,8 @@ def _write(
 ) -> int:
     from reconciler import takeover
     from reconciler.adapters import stack, terminal
-    from reconciler.render.data import json_text
-    from reconciler.render.takeover import draft_text, drafts_text, takeover_json, takeover_text
+    from reconciler.adapters.output import result
+    from reconciler.render.takeover import draft_text, drafts_text, takeover_json, takeover_markdown, takeover_text
 
     with stack.opened(target, writes=not dry_run) as opened:
         session = opened.session
@@ -92,10 +92,11 @@ def _write(
             if not terminal.agreed("Write and record this?", approved=approved):
                 return REFUSED
             found = takeover.take_over(session, wanted, found, draft_text, reason=f"discover --write {folder}")
-        if output == "json":
-            terminal.say(json_text(takeover_json(found, wanted)))
-        elif dry_run:
-            terminal.say(drafts_text(found))
-        elif found.done:
-            terminal.say(takeover_text(found, wanted, terminal.width()))
+        if output != "text" or dry_run or found.done:
+            result(
+                output,
+                lambda: takeover_json(found, wanted),
+                lambda width: drafts_text(found) if dry_run else takeover_text(found, wanted, width),
+                markdown=lambda: takeover_markdown(found, wanted),
+            )
     return 0

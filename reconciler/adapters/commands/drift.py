@@ -12,6 +12,7 @@ DRIFT = 2
 
 @click.command()
 @click.argument("which", nargs=-1, metavar="[KIND/NAME]...")
+@options.labels
 @options.service
 @click.option(
     "--allow",
@@ -21,17 +22,24 @@ DRIFT = 2
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 where there is drift.")
 @options.output("text", "json", "yaml", "markdown", "junit")
 @options.color
-def drift(target: Target, which: tuple[str, ...], allow: str | None, detailed_exitcode: bool, output: str) -> int:
+def drift(
+    target: Target,
+    which: tuple[str, ...],
+    selector: tuple[str, ...],
+    allow: str | None,
+    detailed_exitcode: bool,
+    output: str,
+) -> int:
     """Show field by field what is no longer as last applied, who likely did it, and whether an apply corrects it.
 
     Of all that is ours, or of these documents. Sends only reads and changes nothing anywhere. What goes on by itself is
     progress, and no drift. Exits 3 where most of what is ours is gone at once: that is rather the wrong account.
     """
     from reconciler import engine
-    from reconciler.adapters import inventory, stack, terminal
+    from reconciler.adapters import inventory, stack
+    from reconciler.adapters.output import result
     from reconciler.plan import Choices
     from reconciler.render import drift as words
-    from reconciler.render.data import json_text, yaml_text
     from reconciler.state import live_rows
 
     with stack.opened(target) as opened:
@@ -39,16 +47,15 @@ def drift(target: Target, which: tuple[str, ...], allow: str | None, detailed_ex
         drifting = engine.drift(opened.session, Choices(allow=allowed))
         state, world = drifting.snapshot.state, drifting.snapshot.world
         wanted = {inventory.address_named(word, opened.session, state) for word in which}
-        found = [one for one in drifting.found if not wanted or one.row.slot.address in wanted]
         rows = [row for row in live_rows(state) if not wanted or row.slot.address in wanted]
-        match output:
-            case "text":
-                terminal.say(words.drift_text(opened.heading, found, rows, terminal.width()))
-            case "markdown":
-                terminal.say(words.drift_markdown(opened.heading, found, rows))
-            case "junit":
-                terminal.say(words.drift_junit(found, rows))
-            case _:
-                data = words.drift_json(opened.heading, found, rows, at=world.at)
-                terminal.say(json_text(data) if output == "json" else yaml_text(data))
+        rows = inventory.labelled(rows, opened.session, selector)
+        keys = {row.key for row in rows}
+        found = [one for one in drifting.found if one.row.key in keys]
+        result(
+            output,
+            lambda: words.drift_json(opened.heading, found, rows, at=world.at),
+            lambda width: words.drift_text(opened.heading, found, rows, width),
+            markdown=lambda: words.drift_markdown(opened.heading, found, rows),
+            junit=lambda: words.drift_junit(found, rows),
+        )
     return DRIFT if detailed_exitcode and found else 0

@@ -13,7 +13,7 @@ from reconciler.adapters.options import Target
 @click.argument("remote_id", metavar="ID")
 @click.option("--reason", default="", metavar="TEXT", help="Why; the journal keeps it.")
 @options.service
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def import_(target: Target, address: str, remote_id: str, reason: str, output: str) -> int:
     """Record that what the manifests declare as KIND/NAME is the object ID, which somebody made by hand.
@@ -22,12 +22,12 @@ def import_(target: Target, address: str, remote_id: str, reason: str, output: s
     pay for another; what can be changed, the next apply changes.
     """
     from reconciler import engine, surgery
-    from reconciler.adapters import stack, terminal
-    from reconciler.render.data import json_text
+    from reconciler.adapters import stack
+    from reconciler.adapters.output import result
     from reconciler.render.record import done_json, done_text
 
     slot = surgery.slot_named(address)
     with stack.opened(target, writes=True) as opened:
         events = engine.take_in(opened.session, slot, remote_id, reason=reason)
-    terminal.say(json_text(done_json(events)) if output == "json" else done_text(events))
+    result(output, lambda: done_json(events), lambda width: done_text(events, width))
     return 0

@@ -92,5 +92,5 @@ def resolve(target: Target, name: str, adopt: str, absent: bool, reason: str, ou
             events = engine.absent(opened.session, name, reason=reason)
     if warning := inferred_text(events):
         terminal.mention(warning)
-    result(output, lambda: done_json(events), lambda width: done_text(events))
+    result(output, lambda: done_json(events), lambda width: done_text(events, width))
     return 0

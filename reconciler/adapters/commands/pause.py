@@ -13,7 +13,7 @@ from reconciler.adapters.options import Target
 @click.option("--reason", default="", metavar="TEXT", help="Why; the state keeps it, and every plan says it.")
 @options.lock_timeout
 @options.service
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def pause(target: Target, which: tuple[str, ...], reason: str, lock_timeout: float, output: str) -> int:
     """Hold back objects, or without a name the whole stack, until `resume`: nothing is planned for what is paused.
@@ -22,8 +22,8 @@ def pause(target: Target, which: tuple[str, ...], reason: str, lock_timeout: flo
     paused, `apply` and `destroy` are refused (exit 3).
     """
     from reconciler import engine, surgery
-    from reconciler.adapters import inventory, stack, terminal
-    from reconciler.render.data import json_text
+    from reconciler.adapters import inventory, stack
+    from reconciler.adapters.output import result
     from reconciler.render.record import paused_text, pauses_json
 
     with stack.opened(target, writes=True) as opened:
@@ -35,8 +35,9 @@ def pause(target: Target, which: tuple[str, ...], reason: str, lock_timeout: flo
         )
         after = session.store.load()
         going = [row for row in engine.under_way(after) if "" in held or row.slot.address in held]
-    if output == "json":
-        terminal.say(json_text(pauses_json(events, after, going)))
-    else:
-        terminal.say(paused_text([after.pauses[address] for address in held], events, going))
+    result(
+        output,
+        lambda: pauses_json(events, after, going),
+        lambda width: paused_text([after.pauses[address] for address in held], events, going, width),
+    )
     return 0

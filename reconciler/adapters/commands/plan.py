@@ -85,4 +85,4 @@ def plan(
         terminal.mention(
             f"saved, good until {until}\n  reconciler apply {clean(out)}{where} does exactly this, once and unasked"
         )
-    return CHANGES if detailed_exitcode and snapshot.plan.changes else 0
+    return CHANGES if detailed_exitcode and not snapshot.plan.is_empty else 0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--post", type=click.Choice(["github", "gitlab"]), help="Make it our comment below the pull request.")
 @click.option("--pull", type=click.IntRange(1, 10**9), help="Which one, where the CI job is about none.")
 @options.service
-@options.output("markdown", "text", "json")
+@options.output("markdown", "text", "json", "yaml")
 @options.color
 def report(
     target: Target, plan_file: str, applied: bool, picture: str, post: str | None, pull: int | None, output: str
@@ -36,9 +36,9 @@ def report(
     --post makes the comment, or edits the one that is there. docs/report.md says what its token must be allowed.
     """
     from reconciler.adapters import planfile, pull_request, review, terminal
+    from reconciler.adapters.output import result
     from reconciler.errors import UsageError
     from reconciler.render import report as words
-    from reconciler.render.data import json_text
 
     if pull and not post:
         raise UsageError("--pull says where to post", hint="reconciler report PLANFILE --post github --pull N")
@@ -50,27 +50,26 @@ def report(
     told = review.reviewed(saved, target, given=given, insisted=applied)
     if picture:
         picture = _drawn(picture, heading.stack, told.aftermath)
-    page = words.report_page(told, heading, collections, picture=picture, width=_width(output))
-    if output == "json":
-        terminal.say(json_text(words.report_json(told, heading, collections)))
-    else:
-        terminal.say(words.markdown(page) if output == "markdown" else words.report_text(page))
+
+    def page(width: int | None = None) -> words.Page:
+        return words.report_page(told, heading, collections, picture=picture, width=width)
+
+    result(
+        output,
+        lambda: words.report_json(told, heading, collections),
+        lambda width: words.report_text(page(width)),
+        markdown=lambda: words.markdown(page()),
+    )
     if forge:
         from reconciler import forge as forges
         from reconciler.render.words import count
 
-        posted = forges.post(forge, words.markdown(page))
+        posted = forges.post(forge, words.markdown(page()))
         terminal.mention(f"{forge.name}: comment {posted.id} {posted.done}")
         if posted.others:
             these = count(posted.others, "comment begins", "comments begin")
             terminal.mention(f"  {these} like ours and was not written by this token: left alone")
     return 0
-
-
-def _width(output: str) -> int | None:
-    from reconciler.adapters import terminal
-
-    return terminal.width() if output == "text" else None
 
 
 def _drawn(path: str, stack: str, came: Aftermath | None) -> str:

@@ -13,7 +13,7 @@ from reconciler.adapters.options import Target
 @click.option("--reason", default="", metavar="TEXT", help="Why; the journal keeps it.")
 @options.lock_timeout
 @options.service
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def resume(target: Target, which: tuple[str, ...], reason: str, lock_timeout: float, output: str) -> int:
     """End the pause of objects, or without a name that of the whole stack. Does nothing else: `plan` shows what is due.
@@ -21,8 +21,8 @@ def resume(target: Target, which: tuple[str, ...], reason: str, lock_timeout: fl
     An object that was paused by its own name stays so when the stack is resumed.
     """
     from reconciler import engine, surgery
-    from reconciler.adapters import inventory, stack, terminal
-    from reconciler.render.data import json_text
+    from reconciler.adapters import inventory, stack
+    from reconciler.adapters.output import result
     from reconciler.render.record import pauses_json, resumed_text
 
     with stack.opened(target, writes=True) as opened:
@@ -33,5 +33,5 @@ def resume(target: Target, which: tuple[str, ...], reason: str, lock_timeout: fl
             session, lambda state, deed: surgery.resume(state, ended, deed), reason=reason, lock_timeout_s=lock_timeout
         )
         after = session.store.load()
-    terminal.say(json_text(pauses_json(events, after)) if output == "json" else resumed_text(events, after))
+    result(output, lambda: pauses_json(events, after), lambda width: resumed_text(events, after, width))
     return 0

@@ -92,7 +92,7 @@ def mv(target: Target, source: str, goal: str, reason: str, output: str) -> int:
     old, new = surgery.slot_named(source), surgery.slot_named(goal)
     with stack.opened(target, writes=True) as opened:
         events = engine.operate(opened.session, lambda state, deed: surgery.move(state, old, new, deed), reason=reason)
-    result(output, lambda: done_json(events), lambda width: done_text(events))
+    result(output, lambda: done_json(events), lambda width: done_text(events, width))
     return 0
 
 
@@ -116,7 +116,7 @@ def rm(target: Target, address: str, reason: str, auto_approve: bool, output: st
         if not terminal.agreed("Forget it?", approved=auto_approve):
             return REFUSED
         events = engine.operate(opened.session, lambda state, deed: surgery.remove(state, slot, deed), reason=reason)
-    result(output, lambda: done_json(events), lambda width: done_text(events))
+    result(output, lambda: done_json(events), lambda width: done_text(events, width))
     return 0
 
 

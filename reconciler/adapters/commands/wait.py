@@ -22,7 +22,7 @@ from reconciler.adapters.options import Target
 )
 @click.option("--timeout", type=options.Duration(), help="Give up after this long (exit 6).")
 @options.service
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def wait(
     target: Target, which: tuple[str, ...], goal: Literal["ready", "gone"], timeout: float | None, output: str
@@ -32,9 +32,9 @@ def wait(
     For whatever an apply left to go on by itself. A new object that is ready is put in use by the next apply.
     """
     from reconciler import engine
-    from reconciler.adapters import inventory, stack, terminal, views
+    from reconciler.adapters import inventory, stack, views
+    from reconciler.adapters.output import result
     from reconciler.errors import worst
-    from reconciler.render.data import json_text
     from reconciler.render.progress import waited_json, waited_text
 
     with stack.opened(target) as opened:
@@ -47,8 +47,5 @@ def wait(
         finally:
             view.end()
     code = worst(one.code for one in ended)
-    if output == "json":
-        terminal.say(json_text(waited_json(ended, goal, exit_code=code)))
-    else:
-        terminal.say(waited_text(ended, terminal.width()))
+    result(output, lambda: waited_json(ended, goal, exit_code=code), lambda width: waited_text(ended, width))
     return code
