@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
@@ -15,11 +15,12 @@ from reconciler.approvals import Leash, Mode
 from reconciler.conditions import Happened, Report, after_error, after_look
 from reconciler.controller import Look, Verdict
 from reconciler.engine import Applied
-from reconciler.errors import ManifestError, ReconcilerError
+from reconciler.errors import ManifestError, ReconcilerError, Refused, StateLocked
 from reconciler.plan import Choices, Verb
 from reconciler.render.errors import error_text
 from reconciler.source import Checkout, Source
 from reconciler.state import written
+from reconciler.store import Sighting
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Looker:
     key_file: str = ""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     stopped: Callable[[], bool] = lambda: False
+    many: bool = False  # controllers on other machines look at the same stacks
+    sightings: dict[str, Sighting] = field(default_factory=dict)
 
     def __call__(self, name: str, before: Report) -> Look:
         before = replace(before, mode=self.mode.value)
@@ -41,6 +44,8 @@ class Looker:
             with self.source.checkout() as checkout:
                 revision = checkout.revision
                 return self._looked(name, before, checkout)
+        except StateLocked as error:  # it will be free again without anybody's doing
+            return Look(after_error(before, error_text(error), at=self._at(), revision=revision), Verdict.BUSY)
         except ManifestError as error:
             return Look(after_error(before, error_text(error), at=self._at(), revision=revision), Verdict.STUCK)
         except ReconcilerError as error:
@@ -51,6 +56,12 @@ class Looker:
         target = Target((folder,), self.endpoint, self.key_file, self.environment)
         with stack.opened(target, writes=self.mode is not Mode.OBSERVE) as opened:
             session = opened.session
+            session.store.sightings = self.sightings
+            if self.many and not session.store.shared:
+                raise Refused(
+                    "a fleet looks at this stack, and its state is a file that the other machines do not see",
+                    hint="write `state: {backend: postgres}` into the Stack (docs/fleet.md)",
+                )
             loop = getattr(session.project.stack.spec, "controller", None) if session.project.stack else None
             leash = Leash(self.mode, paid_too=getattr(loop, "paid", "") == "Auto", revision=checkout.revision)
             told: list[Progress] = []

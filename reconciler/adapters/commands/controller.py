@@ -30,6 +30,12 @@ def controller() -> None:
 )
 @click.option("--interval", type=options.Duration(), default="60s", show_default=True, help="Between looks at rest.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Stacks looked at at once.")
+@click.option(
+    "--fleet",
+    default="",
+    metavar="NAME",
+    help="Share the stacks with every controller of this name, through the PostgreSQL of the states.",
+)
 @click.option("--once", is_flag=True, help="Look at what is due, then end.")
 @click.option("--dry-run", is_flag=True, help="The same as --mode observe.")
 @click.option("--endpoint", default="", metavar="URL", help="Another service than the Stacks name.")
@@ -40,6 +46,7 @@ def run(
     mode: str,
     interval: float,
     workers: int,
+    fleet: str,
     once: bool,
     dry_run: bool,
     endpoint: str,
@@ -60,4 +67,5 @@ def run(
         once=once,
         endpoint=endpoint,
         key_file=key_file,
+        fleet=fleet,
     )
