@@ -86,10 +86,11 @@ class Controller:
 
     def once(self, stopped: threading.Event | None = None) -> int:
         """Look once at everything that is due now; at how many stacks that was."""
+        stopped = stopped or threading.Event()
         left, count = list(self._enlisted()), 0
         with _Hands(self.workers) as hands:
-            while not (stopped and stopped.is_set()):
-                if not hands.one_is_free(TICK_S):
+            while not stopped.is_set():
+                if not hands.one_is_free(TICK_S) or stopped.is_set():
                     continue
                 claim = self.fleet.claim(left)
                 if claim is None:
@@ -105,7 +106,7 @@ class Controller:
         listed_at = -self.rest_s
         with _Hands(self.workers) as hands:
             while not stopped.is_set():
-                if not hands.one_is_free(TICK_S):
+                if not hands.one_is_free(TICK_S) or stopped.is_set():
                     continue
                 try:
                     if time.monotonic() - listed_at >= self.rest_s:
