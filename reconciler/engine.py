@@ -216,9 +216,16 @@ def apply(
     """
     with session.store.lease(wait_s=lock_timeout_s, sleep=sleep) as epoch:
         seek = partial(
-            recover, session.store, epoch, session.api, session.collections, ask=session.asks_on_unknown, sleep=sleep
+            recover,
+            session.store,
+            epoch,
+            session.api,
+            session.collections,
+            ask=session.asks_on_unknown,
+            patient=leash is None,
+            sleep=sleep,
         )
-        found = seek()
+        found = seek(stopped=stopped) if leash else seek()
         for finding in found:
             noticed(finding)
         ticket, choices = _claim(saved, session.store.load(), epoch, now()) if saved else (None, choices)

@@ -97,5 +97,6 @@ def _happened(applied: Applied, at: str) -> list[Happened]:
 def _verdict(applied: Applied) -> Verdict:
     """Whether it is worth looking again soon: something was sent, goes on, or makes room for what comes next."""
     busy = any(one.stage in (Stage.DONE, Stage.DETACHED, Stage.UNKNOWN) for one in applied.progress)
+    busy = busy or any(one.open for one in applied.recovered)
     waits = any(op.verb is Verb.WAIT for op in applied.snapshot.plan.operations)
     return Verdict.BUSY if busy or waits else Verdict.QUIET
