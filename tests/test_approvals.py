@@ -169,7 +169,9 @@ def test_what_is_no_longer_proposed_is_withdrawn(declared: Desk) -> None:
 
 def test_a_pass_never_waits_for_what_may_still_arrive(declared: Desk) -> None:
     """A lost creation is absent only long after its deadline; until then other stacks want this worker."""
-    declared.emulator.control("faults", {"faults": [{"operation": "vocabularies.create", "drop": {"moment": "before"}}]})
+    declared.emulator.control(
+        "faults", {"faults": [{"operation": "vocabularies.create", "drop": {"moment": "before"}}]}
+    )
     began = declared.clock.now_s
     for _ in range(3):
         declared.look(paid_too=True)

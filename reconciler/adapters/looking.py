@@ -53,7 +53,7 @@ class Looker:
 
     def _looked(self, name: str, before: Report, checkout: Checkout) -> Look:
         folder = str(checkout.root / PurePosixPath(name))
-        target = Target((folder,), self.endpoint, self.key_file, self.environment)
+        target = Target((folder,), self.environment, self.endpoint, self.key_file)
         with stack.opened(target, writes=self.mode is not Mode.OBSERVE) as opened:
             session = opened.session
             session.store.sightings = self.sightings
