@@ -34,15 +34,15 @@ ROOT = Path(__file__).parents[2]
 NAME = "yard"
 INTERVAL_S, CLAIM_S, LEASE_S = 1, 2.0, 3.0
 SHORT = f"""
-import signal, sys
-from functools import partial
+import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from reconciler import store
 from reconciler.adapters import running
 from reconciler.store import postgres
 store.TERM_S, store.BEAT_S = {LEASE_S}, {LEASE_S / 4}
 postgres.PostgresFleet.__init__.__kwdefaults__["term_s"] = {CLAIM_S}
-running.Pace = partial(running.Pace, first_s=0.5, longest_s={INTERVAL_S})
+pace = running.Pace
+running.Pace = lambda quiet_s, busy_s: pace(quiet_s, min(0.3, busy_s), 0.3, max(1.0, quiet_s))
 from reconciler.adapters.cli import main
 main()
 """
