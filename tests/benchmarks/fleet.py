@@ -118,7 +118,7 @@ def trouble(made: Yard, count: int, seconds: float, seed: int) -> list[str]:
     while time.monotonic() < until:
         time.sleep(1 + chance.random())
         made.decide()
-        match chance.choice(["kill", "stop", "edit", "edit", "edit", "rest"]):
+        match chance.choice(["kill", "kill", "stop", "edit", "edit", "edit"]):
             case "kill":
                 victim = chance.choice([one for one in made.workers if one.process.poll() is None])
                 victim.kill()

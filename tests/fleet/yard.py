@@ -81,7 +81,8 @@ class Worker:
         os.kill(self.process.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        os.kill(self.process.pid, signal.SIGCONT)
+        if self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGCONT)
 
     def end(self) -> int:
         self.process.terminate()
@@ -254,7 +255,9 @@ class Yard:
 
     def kept(self) -> list[Kept]:
         """What is recorded, a stack at a time."""
-        found = []
+        found: list[Kept] = []
+        if self.ask("select to_regclass('reconciler.states')") == [(None,)]:
+            return found
         for name, stamp in self.ask("select name, stamp from reconciler.states order by name"):
             rows = self.ask(f"select kind, body from reconciler.records where state = '{name}' order by key")
             owned = tuple(owned_from(body) for kind, body in rows if kind == "owned")
