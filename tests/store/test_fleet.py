@@ -308,6 +308,17 @@ def test_a_connection_that_the_server_closed_meanwhile_is_made_again_unnoticed(b
     assert taken(fleet, ["a"]).name == "a"
 
 
+def test_a_table_that_somebody_dropped_is_made_again(base: Base) -> None:
+    """One try fails; what it left half done must not fail all that follow."""
+    fleet = Hall(base).claimant()
+    fleet.enlist(["a"])
+    base.edit("drop table fleet")
+    with pytest.raises(StateError):
+        fleet.enlist(["a"])
+    fleet.enlist(["a"])
+    assert fleet.reports() == {"a": ""}
+
+
 def test_one_connection_serves_every_thread_and_keeps_nothing_open(base: Base) -> None:
     """A database has room for so many connections, and an open transaction would hold back its cleaning."""
     fleet = Hall(base).claimant()
