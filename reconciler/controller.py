@@ -7,14 +7,20 @@ cannot be looked at keeps nobody waiting but itself.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
-from reconciler.conditions import Report, from_data, to_data
+from reconciler.conditions import Report, after_error, from_data, to_data
 from reconciler.errors import StateError
-from reconciler.store.fleet import CLAIM_S, Claim, Fleet, packed, unpacked
+from reconciler.state import written
+from reconciler.store.fleet import Claim, Fleet, packed, unpacked
+
+TICK_S = 0.1  # how long it may take until a wish to stop is noticed
 
 
 class Verdict(StrEnum):
@@ -52,16 +58,20 @@ def step(look: Look, pace: Pace) -> float:
         case Verdict.BUSY:
             return pace.busy_s
         case Verdict.FAILED:
-            return float(min(pace.longest_s, pace.first_s * 2 ** min(20, look.report.failures - 1)))
+            return float(min(pace.longest_s, pace.first_s * 2 ** min(20, max(0, look.report.failures - 1))))
 
 
 Looker = Callable[[str, Report], Look]
-"""Looks at the stack of a name, given its last report; raises nothing but what ends the process."""
+"""Looks at the stack of a name, given its last report. What it raises is a mistake of ours, and said of that stack."""
 
 
 @dataclass
 class Controller:
-    """Claims what is due and looks at it, with as many hands as `workers`."""
+    """Claims what is due and looks at it, with as many hands as `workers`; a hand is never held while waiting.
+
+    `looked` is told of every look that was recorded, `troubled` of what keeps all of them from being looked at, as a
+    database that is away; `excuse` words a mistake of ours.
+    """
 
     fleet: Fleet
     names: Callable[[], Sequence[str]]
@@ -70,35 +80,46 @@ class Controller:
     workers: int = 1
     rest_s: float = 1.0
     looked: Callable[[str, Look], None] = lambda name, look: None
+    troubled: Callable[[Exception], None] = lambda error: None
+    excuse: Callable[[Exception], str] = lambda error: f"internal error: {type(error).__name__}"
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def once(self, stopped: threading.Event) -> int:
-        """Look once at everything that is due now, unless `stopped`; at how many stacks that was."""
+    def once(self, stopped: threading.Event | None = None) -> int:
+        """Look once at everything that is due now; at how many stacks that was."""
+        stopped = stopped or threading.Event()
         left, count = list(self._enlisted()), 0
-        while not stopped.is_set() and (claim := self.fleet.claim(left)):
-            self._work(claim)
-            left.remove(claim.name)
-            count += 1
+        with _Hands(self.workers) as hands:
+            while not stopped.is_set():
+                if not hands.one_is_free(TICK_S) or stopped.is_set():
+                    continue
+                claim = self.fleet.claim(left)
+                if claim is None:
+                    break
+                left.remove(claim.name)
+                count += 1
+                hands.give(self._work, claim)
         return count
 
     def run(self, stopped: threading.Event) -> None:
-        """Until `stopped`; a look that is under way then is concluded first."""
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="look") as hands:
-            for _ in range(self.workers):
-                hands.submit(self._hand, stopped)
-            stopped.wait()
-
-    def _hand(self, stopped: threading.Event) -> None:
-        while not stopped.is_set():
-            try:
-                names = self._enlisted()
-                claim = self.fleet.claim(names)
-                if claim is not None:
-                    self._work(claim)
+        """Until `stopped`, which a signal may set at any moment; a look that is under way then is concluded first."""
+        names: Sequence[str] = ()
+        listed_at = -self.rest_s
+        with _Hands(self.workers) as hands:
+            while not stopped.is_set():
+                if not hands.one_is_free(TICK_S) or stopped.is_set():
                     continue
-                due_s = self.fleet.next_due_in_s(names)
-            except StateError:  # the database is away: what it holds is safe, and nobody is looked at without it
-                due_s = self.rest_s
-            stopped.wait(min(self.rest_s, due_s) if due_s else self.rest_s)
+                try:
+                    if time.monotonic() - listed_at >= self.rest_s:
+                        names, listed_at = self._enlisted(), time.monotonic()
+                    claim = self.fleet.claim(names)
+                    if claim is not None:
+                        hands.give(self._work, claim)
+                        continue
+                    due_s = self.fleet.next_due_in_s(names) or self.rest_s  # none, or one that another was quicker at
+                except Exception as error:  # nobody is looked at without the list; what it holds is safe
+                    self._tell(error)
+                    due_s = self.rest_s
+                _pause(min(self.rest_s, due_s), stopped)
 
     def _enlisted(self) -> Sequence[str]:
         names = self.names()
@@ -106,10 +127,50 @@ class Controller:
         return names
 
     def _work(self, claim: Claim) -> None:
-        with _renewing(self.fleet, claim):
-            look = self.look(claim.name, report_of(claim.name, claim.report))
-        self.fleet.finish(claim, packed(to_data(look.report)), due_in_s=step(look, self.pace))
-        self.looked(claim.name, look)
+        """One look, from claim to finish. Where the claim was lost meanwhile its new holder tells how the stack is."""
+        try:
+            with _renewing(self.fleet, claim):
+                look = self._looked_at(claim)
+            if self.fleet.finish(claim, packed(to_data(look.report)), due_in_s=step(look, self.pace)):
+                self.looked(claim.name, look)
+        except Exception as error:  # it is looked at again as soon as the claim has run out
+            self._tell(error)
+
+    def _looked_at(self, claim: Claim) -> Look:
+        before = report_of(claim.name, claim.report)
+        try:
+            return self.look(claim.name, before)
+        except Exception as error:
+            return Look(after_error(before, self.excuse(error), at=written(self.now())), Verdict.FAILED)
+
+    def _tell(self, error: Exception) -> None:
+        with suppress(Exception):  # whoever cannot even be told must not end the loop
+            self.troubled(error)
+
+
+class _Hands:
+    """So many threads; work is only given to one that is free. Leaving waits for all of them."""
+
+    def __init__(self, count: int) -> None:
+        self._free = threading.Semaphore(count)
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="look")
+
+    def one_is_free(self, within_s: float) -> bool:
+        """Does not take it: only one thread asks and gives."""
+        if not self._free.acquire(timeout=within_s):
+            return False
+        self._free.release()
+        return True
+
+    def give(self, work: Callable[[Claim], None], claim: Claim) -> None:
+        self._free.acquire()
+        self._pool.submit(work, claim).add_done_callback(lambda _: self._free.release())
+
+    def __enter__(self) -> _Hands:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
 
 
 class _renewing:  # reads as a verb where it is used
@@ -120,12 +181,14 @@ class _renewing:  # reads as a verb where it is used
         self.thread = threading.Thread(target=self._renew, name="claim", daemon=True)
 
     def _renew(self) -> None:
-        while not self.over.wait(CLAIM_S / 3):
+        wait_s = self.fleet.term_s / 3
+        while not self.over.wait(wait_s):
             try:
                 if not self.fleet.renew(self.claim):
                     return
-            except StateError:
-                continue  # the database is away; `finish` will say whether the claim outlived that
+                wait_s = self.fleet.term_s / 3
+            except StateError:  # the database is away; `finish` will say whether the claim outlived that
+                wait_s = self.fleet.term_s / 12
 
     def __enter__(self) -> None:
         self.thread.start()
@@ -139,10 +202,17 @@ def report_of(name: str, text: str) -> Report:
     data = unpacked(text)
     try:
         return from_data(data) if data is not None else Report(name)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Report(name)  # of another version: the next look tells it all again
 
 
 def reports(fleet: Fleet) -> list[Report]:
     """What the last look at every stack came to, by name."""
     return [report_of(name, text) for name, text in sorted(fleet.reports().items())]
+
+
+def _pause(seconds: float, stopped: threading.Event) -> None:
+    """In short naps: this thread hears the signals, and one that sets an event must not meet it waiting for it."""
+    until = time.monotonic() + seconds
+    while not stopped.is_set() and (left_s := until - time.monotonic()) > 0:
+        time.sleep(min(TICK_S, left_s))

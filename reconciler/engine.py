@@ -347,9 +347,16 @@ def apply(
         if not cancel:
             _refuse_paused(session.store.load())
         seek = partial(
-            recover, session.store, epoch, session.api, session.collections, ask=session.asks_on_unknown, sleep=sleep
+            recover,
+            session.store,
+            epoch,
+            session.api,
+            session.collections,
+            ask=session.asks_on_unknown,
+            patient=leash is None,
+            sleep=sleep,
         )
-        found = seek()
+        found = seek(stopped=stopped) if leash else seek()
         for finding in found:
             noticed(finding)
         ticket, choices = _claim(saved, session.store.load(), epoch, now()) if saved else (None, choices)

@@ -55,13 +55,14 @@ def recover(
     collections: Mapping[str, Collection],
     *,
     ask: bool = False,
+    patient: bool = True,
     stopped: Callable[[], bool] = lambda: False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Finding, ...]:
     """Decide every open operation that can be decided; one finding for each creation.
 
     With `ask` a person decides whenever nothing is found, though the rules would allow to create again. Once `stopped`,
-    what would have to be waited for stays open for the next run.
+    and where it is not `patient`, what would have to be waited for stays open for the next run.
     """
     _reopen_unseen(store, epoch, api, collections)
     cases: dict[str, list[_Case]] = {}
@@ -76,7 +77,7 @@ def recover(
             store.commit(epoch, replace(intent, phase=IntentPhase.ABSENT, reason="found open"))
     findings: list[Finding] = []
     for name in sorted(cases):
-        findings += _decided(store, epoch, api, cases[name], stopped, sleep)
+        findings += _decided(store, epoch, api, cases[name], patient, stopped, sleep)
     return tuple(findings)
 
 
@@ -85,6 +86,7 @@ def _decided(
     epoch: int,
     api: Api,
     cases: list[_Case],
+    patient: bool,
     stopped: Callable[[], bool],
     sleep: Callable[[float], None],
 ) -> Iterator[Finding]:
@@ -106,6 +108,8 @@ def _decided(
             return
         if cases:
             late_s = min((case.settled - now).total_seconds() for case in cases)
+            if late_s > 0 and not patient:
+                return
             sleep(max(min(late_s / 4, POLL_S_MAX) / api.hurry, 0.2))
 
 

@@ -165,3 +165,19 @@ def test_what_is_no_longer_proposed_is_withdrawn(declared: Desk) -> None:
     declared.declare(DATASET, WORDS)
     declared.look()
     assert declared.state().approvals == {}
+
+
+def test_a_pass_never_waits_for_what_may_still_arrive(declared: Desk) -> None:
+    """A lost creation is absent only long after its deadline; until then other stacks want this worker."""
+    declared.emulator.control(
+        "faults", {"faults": [{"operation": "vocabularies.create", "drop": {"moment": "before"}}]}
+    )
+    began = declared.clock.now_s
+    for _ in range(3):
+        declared.look(paid_too=True)
+    assert declared.clock.now_s - began < 30
+    assert [one.collection for one in declared.state().open_intents()] == ["vocabularies"]
+    declared.emulator.control("faults", {"faults": []})
+    settle(declared, paid_too=True)
+    assert declared.emulator.operations().count("vocabularies.create") == 1
+    assert lines(declared.plan()) == []

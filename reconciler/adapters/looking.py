@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -33,12 +33,13 @@ from reconciler.conditions import (
 )
 from reconciler.controller import Look, Verdict
 from reconciler.engine import Applied
-from reconciler.errors import ManifestError, ReconcilerError, SourceError
+from reconciler.errors import ManifestError, ReconcilerError, Refused, SourceError, StateLocked
 from reconciler.plan import Choices, Operation, Verb
 from reconciler.project import Project
 from reconciler.render.errors import error_text
 from reconciler.source import SHORT, Checkout, Source, split
 from reconciler.state import Approval, Role, written
+from reconciler.store import Sighting
 
 GONE = "Gone"  # why a stack is looked at no more
 LINES_MAX = 20  # of an error, which a report keeps
@@ -61,6 +62,8 @@ class Looker:
     stopped: Callable[[], bool] = lambda: False
     called: Called = uncounted
     near: Decimal = NEAR
+    many: bool = False  # controllers on other machines look at the same stacks
+    sightings: dict[str, Sighting] = field(default_factory=dict)
 
     def __call__(self, name: str, before: Report) -> Look:
         before = replace(before, mode=self.mode.value)
@@ -69,7 +72,7 @@ class Looker:
         except ReconcilerError as error:
             return self._failed(before, _words(error), error)
         except Exception as error:  # our own mistake, which must not keep the others from being looked at
-            return self._failed(before, _mistake(error, before.error), error)
+            return self._failed(before, mistake(error, before.error), error)
 
     def agree(self, name: str, revision: str, digest: str, *, by: str, lock_timeout_s: float = 0) -> Approval:
         """Record that somebody agreed to what a look at this revision proposed; the next look does it."""
@@ -123,6 +126,12 @@ class Looker:
     def _reconciled(self, before: Report, read: Project) -> Look:
         with self._connected(read, writes=self.mode is not Mode.OBSERVE) as opened:
             session = opened.session
+            session.store.sightings = self.sightings
+            if self.many and not session.store.shared:
+                raise Refused(
+                    "a fleet looks at this stack, and its state is a file that the other machines do not see",
+                    hint="write `state: {backend: postgres}` into the Stack (docs/fleet.md)",
+                )
             loop = getattr(read.stack.spec, "controller", None) if read.stack else None
             leash = Leash(self.mode, paid_too=getattr(loop, "paid", "") == "Auto", revision=before.revision)
             told: list[Progress] = []
@@ -173,6 +182,8 @@ class Looker:
         self, before: Report, why: str, error: Exception | None = None, verdict: Verdict = Verdict.FAILED
     ) -> Look:
         cause = type(error).__name__ if error else ManifestError.__name__
+        if isinstance(error, StateLocked):  # it will be free again without anybody's doing
+            verdict = Verdict.BUSY
         return Look(after_error(before, why, at=self._at(), cause=cause), verdict)
 
     def _at(self) -> str:
@@ -188,7 +199,7 @@ def _words(error: ReconcilerError, checkout: Checkout | None = None) -> str:
     return text.replace(f"{checkout.root}/", "") if checkout and checkout.revision else text
 
 
-def _mistake(error: Exception, before: str) -> str:
+def mistake(error: Exception, before: str) -> str:
     """What to say of a mistake of ours; one that was said `before` leaves no second file."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     what = f"internal error: {type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}, please report it"
@@ -224,5 +235,6 @@ def _put_right(op: Operation, applied: Applied) -> tuple[str, str] | None:
 def _verdict(applied: Applied) -> Verdict:
     """Whether it is worth looking again soon: something was sent, goes on, or makes room for what comes next."""
     busy = any(one.stage in (Stage.DONE, Stage.DETACHED, Stage.UNKNOWN) for one in applied.progress)
+    busy = busy or any(one.open for one in applied.recovered)
     waits = any(op.verb is Verb.WAIT for op in applied.snapshot.plan.operations)
     return Verdict.BUSY if busy or waits else Verdict.QUIET

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.adapters import connection, terminal
 from reconciler.adapters.interrupts import Interrupts
-from reconciler.adapters.looking import GONE, Looker
+from reconciler.adapters.looking import GONE, Looker, mistake
 from reconciler.adapters.watching import Watch, webhook
 from reconciler.approvals import Mode
 from reconciler.conditions import Report
 from reconciler.controller import Controller, Look, Pace, report_of, reports
-from reconciler.errors import ReconcilerError, SourceError, UsageError
+from reconciler.errors import ReconcilerError, SourceError, StateError, UsageError
 from reconciler.files import FileRefused, check_pattern
 from reconciler.render.errors import error_text
 from reconciler.source import FRESH_S, Folder, Git, Source, is_git, shown_url, stacks
@@ -26,7 +26,8 @@ from reconciler.wording import did_you_mean, shown
 
 LIST = "fleet.db"
 SHORTEST_S = 1.0  # between two looks at a stack
-STOPPING = "stopping: what is under way is concluded first; once more leaves at once"
+AGAIN_S = 60.0  # what is said once is over when it was not heard of for so long
+STOPPING = "stopping: looks that are under way are concluded first; once more leaves at once"
 LEFT = "left: what was sent and not answered is looked for by the next look"
 
 
@@ -45,20 +46,23 @@ def run(
     key_file: str,
     log_format: str = "text",
     notify: str = "",
+    fleet: str = "",
 ) -> int:
     """The exit code: 0, for what goes wrong with a stack is said of that stack."""
     _check(patterns, environments, interval_s)
-    watch = Watch(log_format, webhook(notify))
-    with Interrupts(lambda: terminal.say_at_once(STOPPING), lambda: terminal.say_last(LEFT)) as signals:
+    watch, stopped = Watch(log_format, webhook(notify)), threading.Event()
+    mishaps = _Mishaps(watch.say)
+
+    def stop() -> None:
+        stopped.set()
+        terminal.say_at_once(STOPPING)
+
+    with Interrupts(stop, lambda: terminal.say_last(LEFT)) as signals:
         signals.arm()
-
-        def stopped() -> bool:
-            return signals.requested
-
         private = connection.private_folder(home_of(root, home))
-        fleet = SqliteFleet(private / LIST, f"process {os.getpid()} on {socket.gethostname()}")
-        source, records = source_of(root, branch, private, fleet, stopped)
-        listing = Listing(source, patterns, environments, age_s=interval_s, known=set(_watched(fleet)))
+        shared = fleet_of(fleet, private / LIST)
+        source, records = source_of(root, branch, private, shared, stopped.is_set)
+        listing = Listing(source, patterns, environments, age_s=interval_s, known=set(_watched(shared)))
         look = Looker(
             source=source,
             mode=Mode(mode),
@@ -66,8 +70,9 @@ def run(
             records=records,
             endpoint=endpoint,
             key_file=key_file,
-            stopped=stopped,
+            stopped=stopped.is_set,
             called=watch.tally.called,
+            many=bool(fleet),
         )
 
         def looked(name: str, look: Look) -> None:
@@ -80,41 +85,82 @@ def run(
                 return listing.trouble.exit_code
             what = f"no folder below {shown_url(root)} that matches {' '.join(patterns)} holds a manifest"
             raise UsageError(what + _of(environments), hint="--stacks 'teams/*'")
+        loop = Controller(
+            shared,
+            listing,
+            watch.over(look),
+            pace,
+            workers,
+            looked=looked,
+            troubled=mishaps.troubled,
+            excuse=mishaps.excuse,
+        )
         with watch:
-            _work(Controller(fleet, listing, watch.over(look), pace, workers, looked=looked), once, stopped)
+            loop.once(stopped) if once else loop.run(stopped)
     return 0
 
 
-def _work(loop: Controller, once: bool, told_to_end: Callable[[], bool]) -> None:
-    """In a thread: an event that a signal sets could be one that its own thread waits for."""
-    stopped = threading.Event()
-    with ThreadPoolExecutor(1, thread_name_prefix="controller") as hands:
-        work = hands.submit(loop.once if once else loop.run, stopped)
-        while not wait([work], 0.1).done:
-            if told_to_end():
-                stopped.set()
-        work.result()
+def fleet_of(name: str, path: Path) -> Fleet:
+    """The list that controllers of this name share, on any machine; without a name, the one in a file."""
+    holder = f"process {os.getpid()} on {socket.gethostname()}"
+    if not name:
+        return SqliteFleet(path, holder)
+    try:
+        from reconciler.store.postgres import DSN, PostgresFleet
+    except ImportError as error:
+        raise StateError(
+            "a fleet shares its work through PostgreSQL, and the driver for it is not installed",
+            hint="pip install 'bailian-reconciler[postgres]'",
+        ) from error
+    return PostgresFleet(os.environ.get(DSN, ""), holder, scope=name)
 
 
-def look(names: Sequence[str], home: str) -> Sequence[str]:
+class _Mishaps:
+    """Words for what is wrong with the program or its surroundings, the same thing only once at a time."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._mistake = say, ""
+        self._said, self._said_at = "", 0.0
+
+    def excuse(self, error: Exception) -> str:
+        """A mistake of ours, and the file that a report of it can start from."""
+        self._mistake = mistake(error, self._mistake)
+        return self._mistake
+
+    def troubled(self, error: Exception) -> None:
+        text = error_text(error) if isinstance(error, ReconcilerError) else self.excuse(error)
+        now = time.monotonic()
+        if text != self._said or now - self._said_at > AGAIN_S:
+            self._say(text)
+        self._said, self._said_at = text, now
+
+
+def look(names: Sequence[str], home: str, fleet: str = "") -> Sequence[str]:
     """Make these due, or all there are, and say which."""
-    path = Path(home) / connection.FOLDER / LIST
-    if not path.is_file():
-        raise UsageError(f"no controller has run in {shown(home)}", hint="--home names the folder it keeps its list in")
-    fleet = SqliteFleet(path, "")
-    known = sorted(fleet.reports())
+    listed = _listed(home, fleet)
+    there_are = sorted(listed.reports())
     for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
+        if name not in there_are:
+            hint = did_you_mean(name, there_are) or f"there are {', '.join(there_are)}"
             raise UsageError(f"the controller has no stack {shown(name)}", hint=hint)
-    fleet.hurry(names or known, in_s=FRESH_S)
-    return names or known
+    time.sleep(FRESH_S)  # what a repository said until now may be taken for its newest word until then
+    listed.hurry(names or there_are)
+    return names or there_are
 
 
-def known(home: str) -> list[Report]:
+def known(home: str, fleet: str = "") -> list[Report]:
     """What the last looks of the controllers of a list came to, by name; none where nobody looked yet."""
-    path = Path(home) / connection.FOLDER / LIST
-    return reports(SqliteFleet(path, "")) if path.is_file() else []
+    return reports(_listed(home, fleet)) if fleet or _list_of(home).is_file() else []
+
+
+def _listed(home: str, fleet: str) -> Fleet:
+    if not fleet and not _list_of(home).is_file():
+        raise UsageError(f"no controller has run in {shown(home)}", hint="--home names the folder it keeps its list in")
+    return fleet_of(fleet, _list_of(home))
+
+
+def _list_of(home: str) -> Path:
+    return Path(home) / connection.FOLDER / LIST
 
 
 def home_of(root: str, home: str) -> Path:

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 from uuid import uuid4
 
 from reconciler.clock import boottime
@@ -64,6 +64,14 @@ HEADER = ", ".join(Header._fields)
 NOBODY = Header("", "", "", 0, 0, "", "", "", 0)
 
 
+class Sighting(NamedTuple):
+    """The lease of somebody else, and since when nothing about it moved, by the clock of whoever looks."""
+
+    epoch: int
+    beat: int
+    since: float
+
+
 class Lock(Protocol):
     """Held by this process until it is closed, or until the process ends in whatever way."""
 
@@ -90,6 +98,8 @@ class Store(ABC):
 
     where: str
     """What a person calls the place: a path, or a database. Never a password."""
+    shared: ClassVar[bool] = False
+    """Whether programs on other machines see it too."""
     rescue: Path
     """How the names of the files begin that take answers of the service which the store itself would not."""
 
@@ -98,6 +108,8 @@ class Store(ABC):
         self.name = f"{stamp.stack}/{stamp.environment}"
         self._kept: _Kept | None = None
         self._beaten_at = clock()
+        self.sightings: dict[str, Sighting] = {}
+        """By place and name. Stores that share it see as much in several short looks as one does that waits long."""
 
     # The contract -----------------------------------------------------------------------------------------------
 
@@ -336,13 +348,14 @@ class Store(ABC):
 
     def _taken(self, held: ExitStack, wait_s: float, sleep: Callable[[float], None]) -> tuple[int, Lock]:
         """The epoch that is ours from here on. Two locks: the last holder's, to know that it is gone, and our own."""
-        deadline, since, before = self._clock() + wait_s, self._clock(), None
+        deadline, place = self._clock() + wait_s, f"{self.where}\n{self.name}"
         while True:
-            seen = self.header() or NOBODY
-            if before is None or (seen.epoch, seen.beat) != (before.epoch, before.beat):
-                since, before = self._clock(), seen
+            seen, now = self.header() or NOBODY, self._clock()
+            before = self.sightings.get(place)
+            if before is None or (seen.epoch, seen.beat) != before[:2]:
+                before = self.sightings[place] = Sighting(seen.epoch, seen.beat, now)
             with ExitStack() as tried:
-                expired = self._clock() - since >= TERM_S
+                expired = now - before.since >= TERM_S
                 if expired or self._locked(tried, seen.epoch):
                     lock = self._locked(tried, seen.epoch + 1)
                     if lock and self._succeeded(seen):

@@ -20,14 +20,16 @@ from reconciler.errors import StateError
 from reconciler.store import Database
 
 CLAIM_S = 60.0  # a claim that was not renewed for so long is anybody's
+AT_ONCE = 0.0  # the time at which a stack is due that was asked for; it keeps that also while somebody looks at it
 TABLE = (
-    "create table if not exists fleet (name text primary key, due double precision not null, holder text not null,"
-    " until double precision not null, epoch integer not null, report text not null)"
+    "create table if not exists fleet (scope text not null, name text not null, due double precision not null,"
+    " holder text not null, until double precision not null, epoch integer not null, report text not null,"
+    " primary key (scope, name))"
 )
 
 
 class Claim(NamedTuple):
-    """The right to look at one stack, until it is finished or was not renewed for `CLAIM_S`."""
+    """The right to look at one stack, until it is finished or was not renewed for a term."""
 
     name: str
     epoch: int
@@ -43,82 +45,93 @@ class Queue(NamedTuple):
 
 
 class Fleet(ABC):
-    """The stacks that controllers share. Raises StateError for what the medium has against it."""
+    """The stacks that controllers of one `scope` share. Raises StateError for what the medium has against it.
 
-    holder: str
+    `holder` is what a person calls this process, `term_s` how long a claim lives without a sign.
+    """
+
+    def __init__(self, holder: str, *, scope: str = "", term_s: float = CLAIM_S) -> None:
+        self.holder, self.scope, self.term_s = holder, scope, term_s
 
     def enlist(self, names: Iterable[str]) -> None:
-        """Make sure that each of these has a row; a new one is due at once."""
-        with self._writing() as db:
+        """Make sure that each of these has a row; a new one is due at once. Writes nothing where all have one."""
+        with self._transaction(writes=False) as db:
+            known = {name for (name,) in db("select name from fleet where scope = ?", self.scope)}
+        missing = [name for name in names if name not in known]
+        if not missing:
+            return
+        with self._transaction() as db:
             now = self._now(db)
-            for name in names:
-                db("insert into fleet values (?, ?, '', 0, 0, '') on conflict do nothing", name, now)
+            for name in missing:
+                new = "insert into fleet values (?, ?, ?, '', 0, 0, '') on conflict do nothing"
+                db(new, self.scope, name, now)
 
     def claim(self, names: Sequence[str]) -> Claim | None:
         """The one of these that has been due longest and that nobody holds; None where there is none."""
         if not names:
             return None
-        places = ", ".join("?" * len(names))
         chosen = (
-            f"select name from fleet where name in ({places}) and due <= ? and until <= ?"
+            f"select name from fleet where scope = ? and name in ({_places(names)}) and due <= ? and until <= ?"
             f" order by due, name limit 1 {self._skipping}"
         )
-        taken = "update fleet set holder = ?, until = ?, epoch = epoch + 1"
-        take = f"{taken} where name = ({chosen}) returning name, epoch, report"
-        with self._writing() as db:
+        taken = "update fleet set holder = ?, until = ?, due = ?, epoch = epoch + 1"
+        take = f"{taken} where scope = ? and name = ({chosen}) returning name, epoch, report"
+        with self._transaction() as db:
             now = self._now(db)
-            rows = db(take, self.holder, now + CLAIM_S, *names, now, now)
+            rows = db(take, self.holder, now + self.term_s, now, self.scope, self.scope, *names, now, now)
         return Claim(*rows[0]) if rows else None
 
     def renew(self, claim: Claim) -> bool:
-        """Keep a claim; False where it is another's by now."""
-        with self._writing() as db:
-            kept = "update fleet set until = ? where name = ? and epoch = ? returning epoch"
-            return bool(db(kept, self._now(db) + CLAIM_S, claim.name, claim.epoch))
+        """Keep a claim; False where it is finished, or another's by now."""
+        kept = "update fleet set until = ? where scope = ? and name = ? and epoch = ? and holder <> '' returning epoch"
+        with self._transaction() as db:
+            return bool(db(kept, self._now(db) + self.term_s, self.scope, claim.name, claim.epoch))
 
     def finish(self, claim: Claim, report: str, *, due_in_s: float) -> bool:
         """Give a claim back with what the look came to; False, and nothing written, where it is another's by now."""
         ended = (
-            "update fleet set due = ?, until = 0, holder = '', report = ? where name = ? and epoch = ? returning epoch"
+            f"update fleet set due = case when due = {AT_ONCE} then due else ? end, until = 0, holder = '', report = ?"
+            " where scope = ? and name = ? and epoch = ? and holder <> '' returning epoch"
         )
-        with self._writing() as db:
-            return bool(db(ended, self._now(db) + due_in_s, report, claim.name, claim.epoch))
+        with self._transaction() as db:
+            return bool(db(ended, self._now(db) + due_in_s, report, self.scope, claim.name, claim.epoch))
 
-    def hurry(self, names: Sequence[str], *, in_s: float = 0.0) -> None:
-        """Make these due at once, or as soon as `in_s`; never later than they are."""
-        with self._writing() as db:
-            due = self._now(db) + in_s
-            for name in names:
-                db("update fleet set due = ? where name = ? and due > ?", due, name, due)
+    def hurry(self, names: Sequence[str]) -> None:
+        """Make these due at once; one that is being looked at, once more after that."""
+        if not names:
+            return
+        hurried = f"update fleet set due = {AT_ONCE} where scope = ? and name in ({_places(names)})"
+        with self._transaction() as db:
+            db(hurried, self.scope, *names)
 
     def next_due_in_s(self, names: Sequence[str]) -> float | None:
         """Seconds until one of these is due and free; 0 where one is; None where there is none at all."""
         if not names:
             return None
-        places = ", ".join("?" * len(names))
-        with self._writing() as db:
-            later = f"select min(case when until > due then until else due end) from fleet where name in ({places})"
-            ((first,),) = db(later, *names)
+        free = "min(case when until > due then until else due end)"
+        with self._transaction(writes=False) as db:
+            ((first,),) = db(
+                f"select {free} from fleet where scope = ? and name in ({_places(names)})", self.scope, *names
+            )
             return None if first is None else max(0.0, first - self._now(db))
 
     def reports(self) -> Mapping[str, str]:
         """What the last look at every stack came to, by name; "" where nobody looked yet."""
-        with self._writing() as db:
-            return dict(db("select name, report from fleet order by name"))
+        with self._transaction(writes=False) as db:
+            return dict(db("select name, report from fleet where scope = ? order by name", self.scope))
 
     def queue(self, names: Sequence[str] | None = None) -> Queue:
         """What there is to do at this moment, of all stacks or of these."""
         if names is not None and not names:
             return Queue(0, 0, 0)
-        among = f" where name in ({', '.join('?' * len(names))})" if names is not None else ""
+        among = f" and name in ({_places(names)})" if names is not None else ""
         free, taken = (
             "sum(case when " + when + " then 1 else 0 end)" for when in ("due <= ? and until <= ?", "until > ?")
         )
-        with self._writing() as db:
-            now = self._now(db)
-            ((stacks, due, claimed),) = db(
-                f"select count(*), {free}, {taken} from fleet{among}", now, now, now, *names or ()
-            )
+        with self._transaction(writes=False) as db:
+            now, mine = self._now(db), f"from fleet where scope = ?{among}"
+            counted = db(f"select count(*), {free}, {taken} {mine}", now, now, now, self.scope, *names or ())
+        ((stacks, due, claimed),) = counted
         return Queue(int(stacks), int(due or 0), int(claimed or 0))
 
     @property
@@ -127,8 +140,8 @@ class Fleet(ABC):
         """What keeps two claimants from waiting for each other."""
 
     @abstractmethod
-    def _writing(self) -> AbstractContextManager[Database]:
-        """One transaction."""
+    def _transaction(self, *, writes: bool = True) -> AbstractContextManager[Database]:
+        """One transaction, on a table that is there."""
 
     @abstractmethod
     def _now(self, db: Database) -> float:
@@ -140,22 +153,42 @@ class SqliteFleet(Fleet):
 
     _skipping = ""  # one writer at a time
 
-    def __init__(self, path: Path, holder: str, *, clock: Callable[[], float] = time.time) -> None:
-        self.path, self.holder, self._clock = path, holder, clock
+    def __init__(
+        self,
+        path: Path,
+        holder: str,
+        *,
+        scope: str = "",
+        term_s: float = CLAIM_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(holder, scope=scope, term_s=term_s)
+        self.path, self._clock = path, clock
 
     @contextmanager
-    def _writing(self) -> Iterator[Database]:
+    def _transaction(self, *, writes: bool = True) -> Iterator[Database]:
+        """Opened for the moment, as the state's file is; where nothing changes nothing is written."""
         try:
             with closing(sqlite3.connect(self.path, isolation_level=None, timeout=10)) as db:
-                db.execute("begin immediate")
-                db.execute(TABLE)
+                db.execute("pragma journal_mode=delete")
+                db.execute("pragma synchronous=full")
+                if db.execute("select count(*) from sqlite_master").fetchone() == (0,):
+                    db.execute(TABLE)
+                db.execute("begin immediate" if writes else "begin")
                 yield lambda statement, *values: db.execute(statement, values).fetchall()
                 db.execute("commit")
         except sqlite3.Error as error:
-            raise StateError(f"the list of stacks in {self.path} cannot be used: {error}") from error
+            raise StateError(
+                f"the list of stacks in {self.path} cannot be used: {error}",
+                hint="it only says when to look next: moved away, it is made anew",
+            ) from error
 
     def _now(self, db: Database) -> float:
         return self._clock()
+
+
+def _places(names: Sequence[str]) -> str:
+    return ", ".join("?" * len(names))
 
 
 def packed(data: Mapping[str, Any]) -> str:

@@ -1,13 +1,14 @@
-"""The state in PostgreSQL: for a team, many stacks in one database.
+"""The state in PostgreSQL: for a team, many stacks in one database; and the list of who looks at which stack next.
 
-A transaction has a connection of its own, a lease keeps one more: the server frees its lock with the session. The
-schema makes itself and moves on in one transaction; whoever meets a newer one goes no further.
+A transaction on a state has a connection of its own, a lease keeps one more: the server frees its lock with the
+session. The schema makes itself and moves on in one transaction; whoever meets a newer one goes no further.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
@@ -21,6 +22,7 @@ from reconciler.clock import boottime
 from reconciler.errors import StateError
 from reconciler.state import Stamp
 from reconciler.store import SCHEMA, TABLES, Database, Lock, Store
+from reconciler.store.fleet import CLAIM_S, TABLE, Fleet
 from reconciler.wording import shown
 
 DSN = "RECONCILER_STATE_DSN"
@@ -46,11 +48,10 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {}
 _GONE = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName)
 
 
-class PostgresStore(Store):
-    """Rows of one state among those of others. `dsn` may be empty: libpq then takes its own variables."""
+class _Server:
+    """A way to a server, and what it has against us, without the password."""
 
-    def __init__(self, dsn: str, stamp: Stamp, *, folder: Path, clock: Callable[[], float] = boottime) -> None:
-        super().__init__(stamp, clock=clock)
+    def __init__(self, dsn: str) -> None:
         try:
             given = conninfo_to_dict(dsn)
         except psycopg.Error:  # its message would quote the string, and with it the password
@@ -59,26 +60,47 @@ class PostgresStore(Store):
             ) from None
         self._parameters: dict[str, Any] = {**_PATIENCE, **given}
         self._secrets = [word for word in (given.get("password"), os.environ.get("PGPASSWORD")) if word]
-        self._keeps_sessions = False
         self.where = _where(given)
+
+    def connect(self) -> psycopg.Connection:
+        return psycopg.connect(autocommit=True, prepare_threshold=None, **self._parameters)
+
+    @contextmanager
+    def usable(self, what: str) -> Iterator[None]:
+        """Turns what the driver raises inside the block into errors of the state."""
+        try:
+            yield
+        except psycopg.Error as error:
+            reason = " ".join(str(error).split())
+            for secret in self._secrets:
+                reason = reason.replace(str(secret), "***")
+            raise StateError(
+                f"{what} in {self.where} cannot be used: {reason or type(error).__name__}",
+                hint=f"{DSN}, or libpq's own variables, say where it is (docs/state.md)",
+            ) from error
+
+
+class PostgresStore(Store):
+    """Rows of one state among those of others. `dsn` may be empty: libpq then takes its own variables."""
+
+    shared = True
+
+    def __init__(self, dsn: str, stamp: Stamp, *, folder: Path, clock: Callable[[], float] = boottime) -> None:
+        super().__init__(stamp, clock=clock)
+        self._server = _Server(dsn)
+        self._keeps_sessions = False
+        self.where = self._server.where
         self.rescue = folder / f"{self.name.replace('/', '@').rstrip('@')}.rescue"
 
     # Reading and writing ----------------------------------------------------------------------------------------
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
-        try:
-            yield
-        except _GONE as error:
-            raise self._damaged() from error
-        except psycopg.Error as error:
-            reason = " ".join(str(error).split())
-            for secret in self._secrets:
-                reason = reason.replace(str(secret), "***")
-            raise StateError(
-                f"the state in {self.where} cannot be used: {reason or type(error).__name__}",
-                hint=f"{DSN}, or libpq's own variables, say where it is (docs/state.md)",
-            ) from error
+        with self._server.usable("the state"):
+            try:
+                yield
+            except _GONE as error:
+                raise self._damaged() from error
 
     @contextmanager
     def _reading(self) -> Iterator[Database | None]:
@@ -99,12 +121,9 @@ class PostgresStore(Store):
     @contextmanager
     def _begun(self, isolation: bytes) -> Iterator[psycopg.Connection]:
         """A transaction that ends with its connection: what was not committed by then is undone."""
-        with closing(self._connect()) as db:
+        with closing(self._server.connect()) as db:
             db.execute(_BEGIN % isolation)
             yield db
-
-    def _connect(self) -> psycopg.Connection:
-        return psycopg.connect(autocommit=True, prepare_threshold=None, **self._parameters)
 
     def _version(self, db: psycopg.Connection) -> int:
         if _one(db, "select to_regclass('reconciler.version')") is None:
@@ -122,10 +141,8 @@ class PostgresStore(Store):
 
     def _migrate(self, db: psycopg.Connection) -> None:
         """One program at a time: those of other stacks may be as new here as this one."""
-        db.execute("select pg_advisory_xact_lock(%s)", [_number("schema")])
+        _make_schema(db)
         version = self._version(db)
-        if not version and _one(db, "select to_regnamespace('reconciler')") is None:
-            db.execute("create schema reconciler")
         steps = (_MIGRATIONS[step] for step in range(version, SCHEMA)) if version else (_TABLES,)
         for statement in chain.from_iterable(steps):
             db.execute(statement.encode())
@@ -138,7 +155,7 @@ class PostgresStore(Store):
         """A lock of the session's. Where sessions are not kept it would fail open, so such a way there is refused."""
         if not self._keeps_sessions:
             self._prove_sessions()
-        lock = _SessionLock(self._connect, _number(f"{self.name}/{epoch}"))
+        lock = _SessionLock(self._server.connect, _number(f"{self.name}/{epoch}"))
         if lock.held:
             return lock
         lock.close()
@@ -150,7 +167,7 @@ class PostgresStore(Store):
         A pooler in transaction mode fails the first or the second, several servers behind one name the third.
         """
         key = _number(f"{self.name}/{os.urandom(8).hex()}")
-        with closing(self._connect()) as one, closing(self._connect()) as other:
+        with closing(self._server.connect()) as one, closing(self._server.connect()) as other:
             pairs = {(_backend(one), _backend(other)) for _ in range(3)}
             kept = len(pairs) == 1 and len(set(*pairs)) == 2
             if not kept or not _lock(one, key) or _lock(other, key):
@@ -190,6 +207,69 @@ class _SessionLock:
     def _take(self) -> bool:
         self._db.execute(_KEEP)
         return _lock(self._db, self._key)
+
+
+class PostgresFleet(Fleet):
+    """A table that any number of controllers share, on any number of machines.
+
+    One connection for all threads of a process, made again when it breaks. It carries nothing from one transaction to
+    the next, so any pooler will do.
+    """
+
+    _skipping = "for update skip locked"
+
+    def __init__(self, dsn: str, holder: str, *, scope: str = "", term_s: float = CLAIM_S) -> None:
+        super().__init__(holder, scope=scope, term_s=term_s)
+        self._server, self._turn = _Server(dsn), threading.Lock()
+        self._db: psycopg.Connection | None = None
+
+    @contextmanager
+    def _transaction(self, *, writes: bool = True) -> Iterator[Database]:
+        with self._server.usable("the list of stacks"), self._turn:
+            db = self._begun()
+            try:
+                yield _statements(db)
+                db.execute("commit")
+            except BaseException:
+                self._drop()  # and with it what was not committed
+                raise
+
+    def _begun(self) -> psycopg.Connection:
+        """The kept connection in a new transaction; another one where the server closed that meanwhile."""
+        begin = _BEGIN % b"read committed"
+        if self._db is not None:
+            try:
+                self._db.execute(begin)
+                return self._db
+            except psycopg.OperationalError:
+                self._drop()
+        self._db = self._server.connect()
+        try:
+            self._db.execute(begin)
+            if _one(self._db, "select to_regclass('reconciler.fleet')") is None:
+                _make_schema(self._db)
+                self._db.execute(TABLE.encode())
+        except BaseException:
+            self._drop()
+            raise
+        return self._db
+
+    def _drop(self) -> None:
+        if self._db is not None:
+            with suppress(psycopg.Error):
+                self._db.close()
+            self._db = None
+
+    def _now(self, db: Database) -> float:
+        ((now,),) = db("select extract(epoch from clock_timestamp())::double precision")
+        return float(now)
+
+
+def _make_schema(db: psycopg.Connection) -> None:
+    """One program at a time from here to the end of the transaction."""
+    db.execute("select pg_advisory_xact_lock(%s)", [_number("schema")])
+    if _one(db, "select to_regnamespace('reconciler')") is None:
+        db.execute("create schema reconciler")
 
 
 def _where(given: Mapping[str, Any]) -> str:

@@ -163,19 +163,20 @@ def broken(world: World, scene: Scene) -> list[str]:
     """Every invariant that does not hold at the end of a trial, in words."""
     disk, entries, log = kept(world.state), world.service.ledger()[scene.entries :], world.log()
     return [
-        *_bought_once(disk, entries),
-        *_nothing_lost(world, disk, scene),
-        *_intent_first(log),
-        *_as_recorded(world, disk),
-        *_ours_alone(log),
-        *_said(world),
-        *_secrets(world),
-        *(_as_planned(entries, scene.buys) if scene.buys is not None else ()),
-        *_patience(log),
+        *bought_once(disk, entries),
+        *tagged(disk),
+        *nothing_lost(world, disk, scene),
+        *intent_first(log),
+        *as_recorded(world, disk),
+        *ours_alone(log),
+        *said(world),
+        *secrets(world),
+        *(as_planned(entries, scene.buys) if scene.buys is not None else ()),
+        *patience(log),
     ]
 
 
-def _bought_once(disk: Kept, entries: list[dict[str, Any]]) -> Iterator[str]:
+def bought_once(disk: Kept, entries: list[dict[str, Any]]) -> Iterator[str]:
     paid: Counter[tuple[Any, ...]] = Counter()
     for entry in entries:
         if entry["operation"] not in ("jobs.create", "deployments.create"):
@@ -194,6 +195,9 @@ def _bought_once(disk: Kept, entries: list[dict[str, Any]]) -> Iterator[str]:
     for (slot, generation, _), times in paid.items():
         if times > 1:
             yield f"I1: {slot} was bought {times} times in generation {generation}"
+
+
+def tagged(disk: Kept) -> Iterator[str]:
     for intent in disk.intents:
         if intent.verb == "create" and intent.tag != tag_of(
             Stamp(**disk.stamp), intent.slot, intent.generation, intent.attempt
@@ -201,7 +205,7 @@ def _bought_once(disk: Kept, entries: list[dict[str, Any]]) -> Iterator[str]:
             yield f"I1: the tag of {intent.slot} is not the one that can be computed again"
 
 
-def _nothing_lost(world: World, disk: Kept, scene: Scene) -> Iterator[str]:
+def nothing_lost(world: World, disk: Kept, scene: Scene) -> Iterator[str]:
     owned = {row.key for row in disk.owned}
     for collection in COLLECTIONS:
         for id, shown in world.live(collection).items():
@@ -212,7 +216,7 @@ def _nothing_lost(world: World, disk: Kept, scene: Scene) -> Iterator[str]:
                 yield f"I2: {collection}/{id} is on the service, and nothing here knows it"
 
 
-def _intent_first(log: list[dict[str, Any]]) -> Iterator[str]:
+def intent_first(log: list[dict[str, Any]]) -> Iterator[str]:
     for entry in log:
         if entry["writes"] and entry["creates"]:
             alike = [i for i in entry["recorded"]["open"] if i["collection"] == entry["collection"]]
@@ -225,7 +229,7 @@ def _intent_first(log: list[dict[str, Any]]) -> Iterator[str]:
             yield f"I3: {entry['method']} {entry['path']} arrived without an open operation"
 
 
-def _as_recorded(world: World, disk: Kept) -> Iterator[str]:
+def as_recorded(world: World, disk: Kept) -> Iterator[str]:
     for row in disk.owned:
         shown = world.live(row.collection).get(row.id)
         if shown is None:
@@ -237,7 +241,7 @@ def _as_recorded(world: World, disk: Kept) -> Iterator[str]:
                 yield f"I6: {row.key} has {name} {value!r}, recorded is {row.last_applied[name]!r}"
 
 
-def _ours_alone(log: list[dict[str, Any]]) -> Iterator[str]:
+def ours_alone(log: list[dict[str, Any]]) -> Iterator[str]:
     for entry in log:
         if entry["writes"] and not entry["creates"]:
             key = f"{entry['collection']}/{entry['target']}"
@@ -245,14 +249,14 @@ def _ours_alone(log: list[dict[str, Any]]) -> Iterator[str]:
                 yield f"I7: {entry['method']} {entry['path']} touched {key}, which was not ours then"
 
 
-def _said(world: World) -> Iterator[str]:
+def said(world: World) -> Iterator[str]:
     for run in world.runs:
         for words in ("Traceback", "internal error"):
             if words in run.text:
                 yield f"I8: {words} in the output of {' '.join(run.argv)}"
 
 
-def _secrets(world: World) -> Iterator[str]:
+def secrets(world: World) -> Iterator[str]:
     texts = {f"output of {' '.join(run.argv)}": run.text.encode() for run in world.runs}
     for path in world.project.rglob("*"):
         if path.is_file() and "data" not in path.relative_to(world.project).parts:
@@ -263,14 +267,14 @@ def _secrets(world: World) -> Iterator[str]:
                 yield f"I9: {what} in {where}"
 
 
-def _as_planned(entries: list[dict[str, Any]], planned: Counter[str]) -> Iterator[str]:
+def as_planned(entries: list[dict[str, Any]], planned: Counter[str]) -> Iterator[str]:
     bought = Counter(entry["operation"] for entry in entries if entry["operation"] in PAID)
     for operation, times in bought.items():
         if times > planned[operation]:
             yield f"I10: {times} {operation}, the plan had {planned[operation]}"
 
 
-def _patience(log: list[dict[str, Any]]) -> Iterator[str]:
+def patience(log: list[dict[str, Any]]) -> Iterator[str]:
     row: list[dict[str, Any]] = []
     for entry in log:
         same = row and all(row[-1][name] == entry[name] for name in ("method", "path", "query", "body"))

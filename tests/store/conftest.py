@@ -59,8 +59,9 @@ class Server:
             db.execute(f"drop database {name} with (force)".encode())
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
+@contextmanager
+def started() -> Iterator[Server]:
+    """A new server for as long as the block runs."""
     tools = [
         *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
         Path(shutil.which("initdb") or "/").parent,
@@ -80,6 +81,12 @@ def server() -> Iterator[Server]:
         made.start()
         yield made
         made.stop()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    with started() as made:
+        yield made
 
 
 @pytest.fixture

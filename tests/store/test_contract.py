@@ -245,6 +245,29 @@ def test_a_holder_that_shows_life_keeps_its_lease(place: Place) -> None:
             place.store(ticks).lease(wait_s=1.5 * TERM_S, sleep=ticks.sleep).__enter__()
 
 
+def test_many_short_looks_see_as_much_as_one_long_wait(kept: Place) -> None:
+    """A loop never waits for a lease, and its next look is a store of its own."""
+    sleeper, ticks, sightings = kept.store(), Ticks(), dict[str, contract.Sighting]()
+
+    def looks_in() -> Store:
+        store = kept.store(ticks)
+        store.sightings = sightings
+        return store
+
+    with sleeper.lease() as old:
+        for _ in range(3):
+            with pytest.raises(StateLocked):
+                looks_in().lease().__enter__()
+            ticks.sleep(TERM_S / 3 - 1)
+        sleeper.commit(old)  # a sign of life: all begins anew
+        for _ in range(4):
+            with pytest.raises(StateLocked):
+                looks_in().lease().__enter__()
+            ticks.sleep(TERM_S / 4)
+        with looks_in().lease() as new:
+            assert new == old + 1
+
+
 def test_a_holder_that_stirs_at_the_last_moment_keeps_its_lease(place: Place) -> None:
     """The taker has seen enough, looks at its clock for the last time, and then the sleeper wakes up."""
     sleeper = place.store()

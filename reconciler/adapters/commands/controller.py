@@ -46,6 +46,12 @@ def controller() -> None:
 )
 @click.option("--interval", type=options.Duration(), default="60s", show_default=True, help="Between looks at rest.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Stacks looked at at once.")
+@click.option(
+    "--fleet",
+    default="",
+    metavar="NAME",
+    help="Share the stacks with every controller of this name, through the PostgreSQL of the states.",
+)
 @click.option("--once", is_flag=True, help="Look at what is due, then end.")
 @click.option("--dry-run", is_flag=True, help="The same as --mode observe.")
 @click.option(
@@ -69,6 +75,7 @@ def run(
     mode: str,
     interval: float,
     workers: int,
+    fleet: str,
     once: bool,
     dry_run: bool,
     endpoint: str,
@@ -96,15 +103,17 @@ def run(
         key_file=key_file,
         log_format=log_format,
         notify=notify,
+        fleet=fleet,
     )
 
 
 @controller.command()
 @click.option("--home", default=".", type=click.Path(), help="The folder that its list is in.", show_default=True)
+@click.option("--fleet", default="", metavar="NAME", help="The list that controllers of this name share.")
 @click.option("--events", type=click.IntRange(0, 200), default=0, metavar="COUNT", help="Also the newest events.")
 @options.output("text", "json", "yaml")
 @options.color
-def status(home: str, events: int, output: str) -> int:
+def status(home: str, fleet: str, events: int, output: str) -> int:
     """How every stack was when a controller last looked at it, and what waits for somebody.
 
     Asks nothing of the service and needs no key; the newest events are those of all stacks, in JSON of each.
@@ -113,7 +122,7 @@ def status(home: str, events: int, output: str) -> int:
     from reconciler.adapters.output import result
     from reconciler.render.controller import fleet_json, fleet_text
 
-    known = running.known(home)
+    known = running.known(home, fleet)
     result(output, lambda: fleet_json(known, events=events), lambda width: fleet_text(known, width, events=events))
     return 0
 
@@ -121,7 +130,8 @@ def status(home: str, events: int, output: str) -> int:
 @controller.command()
 @click.argument("stacks", nargs=-1, metavar="[STACK]...")
 @click.option("--home", default=".", type=click.Path(), help="The folder that its list is in.", show_default=True)
-def look(stacks: tuple[str, ...], home: str) -> int:
+@click.option("--fleet", default="", metavar="NAME", help="The list that controllers of this name share.")
+def look(stacks: tuple[str, ...], home: str, fleet: str) -> int:
     """Let the controller look at these stacks now, or at all: the same as its webhook.
 
     STACK is a name as the controller tells it: FOLDER, or FOLDER@ENVIRONMENT.
@@ -129,6 +139,6 @@ def look(stacks: tuple[str, ...], home: str) -> int:
     from reconciler.adapters import running, terminal
     from reconciler.render.words import clean
 
-    for name in running.look(stacks, home):
+    for name in running.look(stacks, home, fleet):
         terminal.say(f"due now: {clean(name)}")
     return 0
