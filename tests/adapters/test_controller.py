@@ -129,7 +129,7 @@ def test_it_runs_until_it_is_told_to_end_and_ends_well(teams: Shell, number: sig
     _, err = running.communicate(timeout=60)
     assert (running.returncode, err) == (
         0,
-        "stopping: what is under way is concluded first; once more leaves at once\n",
+        "stopping: looks that are under way are concluded first; once more leaves at once\n",
     )
 
 

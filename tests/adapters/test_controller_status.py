@@ -104,7 +104,11 @@ def test_a_narrow_terminal_stacks_what_does_not_fit(watched: Shell, columns: int
 
 def test_where_no_controller_ran_it_says_so_and_makes_nothing(empty: Shell) -> None:
     assert empty("controller", "status").out == "no controller has looked at anything here yet\n"
-    assert json.loads(empty("controller", "status", "-o", "json").out) == {"hour_cny": "0", "stacks": []}
+    assert json.loads(empty("controller", "status", "-o", "json").out) == {
+        "format_version": "1.0",
+        "hour_cny": "0",
+        "stacks": [],
+    }
     assert list(empty.folder.iterdir()) == []
     assert empty("controller", "status", "nowhere").code == 64
 
