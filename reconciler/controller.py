@@ -107,7 +107,7 @@ class Controller:
 
     def _work(self, claim: Claim) -> None:
         with _renewing(self.fleet, claim):
-            look = self.look(claim.name, _last_report(claim))
+            look = self.look(claim.name, last_report(claim.name, claim.report))
         self.fleet.finish(claim, packed(to_data(look.report)), due_in_s=step(look, self.pace))
         self.looked(claim.name, look)
 
@@ -134,9 +134,10 @@ class _renewing:  # reads as a verb where it is used
         self.over.set()
 
 
-def _last_report(claim: Claim) -> Report:
-    data = unpacked(claim.report)
+def last_report(name: str, packed: str) -> Report:
+    """The report of a row; an empty one where nobody looked yet, or another version did: the next look tells it all."""
+    data = unpacked(packed)
     try:
-        return from_data(data) if data is not None else Report(claim.name)
+        return from_data(data) if data is not None else Report(name)
     except (ValueError, KeyError, TypeError):
-        return Report(claim.name)  # of another version: the next look tells it all again
+        return Report(name)

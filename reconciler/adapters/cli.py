@@ -45,6 +45,7 @@ GROUPS = {
         "lineage": "From data to the deployed model, and back.",
         "cost": "What runs, what was bought, what is declared, in CNY.",
         "discover": "What the account holds that is not ours or serves nothing.",
+        "ui": "The stack as a page in a browser, until Ctrl-C.",
     },
     "Put the record right": {
         "state": "What is recorded: look, move, forget, unlock, rebuild.",

@@ -160,7 +160,7 @@ def _key_or_none(key_file: str, keyless: Callable[[NotAuthorised], None] | None)
 
 def _key(key_file: str) -> str:
     """The operator's key. No message ever holds any of it."""
-    key = _from_file(key_file) if key_file else os.environ.get(KEY_VARIABLE, "").strip()
+    key = private_text(key_file, "the key file") if key_file else os.environ.get(KEY_VARIABLE, "").strip()
     if not key:
         hint = f"set {KEY_VARIABLE}, or name a file with --key-file; on `endpoint: emulator` none is needed"
         raise NotAuthorised(f"there is no API key: {KEY_VARIABLE} is not set", hint=hint)
@@ -178,20 +178,19 @@ def _harmless(key_file: str) -> str:
     return _MADE_UP if _REAL_KEY.fullmatch(key) else key
 
 
-def _from_file(path: str) -> str:
+def private_text(path: str, what: str, *, most: int = _KEY_BYTES_MAX) -> str:
+    """A small file with a secret, which nobody else may read. NotAuthorised for any other; `what` is its name."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise NotAuthorised(
-            f"the key file cannot be opened: {error.strerror}", hint="links are not followed"
-        ) from error
+        raise NotAuthorised(f"{what} cannot be opened: {error.strerror}", hint="links are not followed") from error
     try:
         facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_size > _KEY_BYTES_MAX:
-            raise NotAuthorised("the key file is not a small regular file")
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
+            raise NotAuthorised(f"{what} is not a small regular file")
         if facts.st_mode & 0o077:
-            raise NotAuthorised("others may read the key file", hint="chmod 600 it, and think about a new key")
-        return os.read(descriptor, _KEY_BYTES_MAX).decode("ascii", "replace").strip()
+            raise NotAuthorised(f"others may read {what}", hint="chmod 600 it, and think about a new key")
+        return os.read(descriptor, most).decode("ascii", "replace").strip()
     finally:
         os.close(descriptor)
 

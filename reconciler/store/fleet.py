@@ -97,6 +97,12 @@ class Fleet(ABC):
         with self._writing() as db:
             return dict(db("select name, report from fleet order by name"))
 
+    def due_in_s(self) -> Mapping[str, float]:
+        """Seconds until every stack is looked at next, by name; 0 where it is due, or looked at now."""
+        with self._writing() as db:
+            now = self._now(db)
+            return {name: max(0.0, due - now) for name, due in db("select name, due from fleet order by name")}
+
     @property
     @abstractmethod
     def _skipping(self) -> str:

@@ -1,0 +1,201 @@
+"""What the pages look at: the reports that looks left behind, and a stack as it is now.
+
+Opening a stack asks the service, so that one look at it serves everybody who asks within a few seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
+
+from reconciler import engine, money
+from reconciler.adapters import inventory
+from reconciler.adapters.stack import Opened
+from reconciler.approvals import DIGITS, open_proposals
+from reconciler.conditions import Report, after_error, after_look
+from reconciler.controller import last_report
+from reconciler.engine import Snapshot
+from reconciler.errors import ReconcilerError
+from reconciler.plan import Choices
+from reconciler.render.cost import Costs, costs
+from reconciler.render.errors import error_text
+from reconciler.render.state import Item
+from reconciler.resource import Measurement
+from reconciler.state import Approval, Owned, written
+from reconciler.store.fleet import Fleet
+
+KEPT_S = 4.0
+WAIT_S = 20.0  # for a look that somebody else began
+LOG_LINES = 200
+_ENTRIES_MAX = 256
+Value = TypeVar("Value")
+
+
+class Busy(ReconcilerError):
+    """Somebody looks at it already, and that takes long."""
+
+
+class Opener(Protocol):
+    """Opens the stack of a name; `writes` where something is to be recorded."""
+
+    def __call__(self, name: str, *, writes: bool = False) -> AbstractContextManager[Opened]: ...
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What there is to look at. Without a fleet no loop runs, and the stacks are looked at when somebody asks."""
+
+    names: Callable[[], Sequence[str]]
+    opened: Opener
+    fleet: Fleet | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A stack as it was at one moment. Its session is closed: only what it holds is of use."""
+
+    name: str
+    at: str
+    opened: Opened
+    snapshot: Snapshot
+    report: Report
+    items: tuple[Item, ...]
+    costs: Costs
+
+    @property
+    def proposals(self) -> tuple[Approval, ...]:
+        return open_proposals(self.snapshot.state.approvals)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The newest lines of the log of one object, and all that it measured."""
+
+    row: Owned
+    lines: tuple[str, ...]
+    measured: tuple[Measurement, ...]
+
+
+@dataclass
+class _Entry:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    until: float = float("-inf")
+    value: Any = None
+    error: ReconcilerError | None = None
+
+
+def _waiting(snapshot: Snapshot) -> dict[str, Any]:
+    """What waits for a yes, as a report has it."""
+    asked = open_proposals(snapshot.state.approvals)
+    held = tuple(f"{one.action} {one.slot}" for proposed in asked for one in proposed.held)
+    return {"proposal": asked[0].digest[:DIGITS] if asked else "", "held": held}
+
+
+class Live:
+    """Looks, each kept for `kept_s`, with one at a time for each thing that is looked at."""
+
+    def __init__(
+        self, watched: Watched, *, kept_s: float = KEPT_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.watched, self.kept_s, self.clock = watched, kept_s, clock
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def names(self) -> Sequence[str]:
+        return self._kept("names", 1.0, self.watched.names)
+
+    def reports(self) -> Mapping[str, Report]:
+        """The last report of every stack there is, by name."""
+        return self._kept("reports", min(1.0, self.kept_s), self._reports)
+
+    def due_in_s(self) -> Mapping[str, float]:
+        """Seconds until each stack is looked at next; none where no loop runs."""
+        fleet = self.watched.fleet
+        return self._kept("due", 1.0, fleet.due_in_s) if fleet else {}
+
+    def stack(self, name: str) -> Seen:
+        return self._kept(("stack", name), self.kept_s, lambda: self._look(name))
+
+    def run(self, name: str, row: Owned) -> Run | None:
+        """The log of an object; None where it keeps none."""
+        return self._kept(("run", name, row.key), self.kept_s, lambda: self._read(name, row))
+
+    def forget(self, name: str) -> None:
+        """Whatever was seen of a stack is out of date; a loop is to look at it at once."""
+        with self._lock:
+            self._entries.pop(("stack", name), None)
+            self._entries.pop("reports", None)
+        if self.watched.fleet:
+            self.watched.fleet.hurry([name])
+
+    def _reports(self) -> dict[str, Report]:
+        names = self.names()
+        if self.watched.fleet is None:
+            return {name: self._report(name) for name in names}
+        packed = self.watched.fleet.reports()
+        return {name: last_report(name, packed.get(name, "")) for name in names}
+
+    def _report(self, name: str) -> Report:
+        try:
+            return self.stack(name).report
+        except ReconcilerError as error:
+            return after_error(Report(name), error_text(error), at=written(engine.today()))
+
+    def _look(self, name: str) -> Seen:
+        before = self.reports().get(name, Report(name)) if self.watched.fleet else Report(name)
+        with self.watched.opened(name) as opened:
+            session = opened.session
+            snapshot = engine.plan(session, Choices())
+            items = inventory.live(session, snapshot)
+            at = written(engine.today())
+            found = after_look(
+                before,
+                session.desired,
+                snapshot.plan,
+                snapshot.state,
+                snapshot.world,
+                at=at,
+                revision=before.revision,
+                hour_limit=session.limits.hour,
+            )
+            kept = replace(found, events=before.events, **_waiting(snapshot))  # events are of the loop's own looks
+            runs = money.bought(snapshot.state, snapshot.world.objects, session.collections)
+            standing = [*items, *inventory.left_running(session, snapshot)]
+            told = costs(standing, runs, session.desired, snapshot.plan, session.collections)
+        return Seen(name, at, opened, snapshot, kept, tuple(items), told)
+
+    def _read(self, name: str, row: Owned) -> Run | None:
+        with self.watched.opened(name) as opened:
+            collection = opened.session.collections[row.collection]
+            if collection.logs(row.id, 0) is None:
+                return None
+            lines = engine.whole_log(opened.session, row)
+            return Run(row, lines[-LOG_LINES:], collection.measurements(lines))
+
+    def _kept(self, key: Hashable, kept_s: float, make: Callable[[], Value]) -> Value:
+        with self._lock:
+            entry = self._entries.setdefault(key, _Entry())
+            self._entries.move_to_end(key)
+            if len(self._entries) > _ENTRIES_MAX:
+                self._entries.popitem(last=False)
+        if not entry.lock.acquire(timeout=WAIT_S):
+            raise Busy("this is being looked at, and that takes long", hint="try again")
+        try:
+            if self.clock() >= entry.until:
+                entry.error = None
+                try:
+                    entry.value = make()
+                except ReconcilerError as error:
+                    entry.error = error
+                entry.until = self.clock() + kept_s
+            if entry.error:
+                raise entry.error.with_traceback(None)
+            value: Value = entry.value
+            return value
+        finally:
+            entry.lock.release()
