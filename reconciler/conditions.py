@@ -68,7 +68,7 @@ class Happened:
 class Report:
     """A stack as its last look left it. Times are UTC; money is CNY, None unknown; `held` waits for approval.
 
-    `hour_limit` is what its budgets allow an hour, None where they do not limit it.
+    `limit` is what its budgets allow an hour, None where they do not limit it.
 
     `error` is why the last look came to nothing; what is said of the objects is then that of the look before.
     """
@@ -81,7 +81,7 @@ class Report:
     error: str = ""
     mode: str = ""
     hour: str | None = "0"
-    hour_limit: str | None = None
+    limit: str | None = None
     proposal: str = ""
     held: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
@@ -110,7 +110,7 @@ def after_look(
     revision: str,
     held: tuple[Operation, ...] = (),
     happened: Iterable[Happened] = (),
-    hour_limit: Decimal | None = None,
+    limit: Decimal | None = None,
 ) -> Report:
     """The stack after a look that succeeded."""
     known = {one.slot: one for one in before.conditions}
@@ -127,7 +127,7 @@ def after_look(
         looked_at=at,
         succeeded_at=at,
         hour=None if hour is None else str(hour),
-        hour_limit=None if hour_limit is None else str(hour_limit),
+        limit=None if limit is None else str(limit),
         proposal=asked,
         held=tuple(f"{op.action.value} {op.slot}" for op in held),
         conditions=dated,

@@ -107,7 +107,7 @@ class Controller:
 
     def _work(self, claim: Claim) -> None:
         with _renewing(self.fleet, claim):
-            look = self.look(claim.name, last_report(claim.name, claim.report))
+            look = self.look(claim.name, report_of(claim.name, claim.report))
         self.fleet.finish(claim, packed(to_data(look.report)), due_in_s=step(look, self.pace))
         self.looked(claim.name, look)
 
@@ -134,7 +134,7 @@ class _renewing:  # reads as a verb where it is used
         self.over.set()
 
 
-def last_report(name: str, packed: str) -> Report:
+def report_of(name: str, packed: str) -> Report:
     """The report of a row; an empty one where nobody looked yet, or another version did: the next look tells it all."""
     data = unpacked(packed)
     try:

@@ -66,7 +66,7 @@ class Looker:
                 revision=checkout.revision,
                 held=snapshot.held,
                 happened=_happened(applied, self._at()),
-                hour_limit=session.limits.hour,
+                limit=session.limits.hour,
             )
         return Look(report, _verdict(applied))
 

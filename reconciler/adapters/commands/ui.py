@@ -26,10 +26,10 @@ def ui(target: Target, http: str, approve_from_page: bool) -> None:
     Nothing is done by itself: `controller run` is the loop, and has the same page with --http.
     """
     from reconciler.adapters import terminal
-    from reconciler.adapters.web import one_look
+    from reconciler.adapters.web import hosting
 
     def announce(url: str) -> None:
         terminal.say(url)
         terminal.mention("open it in a browser of this computer; it is for you alone. Ctrl-C ends it")
 
-    one_look.run(target, http, approves=approve_from_page, announce=announce)
+    hosting.alone(target, http, approves=approve_from_page, announce=announce)

@@ -18,7 +18,7 @@ from reconciler.adapters import inventory
 from reconciler.adapters.stack import Opened
 from reconciler.approvals import DIGITS, open_proposals
 from reconciler.conditions import Report, after_error, after_look
-from reconciler.controller import last_report
+from reconciler.controller import report_of
 from reconciler.engine import Snapshot
 from reconciler.errors import ReconcilerError
 from reconciler.plan import Choices
@@ -105,6 +105,7 @@ class Live:
         self.watched, self.kept_s, self.clock = watched, kept_s, clock
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._lock = threading.Lock()
+        self._seen: dict[str, Report] = {}
 
     def names(self) -> Sequence[str]:
         return self._kept("names", 1.0, self.watched.names)
@@ -138,7 +139,7 @@ class Live:
         if self.watched.fleet is None:
             return {name: self._report(name) for name in names}
         packed = self.watched.fleet.reports()
-        return {name: last_report(name, packed.get(name, "")) for name in names}
+        return {name: report_of(name, packed.get(name, "")) for name in names}
 
     def _report(self, name: str) -> Report:
         try:
@@ -147,7 +148,7 @@ class Live:
             return after_error(Report(name), error_text(error), at=written(engine.today()))
 
     def _look(self, name: str) -> Seen:
-        before = self.reports().get(name, Report(name)) if self.watched.fleet else Report(name)
+        before = (self.reports() if self.watched.fleet else self._seen).get(name, Report(name))
         with self.watched.opened(name) as opened:
             session = opened.session
             snapshot = engine.plan(session, Choices())
@@ -161,9 +162,12 @@ class Live:
                 snapshot.world,
                 at=at,
                 revision=before.revision,
-                hour_limit=session.limits.hour,
+                limit=session.limits.hour,
             )
-            kept = replace(found, events=before.events, **_waiting(snapshot))  # events are of the loop's own looks
+            kept = replace(found, **_waiting(snapshot))
+            if self.watched.fleet:  # which tells the events of its own looks
+                kept = replace(kept, events=before.events)
+            self._seen[name] = kept
             runs = money.bought(snapshot.state, snapshot.world.objects, session.collections)
             standing = [*items, *inventory.left_running(session, snapshot)]
             told = costs(standing, runs, session.desired, snapshot.plan, session.collections)

@@ -43,7 +43,7 @@ def overview(reports: Mapping[str, Report], due_in_s: Mapping[str, float]) -> di
     rows = [StackRow(report, due_in_s.get(name)) for name, report in reports.items()]
     rows.sort(key=_urgency)
     hour = rate(reports.values())
-    limits = [None if report.hour_limit is None else Decimal(report.hour_limit) for report in reports.values()]
+    limits = [None if report.limit is None else Decimal(report.limit) for report in reports.values()]
     return {
         "stacks": rows[:STACKS_MAX],
         "hidden": max(0, len(rows) - STACKS_MAX),
@@ -91,7 +91,7 @@ def unseen(report: Report) -> dict[str, Any]:
         "changes": 0,
         "proposals": False,
         "hour": None if report.hour is None else Decimal(report.hour),
-        "limit": None if report.hour_limit is None else Decimal(report.hour_limit),
+        "limit": None if report.limit is None else Decimal(report.limit),
         "spent": None,
     }
 
