@@ -151,7 +151,7 @@ def object_(seen: Seen, address: str, run: Run | None) -> tuple[dict[str, Any], 
         "name": seen.name,
         "address": address,
         "card": next(card for card in chain.cards(seen) if card.address == address),
-        "declared_at": place(document.position()) if document else "",
+        "declared_at": _here(seen, place(document.position())) if document else "",
         "description": document.metadata.description if document else "",
         "manifest": yaml_text(authored(document.spec)).splitlines() if document else (),
         "slots": [_slot(one, conditions.get(str(one.slot)), seen) for one in items],
@@ -318,11 +318,13 @@ def plan(seen: Seen) -> tuple[dict[str, Any], dict[str, Any]]:
 def _entries(seen: Seen, address: str = "") -> tuple[Step, ...]:
     staged = entries(seen.snapshot.plan, seen.opened.session.collections)
     return tuple(
-        _step(entry.operations, entry.stage) for entry in staged if not address or entry.lead.slot.address == address
+        _step(seen, entry.operations, entry.stage)
+        for entry in staged
+        if not address or entry.lead.slot.address == address
     )
 
 
-def _step(operations: Sequence[Operation], stage: str) -> Step:
+def _step(seen: Seen, operations: Sequence[Operation], stage: str) -> Step:
     lead = operations[0]
     details = list(changes.reasons(operations))
     if lead.verb is Verb.CREATE and lead.part:
@@ -334,10 +336,15 @@ def _step(operations: Sequence[Operation], stage: str) -> Step:
         str(lead.slot),
         lead.slot.address,
         changes.summary(operations),
-        tuple(details),
+        tuple(_here(seen, one) for one in details),
         changes.cost(operations),
         stage,
     )
+
+
+def _here(seen: Seen, text: str) -> str:
+    """Paths as the project has them: where it lies on the controller's machine says nothing to whoever reads."""
+    return text.replace(f"{seen.opened.session.project.root}/", "")
 
 
 def _text(amount: Decimal | None) -> str | None:

@@ -108,6 +108,7 @@ EN: Mapping[str, str] = {
     "read_only": "read only",
     "reason": "Reason",
     "revision": "revision",
+    "root": "root folder",
     "runs": "Paid runs",
     "since": "Since",
     "skip": "Skip to the content",
@@ -223,6 +224,7 @@ ZH: Mapping[str, str] = {
     "read_only": "只读",
     "reason": "原因",
     "revision": "版本",
+    "root": "根目录",
     "runs": "付费训练",
     "since": "起始",
     "skip": "跳到正文",
@@ -273,6 +275,10 @@ class Words:
         """The language as HTML names it."""
         return "zh-CN" if self.language == "zh" else "en"
 
+    def stack(self, name: str) -> str:
+        """The name of a stack; a controller calls the folder it was given itself by a mere dot."""
+        return self("root") if name == "." else name
+
     def state(self, word: str) -> str:
         """A word of Sync or Health; in Chinese beside the English one, which manifests and metrics use."""
         sign, chinese = STATES.get(word, ("", ""))
@@ -293,7 +299,8 @@ class Words:
 
     def heading(self, heading: Heading) -> str:
         """Where it all happens, in one line."""
-        found = [self("heading.environment", name=heading.environment)] if heading.environment else []
+        found = [heading.stack]
+        found += [self("heading.environment", name=heading.environment)] if heading.environment else []
         found.append(self("heading.emulator") if heading.emulated else heading.endpoint)
         found += [self("heading.workspace", name=heading.workspace)] if heading.workspace else []
         found += [self("heading.profile", name=heading.profile), self("heading.prices", date=heading.prices_of)]

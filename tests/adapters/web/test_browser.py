@@ -95,7 +95,7 @@ def test_from_the_overview_to_an_approval_with_the_keyboard(own_site: Site, open
     assert page.evaluate("document.activeElement.className") == "skip"
     tab_to(page, 'a[href="/stack?stack=."]')
     page.keyboard.press("Enter")
-    expect(page.locator("h1")).to_have_text("Stack .")
+    expect(page.locator("h1")).to_have_text("Stack root folder")
     tab_to(page, ".card .name[href*='FineTuneJob']")
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("FineTuneJob/tuned")
@@ -103,7 +103,7 @@ def test_from_the_overview_to_an_approval_with_the_keyboard(own_site: Site, open
     assert page.evaluate("document.querySelector('img.curve').naturalWidth") == 900
     tab_to(page, 'nav a[href="/plan?stack=."]')
     page.keyboard.press("Enter")
-    expect(page.locator("h1")).to_have_text("Plan of .")
+    expect(page.locator("h1")).to_have_text("Plan of root folder")
     tab_to(page, "main button.approve")
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_be_visible()
