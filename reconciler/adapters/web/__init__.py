@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Sequence
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,8 +18,10 @@ from starlette.types import ASGIApp
 
 from reconciler.adapters.web.access import Tokens
 from reconciler.adapters.web.door import Door, Guard
-from reconciler.adapters.web.live import Live, Watched
+from reconciler.adapters.web.live import KEPT_ALONE_S, KEPT_S, Busy, Live, Watched
 from reconciler.adapters.web.pages import OPEN_PATHS, Pages
+from reconciler.errors import ReconcilerError
+from reconciler.render.errors import error_text
 
 
 def app(
@@ -30,14 +33,22 @@ def app(
     others: Sequence[Route] = (),
 ) -> ASGIApp:
     """Everything behind the door. `hosts` are names the page is called by; `others` have access rules of their own."""
-    pages = Pages(Live(watched), tokens, closing)
+    live = Live(watched, kept_s=KEPT_S if watched.fleet else KEPT_ALONE_S)
+    pages = Pages(live, tokens, closing)
     guarded = Guard(_router(pages), tokens, OPEN_PATHS, pages.refused)
     return Door(Starlette(routes=[*others, Mount("/", app=guarded)]), hosts)
 
 
 def _router(pages: Pages) -> ASGIApp:
-    async def said(request: Request, error: Exception) -> Response:
+    async def unanswered(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return pages.failed(request, error.status_code)
+        return await run_in_threadpool(pages.failed, request, error.status_code)
 
-    return Starlette(routes=pages.routes(), exception_handlers={HTTPException: said})
+    async def failed(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ReconcilerError)
+        return await run_in_threadpool(
+            pages.failed, request, 503 if isinstance(error, Busy) else 502, error_text(error)
+        )
+
+    handlers = {HTTPException: unanswered, ReconcilerError: failed}
+    return Starlette(routes=pages.routes(), exception_handlers=handlers)

@@ -30,9 +30,12 @@ from reconciler.state import Approval, Owned, written
 from reconciler.store.fleet import Fleet
 
 KEPT_S = 4.0
+KEPT_ALONE_S = 10.0  # where pages that are open are the only ones who look
+FORGOTTEN_S = 60.0
 WAIT_S = 20.0  # for a look that somebody else began
+WAITING_MAX = 12  # at once, for whatever it is
 LOG_LINES = 200
-_ENTRIES_MAX = 256
+_ENTRIES_MAX = 64
 Value = TypeVar("Value")
 
 
@@ -85,6 +88,7 @@ class Run:
 class _Entry:
     lock: threading.Lock = field(default_factory=threading.Lock)
     until: float = float("-inf")
+    asked: float = 0.0
     value: Any = None
     error: ReconcilerError | None = None
 
@@ -102,7 +106,7 @@ class Live:
     def __init__(
         self, watched: Watched, *, kept_s: float = KEPT_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.watched, self.kept_s, self.clock = watched, kept_s, clock
+        self.watched, self.kept_s, self.clock, self.waiting = watched, kept_s, clock, 0
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._lock = threading.Lock()
         self._seen: dict[str, Report] = {}
@@ -182,24 +186,51 @@ class Live:
             return Run(row, lines[-LOG_LINES:], collection.measurements(lines))
 
     def _kept(self, key: Hashable, kept_s: float, make: Callable[[], Value]) -> Value:
-        with self._lock:
-            entry = self._entries.setdefault(key, _Entry())
-            self._entries.move_to_end(key)
-            if len(self._entries) > _ENTRIES_MAX:
-                self._entries.popitem(last=False)
-        if not entry.lock.acquire(timeout=WAIT_S):
-            raise Busy("this is being looked at, and that takes long", hint="try again")
+        entry = self._entry(key)
+        if not entry.lock.acquire(blocking=False):
+            if entry.until > float("-inf") and entry.error is None:
+                value: Value = entry.value  # of before, while somebody looks anew
+                return value
+            self._wait_for(entry)
         try:
             if self.clock() >= entry.until:
-                entry.error = None
-                try:
-                    entry.value = make()
-                except ReconcilerError as error:
-                    entry.error = error
-                entry.until = self.clock() + kept_s
+                self._renew(entry, kept_s, make)
             if entry.error:
                 raise entry.error.with_traceback(None)
-            value: Value = entry.value
+            value = entry.value
             return value
         finally:
             entry.lock.release()
+
+    def _entry(self, key: Hashable) -> _Entry:
+        """The place of a key. Those that nobody asked for lately are given up."""
+        with self._lock:
+            entry = self._entries.setdefault(key, _Entry())
+            entry.asked = self.clock()
+            self._entries.move_to_end(key)
+            while len(self._entries) > _ENTRIES_MAX or self._oldest.asked < entry.asked - FORGOTTEN_S:
+                self._entries.popitem(last=False)
+            return entry
+
+    @property
+    def _oldest(self) -> _Entry:
+        return next(iter(self._entries.values()))
+
+    def _wait_for(self, entry: _Entry) -> None:
+        with self._lock:
+            if self.waiting >= WAITING_MAX:
+                raise Busy("this is being looked at, and others wait for it already", hint="try again")
+            self.waiting += 1
+        try:
+            if not entry.lock.acquire(timeout=WAIT_S):
+                raise Busy("this is being looked at, and that takes long", hint="try again")
+        finally:
+            with self._lock:
+                self.waiting -= 1
+
+    def _renew(self, entry: _Entry, kept_s: float, make: Callable[[], Value]) -> None:
+        try:
+            entry.value, entry.error = make(), None
+        except ReconcilerError as error:
+            entry.error = error
+        entry.until = self.clock() + kept_s

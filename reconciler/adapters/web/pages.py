@@ -37,6 +37,7 @@ from reconciler.report import Trained
 
 HERE = Path(__file__).parent
 OPEN_PATHS = ("/login", "/icon.svg", "/static/page.css", "/static/page.js")
+PATHS = ("/stacks", "/stack", "/object", "/plan", "/login")
 TEXT_MAX = 2_000  # of one value on a page
 LOCK_S = 5.0  # for a run that holds the state while somebody approves
 STREAMS_MAX = 32  # pages that update themselves
@@ -81,26 +82,14 @@ class Pages:
 
     def _twins(self, path: str, show: Callable[[Request], Shown]) -> list[Route]:
         def page(request: Request) -> Response:
-            return self._answer(request, show, as_json=_wants_json(request))
-
-        def twin(request: Request) -> Response:
-            return self._answer(request, show, as_json=True)
-
-        return [Route(path, page, methods=["GET"]), Route(f"{path}.json", twin, methods=["GET"])]
-
-    def _answer(self, request: Request, show: Callable[[Request], Shown], *, as_json: bool) -> Response:
-        try:
             shown = show(request)
-        except ReconcilerError as error:
-            status = 503 if isinstance(error, Busy) else 502
-            return self.failed(request, status, error_text(error), as_json=as_json)
-        if as_json:
-            return _json(shown.data)
-        return self._page(request, shown.template, shown.values)
+            return _json(shown.data) if _wants_json(request) else self._page(request, shown.template, shown.values)
 
-    def failed(self, request: Request, status: int, text: str = "", *, as_json: bool = False) -> Response:
-        """A page that says what is wrong, in the language of whoever asked."""
-        if as_json or _wants_json(request):
+        return [Route(written, page, methods=["GET"]) for written in (path, f"{path}.json")]
+
+    def failed(self, request: Request, status: int, text: str = "") -> Response:
+        """Says what is wrong: to a person on a page, to a program as JSON."""
+        if _wants_json(request):
             return _json({"error": text or _STATUS_KEYS.get(status, "error"), "status": status}, status)
         words = _words(request)
         key = _STATUS_KEYS.get(status, "")
@@ -112,7 +101,7 @@ class Pages:
         request = Request(scope)
         if status == 401 and not _wants_json(request) and request.method == "GET":
             return self._page(request, "login.html", {}, status)
-        return self.failed(request, status, as_json=request.method != "GET")
+        return self.failed(request, status)
 
     def _page(self, request: Request, template: str, values: Mapping[str, Any], status: int = 200) -> Response:
         words = _words(request)
@@ -179,17 +168,14 @@ class Pages:
         return Shown("plan.html", {**values, "news": _url("/news", stack=seen.name)}, data)
 
     def _curve(self, request: Request) -> Response:
-        try:
-            seen, address = self._addressed(request)
-            row = sights.logged(seen, address)
-            run = self.live.run(seen.name, row) if row else None
-            if run is None:
-                raise HTTPException(404)
-            size = (360, 300) if "narrow" in request.query_params else (900, 420)
-            title = "" if "narrow" in request.query_params else f"{address} {run.row.id}"
-            drawn = picture(title, [Trained(run.row.slot, run.row.id, run.measured)], size=size, alone=True)
-        except ReconcilerError as error:
-            return self.failed(request, 502, error_text(error))
+        seen, address = self._addressed(request)
+        row = sights.logged(seen, address)
+        run = self.live.run(seen.name, row) if row else None
+        if run is None:
+            raise HTTPException(404)
+        narrow = "narrow" in request.query_params
+        size, title = ((360, 300), "") if narrow else ((900, 420), f"{address} {run.row.id}")
+        drawn = picture(title, [Trained(run.row.slot, run.row.id, run.measured)], size=size, alone=True)
         return Response(drawn, media_type="image/svg+xml", headers={"Content-Security-Policy": CURVE_POLICY})
 
     def _named(self, request: Request) -> str:
@@ -211,8 +197,8 @@ class Pages:
     async def _news(self, request: Request) -> Response:
         """Server-sent events: `changed` whenever there is another report than before, of one stack or of any."""
         name = request.query_params.get("stack", "")
-        if name and name not in await run_in_threadpool(self.live.names):
-            raise HTTPException(404)
+        if name:
+            await run_in_threadpool(self._named, request)
         if self.streams >= STREAMS_MAX:
             return Response("too many pages are open", 503, media_type="text/plain", headers={"Retry-After": "30"})
         headers = {"X-Accel-Buffering": "no"}
@@ -270,9 +256,9 @@ class Pages:
 
     def _agree(self, token: Token, name: str, digest: str) -> Response:
         """The whole digest, as it was shown: what was proposed since then is something else."""
-        if name not in self.live.names():
-            return _json({"error": "there is no such stack", "status": 404}, 404)
         try:
+            if name not in self.live.names():
+                return _json({"error": "there is no such stack", "status": 404}, 404)
             if len(digest) != 64:
                 raise UsageError("this is not the whole digest of a proposal")
             with self.live.watched.opened(name, writes=True) as opened:
@@ -321,8 +307,8 @@ def _url(path: str, **query: str) -> str:
 
 def _here(request: Request, **query: str) -> str:
     kept = {name: value for name, value in request.query_params.items() if name in ("stack", "address", "find")}
-    path = request.url.path if request.url.path.startswith("/") and not request.url.path.startswith("//") else "/"
-    return _url(path, **kept, **query)
+    path = request.scope["path"]
+    return _url(path if path in PATHS else PATHS[0], **kept, **query)  # a path from outside may lead elsewhere
 
 
 def _words(request: Request) -> Words:
@@ -332,7 +318,11 @@ def _words(request: Request) -> Words:
 
 def _wants_json(request: Request) -> bool:
     accepted = request.headers.get("accept", "")
-    return request.url.path.endswith(".json") or ("application/json" in accepted and "text/html" not in accepted)
+    return (
+        request.url.path.endswith(".json")
+        or request.method == "POST"
+        or ("application/json" in accepted and "text/html" not in accepted)
+    )
 
 
 def _json(data: Mapping[str, Any], status: int = 200) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from html.parser import HTMLParser
@@ -12,9 +13,10 @@ from xml.dom import minidom
 import httpx
 import pytest
 
+from reconciler.adapters.stack import Opened
 from reconciler.adapters.web import chain
 from reconciler.adapters.web.chain import Card
-from reconciler.adapters.web.live import KEPT_S, Live, Watched
+from reconciler.adapters.web.live import KEPT_S, WAITING_MAX, Busy, Live, Watched
 from reconciler.adapters.web.sights import EVENTS_MAX
 from reconciler.conditions import Condition, Happened, Health, Report, Sync
 from reconciler.errors import ReconcilerError
@@ -122,7 +124,7 @@ def test_the_overview_opens_nothing(own_site: Site) -> None:
 
 def test_a_stack_is_a_chain_from_data_to_what_is_deployed(site: Site) -> None:
     tags = Tags(got(site, "/stack?stack=.").text)
-    order = [name for name in ("Dataset", "FineTuneJob", "Deployment", "HotwordTable")]
+    order = ["Dataset", "FineTuneJob", "Deployment", "HotwordTable"]
     assert [one["aria-label"] for one in tags.all("section")] == order
     assert len(tags.all("path")) == 2  # rows to tuned, tuned to prod; the table stands alone
     assert got(site, "/stack.json?stack=.").json()["edges"] == [
@@ -211,6 +213,14 @@ def test_a_stack_that_cannot_be_opened_shows_why_and_what_was_known(own_site: Si
     assert "Traceback" not in plan.text
 
 
+@pytest.mark.parametrize("path", ["/%5Cevil.example", "//evil.example", "/%09/evil.example"])
+def test_no_path_becomes_a_link_to_elsewhere(site: Site, path: str) -> None:
+    """A browser takes a backslash for a slash, and two slashes for another host."""
+    answer = got(site, f"{site.origin}{path}")
+    assert answer.status_code == 404
+    assert {one["href"].partition("?")[0] for one in Tags(answer.text).all("a")} == {"#content", "/stacks"}
+
+
 # Languages ----------------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +293,52 @@ def test_a_storm_of_reloads_is_one_look(own_site: Site) -> None:
         codes = list(hands.map(lambda _: client.get("/plan.json?stack=.").status_code, range(24)))
     assert codes == [200] * 24
     assert own_site.opened == ["."]
+
+
+def test_who_cannot_be_served_at_once_does_not_hold_up_everybody_else(own_site: Site) -> None:
+    """Threads that wait for one slow stack are not there for any other, nor for the probes of a cluster."""
+    begun, release = threading.Event(), threading.Event()
+
+    @contextmanager
+    def slow(name: str, *, writes: bool = False) -> Iterator[Opened]:
+        begun.set()
+        release.wait(30)
+        with own_site.open(name, writes=writes) as opened:
+            yield opened
+
+    live = Live(Watched(lambda: ["."], slow, own_site.fleet))
+    with ThreadPoolExecutor(WAITING_MAX + 1) as hands:
+        first = hands.submit(live.stack, ".")
+        assert begun.wait(30)
+        waiting = [hands.submit(live.stack, ".") for _ in range(WAITING_MAX)]
+        while live.waiting < WAITING_MAX:
+            threading.Event().wait(0.01)
+        with pytest.raises(Busy):
+            live.stack(".")
+        release.set()
+        assert {one.result(30).at for one in waiting} == {first.result(30).at}
+
+
+def test_what_was_seen_before_is_shown_while_somebody_looks_anew(own_site: Site) -> None:
+    now, begun, release = [0.0], threading.Event(), threading.Event()
+
+    @contextmanager
+    def slow(name: str, *, writes: bool = False) -> Iterator[Opened]:
+        if now[0]:
+            begun.set()
+            release.wait(30)
+        with own_site.open(name, writes=writes) as opened:
+            yield opened
+
+    live = Live(Watched(lambda: ["."], slow, own_site.fleet), clock=lambda: now[0])
+    before = live.stack(".")
+    now[0] = KEPT_S + 1
+    with ThreadPoolExecutor(1) as hands:
+        anew = hands.submit(live.stack, ".")
+        assert begun.wait(30)
+        assert live.stack(".") is before
+        release.set()
+        assert anew.result(30) is not before
 
 
 def test_a_look_is_kept_for_seconds_and_so_is_its_failure() -> None:

@@ -9,7 +9,7 @@ const post = (path, body) =>
 
 async function signIn(form, token) {
   const answer = await post("/login", { token });
-  if (answer.ok) location.replace(location.pathname === "/login" ? "/stacks" : location.pathname + location.search);
+  if (answer.ok) location.pathname === "/login" ? location.replace("/stacks") : location.reload();
   else form.querySelector(".outcome").textContent = answer.status === 429 ? form.dataset.many : form.dataset.bad;
 }
 
