@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from reconciler.adapters.web.access import Tokens
-from reconciler.adapters.web.door import Door, Guard
+from reconciler.adapters.web.door import Door, Guard, Near
 from reconciler.adapters.web.live import KEPT_ALONE_S, KEPT_S, Busy, Live, Watched
 from reconciler.adapters.web.pages import OPEN_PATHS, Pages
 from reconciler.errors import ReconcilerError
@@ -31,12 +31,18 @@ def app(
     *,
     hosts: Iterable[str] = (),
     others: Sequence[Route] = (),
+    nearby: Sequence[Route] = (),
 ) -> ASGIApp:
-    """Everything behind the door. `hosts` are names the page is called by; `others` have access rules of their own."""
+    """Everything behind the door. `hosts` are names the page is called by.
+
+    `others` have access rules of their own, as a hook with its signature; `nearby` need no token from this computer, as
+    what a scraper beside us reads.
+    """
     live = Live(watched, kept_s=KEPT_S if watched.fleet else KEPT_ALONE_S)
     pages = Pages(live, tokens, closing)
     guarded = Guard(_router(pages), tokens, OPEN_PATHS, pages.refused)
-    return Door(Starlette(routes=[*others, Mount("/", app=guarded)]), hosts)
+    near = [Route(one.path, Near(one.app, tokens), methods=one.methods) for one in nearby]
+    return Door(Starlette(routes=[*others, *near, Mount("/", app=guarded)]), hosts)
 
 
 def _router(pages: Pages) -> ASGIApp:

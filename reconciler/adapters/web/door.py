@@ -169,9 +169,8 @@ class Guard:
 
     def _who(self, scope: Scope, headers: Headers) -> tuple[Token | None, bool]:
         """Whose request it is, and whether a browser may have been made to send it."""
-        scheme, _, secret = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return self.tokens.by_secret(secret.strip()), False
+        if (secret := _bearer(headers)) is not None:
+            return self.tokens.by_secret(secret), False
         cookies: SimpleCookie = SimpleCookie()
         try:
             cookies.load(headers.get("cookie", ""))
@@ -179,6 +178,24 @@ class Guard:
             return None, True
         found = cookies.get(cookie_name(scope))
         return (self.tokens.by_cookie(found.value) if found else None), True
+
+
+class Near:
+    """The door of what needs no token from this computer, and one from anywhere else."""
+
+    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
+        self.app, self.tokens = app, tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        near = bool(scope.get("client")) and is_loopback(scope["client"][0])
+        known = near or self.tokens.by_secret(_bearer(Headers(scope=scope)) or "")
+        await (self.app if known else PlainTextResponse("no token", 401))(scope, receive, send)
+
+
+def _bearer(headers: Headers) -> str | None:
+    """The token that a program sends; None where it sends none."""
+    scheme, _, secret = headers.get("authorization", "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else None
 
 
 def _asked_here(scope: Scope, headers: Headers, by_browser: bool) -> bool:

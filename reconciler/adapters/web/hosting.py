@@ -62,15 +62,16 @@ def beside(
     approves: bool = False,
     hosts: Iterable[str] = (),
     others: Sequence[Route] = (),
+    nearby: Sequence[Route] = (),
     announce: Callable[[str], None],
 ) -> Iterator[str]:
     """The page of a controller, whose tokens lie in its `folder`, while it runs; yields its origin.
 
-    `others` are routes with access rules of their own. A token is announced once: when it is made.
+    `others` and `nearby` are as `app` has them. A token is announced once: when it is made.
     """
     tokens, fresh = kept(folder)
     tokens = tokens.all_approving() if approves else tokens
-    with serve(lambda closing: app(watched, tokens, closing, hosts=hosts, others=others), at) as origin:
+    with serve(lambda closing: app(watched, tokens, closing, hosts=hosts, others=others, nearby=nearby), at) as origin:
         known = f"{origin}, its tokens are in {folder / FOLDER / FILE}"
         announce(f"page: {origin}/login#{fresh.secret}" if fresh else f"page: {known}")
         yield origin
