@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import threading
@@ -39,6 +40,7 @@ HERE = Path(__file__).parent
 OPEN_PATHS = ("/login", "/icon.svg", "/static/page.css", "/static/page.js")
 PATHS = ("/stacks", "/stack", "/object", "/plan", "/login")
 TEXT_MAX = 2_000  # of one value on a page
+BODY_S = 10.0  # that a body may take to arrive
 LOCK_S = 5.0  # for a run that holds the state while somebody approves
 STREAMS_MAX = 32  # pages that update themselves
 BEAT_S, NEWS_S = 15.0, 1.0
@@ -332,7 +334,10 @@ def _json(data: Mapping[str, Any], status: int = 200) -> Response:
 async def _body(request: Request) -> dict[str, str]:
     """The strings of a small JSON object; the door has seen to its size."""
     try:
-        data = json.loads(await request.body())
+        async with asyncio.timeout(BODY_S):
+            data = json.loads(await request.body())
+    except TimeoutError:
+        raise HTTPException(408) from None
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):

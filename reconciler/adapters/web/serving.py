@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -19,6 +20,7 @@ from reconciler.wording import shown
 
 STARTED_POLL_DELAY_S = 0.005
 CONNECTIONS_MAX = 200
+HEAD_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,18 @@ def place(written: str, certificate: str = "", key: str = "") -> Place:
     return Place(address, int(port), certificate, key)
 
 
+def _impatient() -> type[asyncio.Protocol]:
+    """The server's protocol, with an end to a connection that says nothing whole for `HEAD_S` after it was made."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Impatient(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as it is above
+            super().connection_made(transport)
+            self.loop.call_later(HEAD_S, lambda: None if self.cycle else transport.close())
+
+    return Impatient
+
+
 @contextmanager
 def serve(app: Callable[[threading.Event], ASGIApp], at: Place) -> Iterator[str]:
     """Serves while the block runs, and yields the origin. The app is made with the event that it is to end."""
@@ -74,7 +88,7 @@ def serve(app: Callable[[threading.Event], ASGIApp], at: Place) -> Iterator[str]
         config = uvicorn.Config(
             app(closing),
             loop="asyncio",
-            http="h11",
+            http=_impatient(),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import anyio
 import httpx
@@ -14,10 +15,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from reconciler.adapters.web import app
+from reconciler.adapters.web import app, pages, serving
 from reconciler.adapters.web.access import Tokens
 from reconciler.adapters.web.door import BODY_MAX, BURST, LOGINS, TARGET_MAX, Bucket, Door, is_ours
-from tests.adapters.web.conftest import CHIEF, READER, Site
+from tests.adapters.web.conftest import CHIEF, READER, Site, served
 
 PAGES = ("/", "/stacks", "/stacks.json", "/stack?stack=.", "/object?stack=.", "/plan?stack=.", "/curve.svg", "/news")
 
@@ -165,6 +166,29 @@ def test_a_body_of_unknown_size_is_refused(site: Site) -> None:
 def test_a_long_address_is_refused(site: Site) -> None:
     with site.client() as client:
         assert client.get("/stack", params={"stack": "x" * TARGET_MAX}).status_code == 414
+
+
+def test_whoever_connects_and_says_nothing_whole_is_let_go(looked_once: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many connections are served at once; a few idle ones must not be all of them."""
+    monkeypatch.setattr(serving, "HEAD_S", 0.05)
+    with served(looked_once) as site:
+        host, number = site.origin.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(number)), timeout=30) as wire:
+            wire.sendall(b"GET /stacks HTTP/1.1\r\nHost:")
+            assert wire.recv(100) == b""
+        with site.client() as client:
+            assert client.get("/stacks.json").status_code == 200
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(looked_once: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "BODY_S", 0.05)
+    with served(looked_once) as site:
+        host, number = site.origin.removeprefix("http://").split(":")
+        lines = [f"POST /login HTTP/1.1\r\nHost: {host}:{number}", "Content-Length: 10"]
+        lines += [f"{name}: {value}" for name, value in site.asked.items()]
+        with socket.create_connection((host, int(number)), timeout=30) as wire:
+            wire.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+            assert wire.recv(100).startswith(b"HTTP/1.1 408")
 
 
 @pytest.mark.parametrize("body", [b"", b"[", b"[]", b'"x"', b"[" * 4000, b"\xff", b'{"token": 1}'])
