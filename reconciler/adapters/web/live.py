@@ -16,12 +16,12 @@ from typing import Any, Protocol, TypeVar
 from reconciler import engine, money
 from reconciler.adapters import inventory
 from reconciler.adapters.stack import Opened
-from reconciler.approvals import DIGITS, open_proposals
+from reconciler.approvals import DIGITS, Leash, Mode, hold, open_proposals
 from reconciler.conditions import Report, after_error, after_look
 from reconciler.controller import report_of
-from reconciler.engine import Snapshot
+from reconciler.engine import Session, Snapshot
 from reconciler.errors import ReconcilerError
-from reconciler.plan import Choices
+from reconciler.plan import Choices, Operation
 from reconciler.render.cost import Costs, costs
 from reconciler.render.errors import error_text
 from reconciler.render.state import Item
@@ -93,6 +93,14 @@ class _Entry:
     error: ReconcilerError | None = None
 
 
+def _held(session: Session, snapshot: Snapshot, mode: str) -> tuple[Operation, ...]:
+    """What a loop of this mode waits with, so that conditions read as they do in its own looks; "" for no loop."""
+    if mode not in list(Mode):
+        return ()
+    loop = getattr(session.project.stack.spec, "controller", None) if session.project.stack else None
+    return Leash(Mode(mode), paid_too=getattr(loop, "paid", "") == "Auto").held(snapshot.plan, snapshot.state)
+
+
 def _waiting(snapshot: Snapshot) -> dict[str, Any]:
     """What waits for a yes, as a report has it."""
     asked = open_proposals(snapshot.state.approvals)
@@ -158,14 +166,16 @@ class Live:
             snapshot = engine.plan(session, Choices())
             items = inventory.live(session, snapshot)
             at = written(engine.today())
+            held = _held(session, snapshot, before.mode)
             found = after_look(
                 before,
                 session.desired,
-                snapshot.plan,
+                hold(snapshot.plan, held),
                 snapshot.state,
                 snapshot.world,
                 at=at,
                 revision=before.revision,
+                held=held,
                 limit=session.limits.hour,
             )
             kept = replace(found, **_waiting(snapshot))

@@ -49,6 +49,7 @@ def overview(reports: Mapping[str, Report], due_in_s: Mapping[str, float]) -> di
         "hidden": max(0, len(rows) - STACKS_MAX),
         "hour": hour,
         "month": a_month(hour),
+        "known": rate(report for report in reports.values() if report.hour is not None),
         "limit": sum((one for one in limits if one is not None), Decimal(0)) if limits and None not in limits else None,
     }
 
