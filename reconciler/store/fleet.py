@@ -82,6 +82,12 @@ class Fleet(ABC):
             for name in names:
                 db("update fleet set due = ? where name = ?", self._now(db), name)
 
+    def due_in_s(self) -> Mapping[str, float]:
+        """Seconds until every stack is looked at next, by name; 0 where it is due, or looked at now."""
+        with self._writing() as db:
+            now = self._now(db)
+            return {name: max(0.0, due - now) for name, due in db("select name, due from fleet order by name")}
+
     def next_due_in_s(self, names: Sequence[str]) -> float | None:
         """Seconds until one of these is due and free; 0 where one is; None where there is none at all."""
         if not names:
@@ -96,12 +102,6 @@ class Fleet(ABC):
         """What the last look at every stack came to, by name; "" where nobody looked yet."""
         with self._writing() as db:
             return dict(db("select name, report from fleet order by name"))
-
-    def due_in_s(self) -> Mapping[str, float]:
-        """Seconds until every stack is looked at next, by name; 0 where it is due, or looked at now."""
-        with self._writing() as db:
-            now = self._now(db)
-            return {name: max(0.0, due - now) for name, due in db("select name, due from fleet order by name")}
 
     @property
     @abstractmethod
