@@ -260,7 +260,7 @@ def hostile(name: str = HOSTILE) -> Report:
         mode=HOSTILE,
         proposal=HOSTILE,
         held=(HOSTILE,),
-        conditions=(Condition(HOSTILE, Sync.SYNCED, Health.READY, HOSTILE, HOSTILE, HOSTILE),),
+        conditions=(Condition(HOSTILE, Sync.SYNCED, Health.READY, "", HOSTILE, HOSTILE),),
         events=tuple(Happened(HOSTILE, HOSTILE, HOSTILE, HOSTILE) for _ in range(10_000)),
     )
 
