@@ -100,7 +100,7 @@ def test_from_the_overview_to_an_approval_with_the_keyboard(own_site: Site, open
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("FineTuneJob/tuned")
     expect(page.locator("img.curve")).to_be_visible()
-    assert page.evaluate("document.querySelector('img.curve').naturalWidth") == 900
+    expect(page.locator("img.curve")).to_have_js_property("naturalWidth", 900)  # it was drawn
     tab_to(page, 'nav a[href="/plan?stack=."]')
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("Plan of root folder")
