@@ -53,6 +53,7 @@ GROUPS = {
         "cost": "What runs, what was bought, what is declared, in CNY.",
         "discover": "What the account holds that is not ours or serves nothing.",
         "orphans": "What carries a mark like ours and is recorded nowhere.",
+        "ui": "The stack as a page in a browser, until Ctrl-C.",
     },
     "Put the record right": {
         "import": "Take in an object that was made by hand.",

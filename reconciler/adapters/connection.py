@@ -178,19 +178,19 @@ def _harmless(key_file: str) -> str:
     return _MADE_UP if _REAL_KEY.fullmatch(key) else key
 
 
-def private_text(path: str, what: str) -> str:
-    """The one secret that a file of its owner's alone holds; `what` is what a person calls it. NotAuthorised."""
+def private_text(path: str, what: str, *, most: int = _KEY_BYTES_MAX) -> str:
+    """The small secret that a file of its owner's alone holds; `what` is what a person calls it. NotAuthorised."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise NotAuthorised(f"{what} cannot be opened: {error.strerror}", hint="links are not followed") from error
     try:
         facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_size > _KEY_BYTES_MAX:
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
             raise NotAuthorised(f"{what} is not a small regular file")
         if facts.st_mode & 0o077:
             raise NotAuthorised(f"others may read {what}", hint="chmod 600 it, and think about a new one")
-        return os.read(descriptor, _KEY_BYTES_MAX).decode("ascii", "replace").strip()
+        return os.read(descriptor, most).decode("ascii", "replace").strip()
     finally:
         os.close(descriptor)
 

@@ -6,8 +6,8 @@ Where a commit cannot come into force, the one that was in force before stays so
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -81,6 +81,12 @@ class Looker:
             self._connected(self._read(name, checkout), writes=True) as opened,
         ):
             return engine.agree(opened.session, digest, by=by, lock_timeout_s=lock_timeout_s)
+
+    @contextmanager
+    def opened(self, name: str, *, writes: bool = False) -> Iterator[Opened]:
+        """A stack as a look opens it, at what is declared now."""
+        with self.source.checkout() as checkout, self._connected(self._read(name, checkout), writes=writes) as opened:
+            yield opened
 
     def _newest(self, name: str, before: Report) -> Look:
         """At what is declared now, else at what was in force before."""

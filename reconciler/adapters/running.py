@@ -6,7 +6,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from reconciler.conditions import Report
 from reconciler.controller import Controller, Look, Pace, report_of, reports
 from reconciler.errors import ReconcilerError, SourceError, StateError, UsageError
 from reconciler.files import FileRefused, check_pattern
+from reconciler.gauges import Tally
 from reconciler.render.errors import error_text
 from reconciler.source import FRESH_S, Folder, Git, Source, is_git, shown_url, stacks
 from reconciler.store.fleet import Fleet, SqliteFleet
@@ -29,6 +31,21 @@ SHORTEST_S = 1.0  # between two looks at a stack
 AGAIN_S = 60.0  # what is said once is over when it was not heard of for so long
 STOPPING = "stopping: looks that are under way are concluded first; once more leaves at once"
 LEFT = "left: what was sent and not answered is looked for by the next look"
+
+
+@dataclass(frozen=True)
+class Page:
+    """Where a controller serves its page, its health and its webhook, and who may do what there; "" is nowhere."""
+
+    address: str = ""
+    certificate: str = ""
+    key: str = ""
+    hosts: Sequence[str] = ()
+    approves: bool = False
+    hook_secret: str = ""
+
+
+NO_PAGE = Page()
 
 
 def run(
@@ -47,6 +64,7 @@ def run(
     log_format: str = "text",
     notify: str = "",
     fleet: str = "",
+    page: Page = NO_PAGE,
 ) -> int:
     """The exit code: 0, for what goes wrong with a stack is said of that stack."""
     _check(patterns, environments, interval_s)
@@ -95,9 +113,45 @@ def run(
             troubled=mishaps.troubled,
             excuse=mishaps.excuse,
         )
-        with watch:
+        with watch, _served(page, loop, look, watch.tally, private.parent):
             loop.once(stopped) if once else loop.run(stopped)
     return 0
+
+
+@contextmanager
+def _served(page: Page, loop: Controller, look: Looker, tally: Tally, folder: Path) -> Iterator[None]:
+    """The page beside the loop, where one is wanted."""
+    if not page.address:
+        yield
+        return
+    try:
+        from reconciler.adapters.web import health, hooks, hosting
+    except ImportError as error:
+        raise ReconcilerError(
+            "the page needs a package that is not installed", hint="pip install 'bailian-reconciler[web]'"
+        ) from error
+    from reconciler.adapters.web.live import Watched
+    from reconciler.adapters.web.serving import place
+
+    def look_now() -> None:
+        threading.Timer(FRESH_S, lambda: loop.fleet.hurry(loop.names())).start()
+
+    probes = health.routes(loop.fleet, tally)
+    figures = [route for route in probes if route.path == "/metrics"]
+    with hosting.beside(
+        Watched(loop.names, look.opened, loop.fleet),
+        place(page.address, page.certificate, page.key),
+        folder,
+        approves=page.approves,
+        hosts=page.hosts,
+        others=[
+            *hooks.routes(look_now, hooks.secret_of(page.hook_secret)),
+            *(route for route in probes if route not in figures),
+        ],
+        nearby=figures,
+        announce=terminal.mention,
+    ):
+        yield
 
 
 def fleet_of(name: str, path: Path) -> Fleet:

@@ -23,13 +23,24 @@ def lineage_text(known: Lineage, found: Sequence[Node], width: int | None) -> st
 def _tree(
     known: Lineage, key: str, edges: Mapping[str, tuple[str, ...]], *, indent: int, told: set[str]
 ) -> Iterator[Line]:
-    """What was told already is named again without what is below it."""
+    for depth, text, _ in steps(known, key, edges, told):
+        yield Line(text, indent=indent + 2 * depth)
+
+
+def steps(
+    known: Lineage, key: str, edges: Mapping[str, tuple[str, ...]], told: set[str], depth: int = 0
+) -> Iterator[tuple[int, str, str]]:
+    """Everything along the edges from a node: how far below it, its name, and the address it belongs to ("" for none).
+
+    What was told already is named again without what is below it.
+    """
     for other in edges.get(key, ()):
         again = other in told and bool(edges.get(other))
-        yield Line(_name(known.nodes[other]) + (" (as above)" if again else ""), indent=indent)
+        node = known.nodes[other]
+        yield depth, _name(node) + (" (as above)" if again else ""), node.address
         if other not in told:
             told.add(other)
-            yield from _tree(known, other, edges, indent=indent + 2, told=told)
+            yield from steps(known, other, edges, told, depth + 1)
 
 
 def _name(node: Node) -> str:

@@ -13,8 +13,13 @@ from reconciler.report import Trained
 WIDTH, HEIGHT = 900, 480
 
 
-def picture(title: str, trained: Sequence[Trained]) -> str:
-    """An SVG with a line for each loss of each run. ReconcilerError where the library that draws it is missing."""
+def picture(
+    title: str, trained: Sequence[Trained], *, size: tuple[int, int] = (WIDTH, HEIGHT), alone: bool = False
+) -> str:
+    """An SVG of so many pixels with a line for each loss of each run, which is not named where it stands `alone`.
+
+    ReconcilerError where the library that draws it is missing.
+    """
     try:
         import pygal
         from pygal.style import Style
@@ -37,8 +42,8 @@ def picture(title: str, trained: Sequence[Trained]) -> str:
         js=[],
         style=light,
         explicit_size=True,
-        width=WIDTH,
-        height=HEIGHT,
+        width=size[0],
+        height=size[1],
         show_dots=False,
         truncate_label=-1,
         truncate_legend=-1,
@@ -52,5 +57,6 @@ def picture(title: str, trained: Sequence[Trained]) -> str:
     for run in trained:
         for curve in curves(run.measured):
             dots = len(curve.points) == 1  # a single one is no line
-            drawn.add(clean(f"{run.slot} {run.id} {curve.name}"), list(curve.points), show_dots=dots)
+            name = curve.name if alone else f"{run.slot} {run.id} {curve.name}"
+            drawn.add(clean(name), list(curve.points), show_dots=dots)
     return re.sub(r"<script.*?</script>", "", str(drawn.render(is_unicode=True)), flags=re.DOTALL)

@@ -104,6 +104,12 @@ class Fleet(ABC):
         with self._transaction() as db:
             db(hurried, self.scope, *names)
 
+    def due_in_s(self) -> Mapping[str, float]:
+        """Seconds until every stack is looked at next, by name; 0 where it is due, or looked at now."""
+        with self._transaction(writes=False) as db:
+            now, rows = self._now(db), db("select name, due from fleet where scope = ? order by name", self.scope)
+        return {name: max(0.0, due - now) for name, due in rows}
+
     def next_due_in_s(self, names: Sequence[str]) -> float | None:
         """Seconds until one of these is due and free; 0 where one is; None where there is none at all."""
         if not names:

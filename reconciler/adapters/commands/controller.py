@@ -64,6 +64,18 @@ def controller() -> None:
     metavar="URL",
     help="A webhook that is told what a person may want to know; also RECONCILER_NOTIFY_URL.",
 )
+@click.option("--http", default="", metavar="ADDRESS:PORT", help="Serve the page, the health and the webhook there.")
+@click.option("--tls-cert", default="", type=click.Path(), metavar="FILE", help="Its certificate, with --tls-key.")
+@click.option("--tls-key", default="", type=click.Path(), metavar="FILE", help="The key of the certificate.")
+@click.option("--host", multiple=True, metavar="NAME", help="A name under which browsers reach it; may be repeated.")
+@click.option("--approve-from-page", is_flag=True, help="Let everybody with a token approve, not only those named so.")
+@click.option(
+    "--hook-secret",
+    default="",
+    type=click.Path(),
+    metavar="FILE",
+    help="What the forge signs its webhook with (mode 0600); also RECONCILER_WEBHOOK_SECRET.",
+)
 @click.option("--endpoint", default="", metavar="URL", help="Another service than the Stacks name.")
 @click.option("--key-file", default="", type=click.Path(), help="A file (mode 0600) with the API key.")
 def run(
@@ -82,6 +94,12 @@ def run(
     key_file: str,
     log_format: str,
     notify: str,
+    http: str,
+    tls_cert: str,
+    tls_key: str,
+    host: tuple[str, ...],
+    approve_from_page: bool,
+    hook_secret: str,
 ) -> int:
     """Run until SIGTERM or Ctrl-C; a look that is under way is concluded first. ROOT is a folder, or a URL for git.
 
@@ -103,6 +121,7 @@ def run(
         key_file=key_file,
         log_format=log_format,
         notify=notify,
+        page=running.Page(http, tls_cert, tls_key, host, approve_from_page, hook_secret),
         fleet=fleet,
     )
 
