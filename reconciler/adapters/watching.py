@@ -73,7 +73,7 @@ class Watch:
         entry = look_entry(name, report, look.verdict.value, self._took_s.pop(name, None))
         logs.enter(self._log, look_text(name, report), entry, bad=bool(report.error))
         for event in report.news:
-            logs.enter(self._log, event_text(name, event), event_entry(name, event))
+            logs.enter(self._log, f"    {event_text(name, event)}", event_entry(name, event))
         if self._notifier:
             for notice in notices(name, report):
                 self._notifier.tell(notice)

@@ -43,9 +43,9 @@ def look_text(name: str, report: Report) -> str:
 
 
 def event_text(name: str, event: Happened) -> str:
-    """One line an event, below that of its look."""
+    """One line an event."""
     words = (event.at, clean(name), clean(event.slot), clean(event.reason), clean(event.message))
-    return "    " + "  ".join(filter(None, words))
+    return "  ".join(filter(None, words))
 
 
 def look_entry(name: str, report: Report, verdict: str, took_s: float | None) -> dict[str, Any]:
