@@ -8,7 +8,7 @@ from tests.fleet.yard import Gate, Worker, Yard, quiet
 from tests.store.conftest import Server
 from tests.tally import LONG
 
-STACKS = 24 if LONG else 3
+STACKS = 16 if LONG else 3
 
 
 def begun(fleet: Yard) -> None:

@@ -33,7 +33,7 @@ from tests.store.wire import connected, listening
 ROOT = Path(__file__).parents[2]
 NAME = "yard"
 INTERVAL_S, CLAIM_S, LEASE_S = 1, 2.0, 3.0
-TABLES_MAX = 8  # of an account's ten
+TABLES_MAX, JOBS_MAX = 8, 16  # an account may have ten and twenty; the stacks after that have data only
 SHORT = f"""
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -199,7 +199,10 @@ class Yard:
             return db.execute(statement.encode()).fetchall()
 
     def rows(self) -> dict[str, Row]:
-        return {row[0]: Row(*row) for row in self.ask("select name, holder, epoch from reconciler.fleet order by name")}
+        return {
+            row[0]: Row(*row)
+            for row in self.ask(f"select name, holder, epoch from reconciler.fleet where scope = '{NAME}'")
+        }
 
     def reports(self) -> dict[str, Report]:
         found = PostgresFleet(self.dsn, "a watcher", scope=NAME).reports()
@@ -275,7 +278,7 @@ class Yard:
         every = Kept(
             tuple(row for one in each for row in one.owned), tuple(row for one in each for row in one.intents), {}
         )
-        entries, log, count = self.service.ledger(), world.log(), len(self.names)
+        entries, log, count = self.service.ledger(), world.log(), min(JOBS_MAX, len(self.names))
         buys = Counter({"jobs.create": count, "deployments.create": count, "deployments.scale": scaled})
         scene = Scene(NAME, self.root, (), (), 0, buys, 0, frozenset())
         return [
@@ -313,11 +316,11 @@ def documents(number: int, *, capacity: int = 4, weight: int = 4, paid: str = "A
     serve = {"model": {"fineTuneJob": f"j{n}"}, "plan": "mu", "deploySpec": "MU1", "capacity": capacity}
     words = {"targetModel": "paraformer-v2", "words": [{"text": "热词", "weight": weight}]}
     spoken = [document("HotwordTable", f"w{n}", words)] if number < TABLES_MAX else []
+    paid_for = [document("FineTuneJob", f"j{n}", job), document("Deployment", f"p{n}", serve)]
     return [
         document("Stack", f"s{n}", stack),
         document("Dataset", f"d{n}", {"source": "data/d.jsonl", "format": "sft"}),
-        document("FineTuneJob", f"j{n}", job),
-        document("Deployment", f"p{n}", serve),
+        *(paid_for if number < JOBS_MAX else []),
         *spoken,
     ]
 
