@@ -212,7 +212,7 @@ def test_text_lines_are_those_of_before_and_events_follow(capsys: pytest.Capture
     report = after_error(Report("teams/护理"), "away", at="2026-11-26 08:00:00")
     Watch("text").looked("teams/护理", Look(report, Verdict.FAILED))
     out = capsys.readouterr().out.splitlines()
-    assert out == [look_text("teams/护理", report), event_text("teams/护理", report.events[0])]
+    assert out == [look_text("teams/护理", report), f"    {event_text('teams/护理', report.events[0])}"]
 
 
 @pytest.mark.parametrize(
