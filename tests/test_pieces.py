@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ CALLS = {
     "gitlab-ci.yml": {"validate", "lint", "plan", "report", "apply", "drift"},
     "Dockerfile": {"--help"},
     "kubernetes/cronjob.yaml": {"apply"},
-    "kubernetes/deployment.yaml": {"apply"},
+    "kubernetes/deployment.yaml": {"controller"},
 }
 
 
@@ -130,40 +128,12 @@ def test_what_an_exit_code_makes_of_a_pipeline(code: int, tmp_path: Path) -> Non
     assert allowed == {"exit_codes": [6]}
 
 
-def deployed() -> str:
-    """The Deployment's script, for a stack without environments."""
-    manifest = command_lines.read_yaml(PIECES / "kubernetes/deployment.yaml")
-    (container,) = manifest["spec"]["template"]["spec"]["containers"]
-    assert container["command"][:2] == ["/bin/sh", "-euc"]
-    return str(container["command"][2]).replace(" -e production", "")
-
-
-def test_a_pod_that_is_told_to_end_passes_it_on(sample: Path, programs: Path, tmp_path: Path) -> None:
-    """Else an apply would be killed in the middle of a request, or with the shell, the answer not recorded."""
-    log = tmp_path / "log"
-    with log.open("w") as written:
-        command = ["/bin/sh", "-euc", deployed()]
-        pod = subprocess.Popen(command, cwd=sample, env=environment(programs), stdout=written, stderr=written)
-    try:
-        while not re.search(r"^ *\d+:\d\d +FineTuneJob/assistant", log.read_text(), re.M):
-            assert pod.poll() is None, log.read_text()
-            time.sleep(0.02)
-        pod.send_signal(signal.SIGTERM)
-        assert pod.wait() == 0
-    finally:
-        pod.kill()
-    said = log.read_text()
-    assert "nothing is bought twice" in said, "the shell has waited for the last word"
-    assert said.count("stack starter ·") == 1, "and no other apply is begun"
-
-
-@pytest.mark.parametrize("code", [0, 4, 6, 3, 7, 130])
-def test_a_pod_goes_on_only_after_codes_that_time_heals(code: int, tmp_path: Path) -> None:
-    bin_ = program(tmp_path / "bin", f"[ -e ran ] && exit 99; touch ran; exit {code}")
-    (bin_ / "sleep").write_text("#!/bin/sh\nexit 0\n")
-    (bin_ / "sleep").chmod(0o755)
-    done = subprocess.run(["/bin/sh", "-euc", deployed()], cwd=tmp_path, env=environment(bin_), check=False)
-    assert done.returncode == (99 if code in (0, 4, 6) else code)
+def test_a_signal_to_the_pod_reaches_the_controller_and_leaves_it_time_to_drain() -> None:
+    """A shell between them would keep it; tests/adapters/test_controller.py proves what it does then."""
+    pod = command_lines.read_yaml(PIECES / "kubernetes/deployment.yaml")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["command"][0] == "reconciler"
+    assert pod["terminationGracePeriodSeconds"] > 20
 
 
 def test_the_job_of_the_cluster_knows_every_code_that_is_no_success() -> None:
