@@ -258,3 +258,7 @@ def _cny(amount: str | None) -> str:
 
 def _amount(amount: str | None) -> Decimal | None:
     return None if amount is None else Decimal(amount)
+
+
+def approved_text(agreed: Approval) -> str:
+    return f"approved by {clean(agreed.by)} at {agreed.approved_at} Beijing time"

@@ -75,6 +75,11 @@ def carried_out(shell: Shell) -> None:
     shell.change("stack.yaml", 'profile: "2026"', 'profile: "2026", budget: {onceCny: 0.001}')
 
 
+def proposed(shell: Shell) -> None:
+    longer(shell)
+    assert shell("controller", "run", "--once", "--mode", "plan").code == 0
+
+
 # Each command with a document, as it is given, in a state of things where it has something to tell. The name of the
 # command is what stands before its first argument; what the preparation returns is its last one.
 SAMPLES: tuple[tuple[str, str, Callable[[Shell], str | None] | None], ...] = (
@@ -113,6 +118,8 @@ SAMPLES: tuple[tuple[str, str, Callable[[Shell], str | None] | None], ...] = (
     ("ops show", "op-1", asked),
     ("ops resolve", "op-1 --absent --reason x", asked),
     ("version", "", None),
+    ("approve", "", proposed),
+    ("controller status", "", proposed),
     ("explain", "", None),
     ("explain", "exit-codes", None),
     ("explain", "switches", None),

@@ -20,16 +20,20 @@ from importlib import import_module  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
+import click  # noqa: E402
 import rich.console  # noqa: E402, F401
 
 import tests.desk  # noqa: E402, F401
-from reconciler.adapters.cli import COMMANDS  # noqa: E402
+from reconciler.adapters.cli import COMMANDS, cli  # noqa: E402
 from reconciler.project import load  # noqa: E402
 from tests.crash import far, near  # noqa: E402
 from tests.crash.points import BROKEN  # noqa: E402
 
 for name in (*COMMANDS, *("carry_out", "stack", "terminal", "views")):
-    import_module(f"reconciler.adapters.{'commands.' if name in COMMANDS else ''}{name}")
+    if name in COMMANDS:
+        cli.get_command(click.Context(cli), name)
+    else:
+        import_module(f"reconciler.adapters.{name}")
 
 
 def main() -> None:

@@ -138,7 +138,7 @@ def test_a_second_signal_does_not_wait(fleet: Yard) -> None:
     fleet.until(lambda: "stopping" in worker.said)
     worker.process.terminate()
     assert worker.process.wait(60) == 130
-    assert [one.collection for kept in fleet.kept() for one in kept.open] == ["vocabularies"]
+    assert "vocabularies" in [one.collection for kept in fleet.kept() for one in kept.open]
     fleet.service.control("faults", {"faults": []})
     fleet.start(1)
     fleet.settle()

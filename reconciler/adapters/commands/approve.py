@@ -12,7 +12,7 @@ from reconciler.adapters.options import Target
 @click.argument("digest", required=False)
 @options.approval
 @options.service
-@options.output("text", "json")
+@options.output("text", "json", "yaml")
 @options.color
 def approve(target: Target, digest: str | None, auto_approve: bool, output: str) -> int:
     """Agree to what a controller proposed under DIGEST; its next look does it. Without DIGEST, list what waits.
@@ -22,15 +22,14 @@ def approve(target: Target, digest: str | None, auto_approve: bool, output: str)
     """
     from reconciler import approvals, engine
     from reconciler.adapters import stack, terminal
-    from reconciler.render.controller import proposal_json, proposal_text, proposals_text
-    from reconciler.render.data import json_text
-    from reconciler.render.words import clean
+    from reconciler.adapters.output import result
+    from reconciler.render.controller import approved_text, proposal_json, proposal_text, proposals_text
 
     if digest is None:
         store = engine.recorded(stack.read(target))
         waiting = approvals.open_proposals(store.load().approvals) if store else ()
         data = {"proposals": [proposal_json(one) for one in waiting]}
-        terminal.say(json_text(data) if output == "json" else proposals_text(waiting))
+        result(output, lambda: data, lambda _: proposals_text(waiting))
         return 0
     with stack.opened(target, writes=True) as opened:
         proposed = approvals.find(opened.session.store.load().approvals, digest)
@@ -38,10 +37,9 @@ def approve(target: Target, digest: str | None, auto_approve: bool, output: str)
         agreed = terminal.agreed("Approve it?", approved=auto_approve)
         if agreed:
             proposed = engine.agree(opened.session, proposed.digest, by=_person())
-    if output == "json":
-        terminal.say(json_text({"done": agreed, "proposal": proposal_json(proposed)}))
-    elif agreed:
-        terminal.say(f"approved by {clean(proposed.by)} at {proposed.approved_at} Beijing time")
+    if agreed or output != "text":
+        done = {"done": agreed, "proposal": proposal_json(proposed)}
+        result(output, lambda: done, lambda _: approved_text(proposed))
     return 0 if agreed else 3
 
 
