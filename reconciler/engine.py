@@ -296,7 +296,6 @@ def look_around(session: Session, *, closely: bool = False) -> tuple[State, Worl
 def orphans(session: Session) -> Orphans:
     """What carries a mark like ours and is recorded nowhere."""
     state, world = look_around(session)
-    world = replace(world, at=written(session.api.now()))
     read = partial(read_one, session.api)
     found = rebuild(session.desired, state, world, session.collections, read, _deed(session, 0)).found
     return find_orphans(state, world, session.collections, {one.row.key: one.row.slot for one in found})
@@ -522,6 +521,12 @@ def recorded(project: Project) -> Store | None:
             hint="point at that one again, or give the stack another state",
         )
     return open_store(project, stamp) if stamp else None
+
+
+def recorded_state(project: Project) -> State:
+    """What is recorded of a project, without a key or a service; an empty State where nothing is yet."""
+    store = recorded(project)
+    return store.load() if store else State()
 
 
 def operate(session: Session, change: Change, *, reason: str = "", lock_timeout_s: float = 0) -> tuple[Event, ...]:

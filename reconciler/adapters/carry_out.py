@@ -9,6 +9,7 @@ import click
 from reconciler import engine
 from reconciler.adapters import interrupts, terminal
 from reconciler.adapters.interrupts import Interrupts
+from reconciler.adapters.options import Manner
 from reconciler.adapters.output import event
 from reconciler.adapters.stack import Opened
 from reconciler.adapters.views import Json, Live, View, for_people
@@ -27,12 +28,10 @@ DECLINED = 3
 def carry_out(
     opened: Opened,
     choices: Choices,
-    terms: Terms,
+    manner: Manner,
     *,
     output: str,
-    approved: bool,
     question: str,
-    lock_timeout_s: float,
     saved: Saved | None = None,
     if_equal: bool = False,
     cancel: str = "",
@@ -41,7 +40,7 @@ def carry_out(
 
     A `saved` plan is its own approval, and brings its own choices. With an address to `cancel` that is all it does.
     """
-    attended, approved = terminal.somebody_is_there(), approved or saved is not None
+    attended, approved = terminal.somebody_is_there(), manner.approved or saved is not None
     choices = replace(choices, unattended=approved or not attended)
     if not (approved or attended):
         return _only_shown(opened, choices, output, cancel)
@@ -75,12 +74,12 @@ def carry_out(
             applied = engine.apply(
                 opened.session,
                 choices,
-                replace(terms, watch=isinstance(view, Live)),
+                Terms(manner.wait, manner.timeout_s, manner.parallelism, watch=isinstance(view, Live)),
                 approve=approve,
                 report=report,
                 noticed=view.notice,
                 stopped=stopped,
-                lock_timeout_s=lock_timeout_s,
+                lock_timeout_s=manner.lock_timeout_s,
                 saved=saved,
                 if_equal=if_equal,
                 cancel=cancel,

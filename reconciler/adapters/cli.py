@@ -113,13 +113,9 @@ def _failed(error: BaseException) -> int:
         return _complain(error_text(error), error.exit_code)
     if os.environ.get("RECONCILER_DEBUG") == "1":
         traceback.print_exc()
-    from reconciler.adapters.crash import write_report
+    from reconciler.adapters.crash import reported
 
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
-    path = write_report(error)
-    enclose = f"\n  with {path}, which holds where it happened and no data" if path else ""
-    return _complain(f"internal error: {type(error).__name__} at {place}, please report it{enclose}", 1)
+    return _complain(reported(error), 1)
 
 
 def _thread_failed(failed: threading.ExceptHookArgs) -> None:

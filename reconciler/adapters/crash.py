@@ -22,6 +22,19 @@ KEY_VARIABLE = "DASHSCOPE_API_KEY"
 _KEY = re.compile(r"sk-[\w.-]+")
 
 
+def said(error: BaseException) -> str:
+    """That it is a mistake of ours, and where."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{PurePath(frame.filename).name}:{frame.lineno}"
+    return f"internal error: {type(error).__name__} at {place}, please report it"
+
+
+def reported(error: BaseException) -> str:
+    """The same, with the file that a report can start from, where one could be written."""
+    path = write_report(error)
+    return said(error) + (f"\n  with {path}, which holds where it happened and no data" if path else "")
+
+
 def write_report(error: BaseException) -> str:
     """The path of a file that only its owner may read; "" where none could be written, which hides no error."""
     with suppress(Exception):

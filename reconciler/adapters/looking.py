@@ -5,7 +5,6 @@ Where a commit cannot come into force, the one that was in force before stays so
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -41,7 +40,6 @@ from reconciler.source import SHORT, Checkout, Source, split
 from reconciler.state import Approval, Role, written
 from reconciler.store import Sighting
 
-GONE = "Gone"  # why a stack is looked at no more
 LINES_MAX = 20  # of an error, which a report keeps
 
 
@@ -182,7 +180,7 @@ class Looker:
     def _gone(self, before: Report, checkout: Checkout) -> Look:
         which = f" in commit {checkout.revision[:SHORT]}" if checkout.revision else ""
         why = f"there is no such stack any more{which}: it is no longer looked at, and nothing of it is deleted"
-        return Look(after_error(before, why, at=self._at(), reason=GONE), Verdict.STUCK)
+        return Look(after_error(before, why, at=self._at(), reason=Reason.GONE), Verdict.STUCK)
 
     def _failed(
         self, before: Report, why: str, error: Exception | None = None, verdict: Verdict = Verdict.FAILED
@@ -207,12 +205,7 @@ def _words(error: ReconcilerError, checkout: Checkout | None = None) -> str:
 
 def mistake(error: Exception, before: str) -> str:
     """What to say of a mistake of ours; one that was said `before` leaves no second file."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    what = f"internal error: {type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}, please report it"
-    if before.startswith(what):
-        return before
-    path = crash.write_report(error)
-    return what + (f"\n  with {path}, which holds where it happened and no data" if path else "")
+    return before if before.startswith(crash.said(error)) else crash.reported(error)
 
 
 def _happened(applied: Applied, at: str) -> list[Happened]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -34,6 +34,17 @@ class Target:
     environment: str = ""
     endpoint: str = ""
     key_file: str = ""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a plan is carried out: whether it is approved already, what is waited for and how long, how many requests."""
+
+    approved: bool
+    wait: Literal["ready", "created", "none"]
+    timeout_s: float | None
+    parallelism: int
+    lock_timeout_s: float
 
 
 def manifests(command: Command) -> Command:
@@ -203,7 +214,20 @@ def addresses(allow: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def carrying_out(command: Command) -> Command:
-    """How an apply or a destroy behaves: `-y`, `--wait`, `--timeout`, `--parallelism`, `--lock-timeout`."""
+    """`-y`, `--wait`, `--timeout`, `--parallelism` and `--lock-timeout`; the command receives `manner`."""
+
+    @wraps(command)
+    def call(
+        *,
+        auto_approve: bool,
+        wait: Literal["ready", "created", "none"],
+        timeout: float | None,
+        parallelism: int,
+        lock_timeout: float,
+        **rest: Any,
+    ) -> Any:
+        return command(manner=Manner(auto_approve, wait, timeout, parallelism, lock_timeout), **rest)
+
     wait = click.option(
         "--wait",
         type=click.Choice(["ready", "created", "none"]),
@@ -215,7 +239,7 @@ def carrying_out(command: Command) -> Command:
     parallelism = click.option(
         "--parallelism", type=click.IntRange(1, 32), default=8, show_default=True, help="Requests at once."
     )
-    return approval(wait(timeout(parallelism(lock_timeout(command)))))
+    return approval(wait(timeout(parallelism(lock_timeout(call)))))  # type: ignore[return-value]  # other keywords
 
 
 def lock_timeout(command: Command) -> Command:
@@ -224,6 +248,11 @@ def lock_timeout(command: Command) -> Command:
         "--lock-timeout", type=Duration(), default="0s", help="How long to wait while another run holds the state."
     )
     return option(command)
+
+
+def reason(command: Command) -> Command:
+    """`--reason`, for whoever reads the journal later."""
+    return click.option("--reason", default="", metavar="TEXT", help="Why; the journal keeps it.")(command)
 
 
 def approval(command: Command) -> Command:

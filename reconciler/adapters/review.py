@@ -50,8 +50,7 @@ def _aftermath(project: Project, target: Target, saved: Saved, insisted: bool) -
     """What the apply came to, if it was begun. Where the service cannot be asked, what is recorded, unless insisted."""
     came = None
     try:
-        store = engine.recorded(project)
-        came = aftermath(saved, store.load(), kinds.collections(project.profile)) if store else None
+        came = aftermath(saved, engine.recorded_state(project), kinds.collections(project.profile))
         if came:
             with stack.connected(project, target) as opened:
                 return engine.aftermath(opened.session, saved)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from reconciler.adapters import connection, terminal
 from reconciler.adapters.interrupts import Interrupts
-from reconciler.adapters.looking import GONE, Looker, mistake
+from reconciler.adapters.looking import Looker, mistake
 from reconciler.adapters.watching import Watch, webhook
 from reconciler.approvals import Mode
-from reconciler.conditions import Report
+from reconciler.conditions import Reason, Report
 from reconciler.controller import Controller, Look, Pace, report_of, reports
 from reconciler.errors import ReconcilerError, SourceError, StateError, UsageError
 from reconciler.files import FileRefused, check_pattern
@@ -294,7 +294,7 @@ def _reports(fleet: Fleet) -> dict[str, Report]:
 
 def _watched(fleet: Fleet) -> list[str]:
     """Those that an earlier process looked at, but for what was gone by then."""
-    return [name for name, one in _reports(fleet).items() if not (one.events and one.events[-1].reason == GONE)]
+    return [name for name, one in _reports(fleet).items() if not (one.events and one.events[-1].reason == Reason.GONE)]
 
 
 def _check(patterns: Sequence[str], environments: Collection[str], interval_s: float) -> None:

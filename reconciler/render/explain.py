@@ -272,10 +272,8 @@ def model_json(profile: ProfileCatalogue, code: str) -> dict[str, Any]:
 
 
 def model_text(profile: ProfileCatalogue, code: str, sources: Mapping[str, str], width: int | None) -> str:
-    """One model with everything the catalogue holds. Raises KeyError where it holds none of that code."""
+    """One model with everything the catalogue holds."""
     model, speech = profile.model(code), profile.speech_model(code)
-    if model is None and speech is None:
-        raise KeyError(code)
     rows = _model_rows(profile, model) if model else _speech_rows(speech) if speech else []
     cited = model.sources if model else speech.sources if speech else ()
     lines = [Line(f"{code}  (profile {profile.profile})", {"bold": True}), *_pairs([row for row in rows if row[1]], 2)]

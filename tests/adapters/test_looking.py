@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.looking import GONE, Looker
+from reconciler.adapters.looking import Looker
 from reconciler.adapters.running import Listing
 from reconciler.approvals import Mode
-from reconciler.conditions import Health, Report, Sync, from_data, to_data
+from reconciler.conditions import Health, Reason, Report, Sync, from_data, to_data
 from reconciler.controller import Verdict
 from reconciler.errors import SourceError
 from reconciler.source import FRESH_S, Checkout, Folder
@@ -199,7 +199,7 @@ def test_a_stack_that_lost_all_its_manifests_loses_nothing_else(watch: Watch) ->
     watch.remote.push(README="empty")
     watch.settle()
     assert "no such stack any more" in watch.report.error
-    assert (watch.report.events[-1].reason, watch.deleted()) == (GONE, [])
+    assert (watch.report.events[-1].reason, watch.deleted()) == (Reason.GONE, [])
 
 
 def test_an_empty_manifest_deletes_nothing(watch: Watch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from reconciler.engine import recorded
 from reconciler.errors import StateLost
@@ -285,6 +286,8 @@ def test_a_rebuild_for_programs_says_whether_it_was_done(applied: Shell) -> None
     forget_everything(applied)
     declined = applied("state", "rebuild", "-o", "json")
     assert (declined.code, json.loads(declined.out)["done"]) == (3, False)
+    declined = applied("state", "rebuild", "-o", "yaml")
+    assert (declined.code, yaml.safe_load(declined.out)["done"]) == (3, False)
     done = json.loads(applied("state", "rebuild", "-y", "-o", "json").out)
     assert done["done"]
     assert {row["address"] for row in done["found"]} == set(objects(applied))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from reconciler.adapters import options
-from reconciler.adapters.options import Target
+from reconciler.adapters.options import Manner, Target
 
 if TYPE_CHECKING:
     from reconciler.selection import Selectors
@@ -37,11 +37,7 @@ def apply(
     replace: tuple[str, ...],
     allow: tuple[tuple[str, str], ...],
     max_cost: float | None,
-    auto_approve: bool,
-    wait: Literal["ready", "created", "none"],
-    timeout: float | None,
-    parallelism: int,
-    lock_timeout: float,
+    manner: Manner,
     output: str,
 ) -> int:
     """Show the plan, ask, do it, and wait until everything is ready.
@@ -56,7 +52,6 @@ def apply(
     """
     from reconciler.adapters import planfile, stack, terminal
     from reconciler.adapters.carry_out import carry_out
-    from reconciler.apply import Terms
     from reconciler.errors import UsageError
     from reconciler.plan import Choices
     from reconciler.render.words import clean
@@ -77,11 +72,9 @@ def apply(
         return carry_out(
             opened,
             Choices(prune=prune, replace=frozenset(replace), allow=frozenset(allow), selectors=selectors),
-            Terms(wait=wait, timeout_s=timeout, parallelism=parallelism),
+            manner,
             output=output,
-            approved=auto_approve,
             question="Apply?",
-            lock_timeout_s=lock_timeout,
             saved=saved,
             if_equal=replan == "if-equal",
         )

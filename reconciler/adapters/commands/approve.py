@@ -26,8 +26,7 @@ def approve(target: Target, digest: str | None, auto_approve: bool, output: str)
     from reconciler.render.controller import approved_text, proposal_json, proposal_text, proposals_text
 
     if digest is None:
-        store = engine.recorded(stack.read(target))
-        waiting = approvals.open_proposals(store.load().approvals) if store else ()
+        waiting = approvals.open_proposals(engine.recorded_state(stack.read(target)).approvals)
         data = {"proposals": [proposal_json(one) for one in waiting]}
         result(output, lambda: data, lambda _: proposals_text(waiting))
         return 0

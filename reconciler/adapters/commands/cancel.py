@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import click
 
 from reconciler.adapters import options
-from reconciler.adapters.options import Target
+from reconciler.adapters.options import Manner, Target
 
 
 @click.command()
@@ -21,11 +19,7 @@ def cancel(
     target: Target,
     address: str,
     allow: tuple[tuple[str, str], ...],
-    auto_approve: bool,
-    wait: Literal["ready", "created", "none"],
-    timeout: float | None,
-    parallelism: int,
-    lock_timeout: float,
+    manner: Manner,
     output: str,
 ) -> int:
     """Stop the run of a fine-tune job that is under way. What was trained until then is billed.
@@ -36,7 +30,6 @@ def cancel(
     from reconciler import engine, money
     from reconciler.adapters import inventory, stack, terminal
     from reconciler.adapters.carry_out import carry_out
-    from reconciler.apply import Terms
     from reconciler.plan import Choices
     from reconciler.render.cost import billed_text
 
@@ -45,11 +38,9 @@ def cancel(
         code = carry_out(
             opened,
             Choices(allow=frozenset(allow)),
-            Terms(wait=wait, timeout_s=timeout, parallelism=parallelism),
+            manner,
             output=output,
-            approved=auto_approve,
             question="Cancel it?",
-            lock_timeout_s=lock_timeout,
             cancel=address,
         )
         if code == 0 and output == "text":

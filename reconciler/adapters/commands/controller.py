@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 
 from reconciler.adapters import options
+
+
+def _listed(command: Callable[..., int]) -> Callable[..., int]:
+    """Which list of stacks is meant: `--home`, `--fleet`."""
+    home = click.option(
+        "--home", default=".", type=click.Path(), help="The folder that its list is in.", show_default=True
+    )
+    return home(
+        click.option("--fleet", default="", metavar="NAME", help="The list that controllers of this name share.")(
+            command
+        )
+    )
 
 
 @click.group()
@@ -127,8 +141,7 @@ def run(
 
 
 @controller.command()
-@click.option("--home", default=".", type=click.Path(), help="The folder that its list is in.", show_default=True)
-@click.option("--fleet", default="", metavar="NAME", help="The list that controllers of this name share.")
+@_listed
 @click.option("--events", type=click.IntRange(0, 200), default=0, metavar="COUNT", help="Also the newest events.")
 @options.output("text", "json", "yaml")
 @options.color
@@ -148,8 +161,7 @@ def status(home: str, fleet: str, events: int, output: str) -> int:
 
 @controller.command()
 @click.argument("stacks", nargs=-1, metavar="[STACK]...")
-@click.option("--home", default=".", type=click.Path(), help="The folder that its list is in.", show_default=True)
-@click.option("--fleet", default="", metavar="NAME", help="The list that controllers of this name share.")
+@_listed
 def look(stacks: tuple[str, ...], home: str, fleet: str) -> int:
     """Let the controller look at these stacks now, or at all: the same as its webhook.
 

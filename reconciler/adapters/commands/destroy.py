@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.adapters import options
-from reconciler.adapters.options import Target
+from reconciler.adapters.options import Manner, Target
 
 if TYPE_CHECKING:
     from reconciler.selection import Selectors
@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 def destroy(
     target: Target,
     selectors: Selectors,
-    auto_approve: bool,
-    wait: Literal["ready", "created", "none"],
-    timeout: float | None,
-    parallelism: int,
-    lock_timeout: float,
+    manner: Manner,
     output: str,
 ) -> int:
     """Delete what the stack owns, users before what they use; what is Orphan stays, what is protected stops it.
@@ -35,16 +31,13 @@ def destroy(
     """
     from reconciler.adapters import stack
     from reconciler.adapters.carry_out import carry_out
-    from reconciler.apply import Terms
     from reconciler.plan import Choices
 
     with stack.opened(target, writes=True) as opened:
         return carry_out(
             opened,
             Choices(destroy=True, selectors=selectors),
-            Terms(wait=wait, timeout_s=timeout, parallelism=parallelism),
+            manner,
             output=output,
-            approved=auto_approve,
             question="Destroy all of it?",
-            lock_timeout_s=lock_timeout,
         )

@@ -11,7 +11,7 @@ from reconciler.adapters.options import Target
 @click.command("import")
 @click.argument("address", metavar="KIND/NAME[:PART]")
 @click.argument("remote_id", metavar="ID")
-@click.option("--reason", default="", metavar="TEXT", help="Why; the journal keeps it.")
+@options.reason
 @options.service
 @options.output("text", "json", "yaml")
 @options.color

@@ -25,8 +25,7 @@ def list_(target: Target, everything: bool, output: str) -> int:
     from reconciler.adapters.output import result
     from reconciler.render.record import entry_json, operations_text
 
-    store = engine.recorded(stack.read(target))
-    entries = surgery.history(store.load()) if store else ()
+    entries = surgery.history(engine.recorded_state(stack.read(target)))
     told = [one for one in entries if one.is_open]
     told += [one for one in entries if everything and not one.is_open]
     data = {"operations": [{**entry_json(one), "open": one.is_open} for one in told]}
@@ -49,11 +48,9 @@ def show(target: Target, name: str, output: str) -> int:
     from reconciler.adapters.output import result
     from reconciler.errors import ReconcilerError
     from reconciler.render.record import operation_json, operation_text
-    from reconciler.state import State
 
     project = stack.read(target)
-    store = engine.recorded(project)
-    state = store.load() if store else State()
+    state = engine.recorded_state(project)
     entry, found, unseen = surgery.operation(state, name), None, ""
     if entry.is_open and entry.verb == "create":
         try:

@@ -10,7 +10,7 @@ from reconciler.adapters.options import Target
 
 @click.command()
 @click.argument("which", nargs=-1, metavar="[KIND/NAME ...]")
-@click.option("--reason", default="", metavar="TEXT", help="Why; the journal keeps it.")
+@options.reason
 @options.lock_timeout
 @options.service
 @options.output("text", "json", "yaml")

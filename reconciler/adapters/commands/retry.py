@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import click
 
 from reconciler.adapters import options
-from reconciler.adapters.options import Target
+from reconciler.adapters.options import Manner, Target
 
 
 @click.command()
@@ -23,18 +21,13 @@ def retry(
     address: str,
     allow: tuple[tuple[str, str], ...],
     max_cost: float | None,
-    auto_approve: bool,
-    wait: Literal["ready", "created", "none"],
-    timeout: float | None,
-    parallelism: int,
-    lock_timeout: float,
+    manner: Manner,
     output: str,
 ) -> int:
     """Make again what failed: shows the plan and what it costs, asks, and does it. A new run is bought anew."""
     from reconciler import engine
     from reconciler.adapters import inventory, stack
     from reconciler.adapters.carry_out import carry_out
-    from reconciler.apply import Terms
     from reconciler.plan import Choices
     from reconciler.selection import Selectors
 
@@ -51,9 +44,7 @@ def retry(
                 allow=frozenset(allow),
                 selectors=Selectors(targets=(address,)),
             ),
-            Terms(wait=wait, timeout_s=timeout, parallelism=parallelism),
+            manner,
             output=output,
-            approved=auto_approve,
             question="Make it again?",
-            lock_timeout_s=lock_timeout,
         )

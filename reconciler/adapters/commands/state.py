@@ -10,8 +10,7 @@ from reconciler.adapters import options
 from reconciler.adapters.options import Target
 
 if TYPE_CHECKING:
-    from reconciler.project import Project
-    from reconciler.state import State
+    pass
 
 REFUSED, UNDECIDED = 3, 7
 
@@ -27,11 +26,12 @@ def state() -> None:
 @options.color
 def list_(target: Target, output: str) -> int:
     """Every recorded object. Offline, and without a key."""
+    from reconciler import engine
     from reconciler.adapters import stack
     from reconciler.adapters.output import result
     from reconciler.render.record import rows_json, rows_text
 
-    recorded = _recorded(stack.read(target))
+    recorded = engine.recorded_state(stack.read(target))
     result(output, lambda: rows_json(recorded), lambda width: rows_text(recorded, width))
     return 0
 
@@ -43,12 +43,12 @@ def list_(target: Target, output: str) -> int:
 @options.color
 def show(target: Target, address: str, output: str) -> int:
     """Everything recorded of one object. Offline, and without a key."""
-    from reconciler import surgery
+    from reconciler import engine, surgery
     from reconciler.adapters import stack
     from reconciler.adapters.output import result
     from reconciler.render.record import row_json, row_text
 
-    rows = surgery.held(_recorded(stack.read(target)), surgery.slot_named(address))
+    rows = surgery.held(engine.recorded_state(stack.read(target)), surgery.slot_named(address))
     result(output, lambda: {"objects": [row_json(row) for row in rows]}, lambda width: row_text(rows, width))
     return 0
 
@@ -60,13 +60,13 @@ def show(target: Target, address: str, output: str) -> int:
 @options.color
 def history(target: Target, address: str | None, output: str) -> int:
     """The journal, oldest first: what was sent or decided, how it ended, by whom, why. Offline, and without a key."""
-    from reconciler import surgery
+    from reconciler import engine, surgery
     from reconciler.adapters import stack
     from reconciler.adapters.output import result
     from reconciler.render.record import entry_json, journal_text
 
     slot = surgery.slot_named(address) if address else None
-    entries = surgery.history(_recorded(stack.read(target)), slot)
+    entries = surgery.history(engine.recorded_state(stack.read(target)), slot)
     result(
         output,
         lambda: {"entries": [entry_json(entry) for entry in entries]},
@@ -78,7 +78,7 @@ def history(target: Target, address: str | None, output: str) -> int:
 @state.command()
 @click.argument("source", metavar="FROM")
 @click.argument("goal", metavar="TO")
-@click.option("--reason", default="", metavar="TEXT", help="Why; the journal keeps it.")
+@options.reason
 @options.service
 @options.output("text", "json", "yaml")
 @options.color
@@ -98,7 +98,7 @@ def mv(target: Target, source: str, goal: str, reason: str, output: str) -> int:
 
 @state.command()
 @click.argument("address", metavar="KIND/NAME[:PART]")
-@click.option("--reason", default="", metavar="TEXT", help="Why; the journal keeps it.")
+@options.reason
 @options.approval
 @options.service
 @options.output("text", "json", "yaml")
@@ -182,17 +182,8 @@ def rebuild(target: Target, auto_approve: bool, output: str) -> int:
 
         restored = engine.restore(opened.session, approve=approve)
         declined = not restored.done and bool(restored.rebuilt.events or restored.damaged)
-        if output == "json" or not declined:
+        if output != "text" or not declined:
             result(output, lambda: rebuild_json(restored), lambda width: page(restored, width))
     if declined:
         return REFUSED
     return UNDECIDED if restored.rebuilt.undecided else 0
-
-
-def _recorded(project: Project) -> State:
-    """What is recorded; an empty State where nothing is yet."""
-    from reconciler import engine
-    from reconciler.state import State
-
-    store = engine.recorded(project)
-    return store.load() if store else State()
