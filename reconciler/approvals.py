@@ -100,8 +100,9 @@ def _held(op: Operation) -> Held:
 
 def _approved(op: Operation, state: State) -> bool:
     """Whether somebody agreed to this very operation at this price or more, and it has not happened since."""
+    key = _key(op)
     return any(
-        one.key == _key(op)
+        one.key == key
         and _within(op.price.once, one.once)
         and _within(_hour(op.price, op.was), one.hour)
         and not _happened(op, state, approval.approved_at)

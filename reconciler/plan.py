@@ -271,7 +271,7 @@ def _shown_as_declared(document: Document, part: Part, seen: Observed) -> dict[s
     """The authored fields that can be changed in place and that the service shows as they are declared."""
     marked, left_out = marks(type(document.spec)), frozenset(document.lifecycle.ignore)
     left_out |= {name for name, of in marked.items() if Mark.IMMUTABLE in of}
-    left_out |= {name for name, value in part.fields.items() if any(_known((value,)))}
+    left_out |= {name for name, value in part.fields.items() if contains_reference(value)}
     fields = {name: value for name, value in part.fields.items() if name in seen.fields and name not in left_out}
     differing = {change.path[0] for change in differences(part, fields, {}, seen, Compared(marked))}
     return {name: value for name, value in fields.items() if name not in differing}
@@ -292,6 +292,10 @@ def words_of(value: Any) -> Iterator[str]:
 def references_of(part: Part) -> tuple[Known, ...]:
     """Every reference inside a part's fields."""
     return tuple(_known(part.fields.values()))
+
+
+def contains_reference(value: Any) -> bool:
+    return any(_known((value,)))
 
 
 def _known(values: Iterable[Any]) -> Iterator[Known]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from reconciler import money
@@ -26,6 +27,7 @@ from reconciler.plan import (
     Verb,
     World,
     bills,
+    contains_reference,
     hourly,
     open_maker,
     references_of,
@@ -133,9 +135,9 @@ class _Draft:
     # One slot ---------------------------------------------------------------------------------------------------
 
     def plan_slot(self, document: Document, part: Part) -> None:
-        collection, head = self._collection_of(document, part), self._head(part.slot)
-        if pause := self.state.pauses.get(document.address):
-            self.notes.append(Note(str(part.slot), f"is paused {paused_since(pause)}", resuming(document.address)))
+        collection, head = self._collection_of(document, part), self.state.head(part.slot)
+        if document.address in self.state.pauses:
+            self.notes.append(self._paused(part.slot))
         elif document.lifecycle.observe_only:
             self._observe(document, part, head)
         elif part.slot in self.unresolved:
@@ -211,7 +213,7 @@ class _Draft:
         """Nothing is bought or sent: apply looks once more, and records it."""
         later = sorted(
             name
-            for name in collection.changeable & part.fields.keys() & seen.fields.keys()
+            for name in collection.changeable & _compared(document, part.fields).keys() & seen.fields.keys()
             if not within(part.fields[name], seen.fields[name])
         )
         after = f"; the next apply changes its {', '.join(later)}" if later else ""
@@ -415,7 +417,7 @@ class _Draft:
             hint = f"--allow retrain={document.address}, or answer the question of an interactive apply"
             self._block(document, part, "a new paid run needs consent (retrain: Manual)", hint, changed)
             return
-        if head := self._head(part.slot):
+        if head := self.state.head(part.slot):
             part = self._spared(document, part, head, anew=True)
         olds = [row for row in self.state.rows(part.slot) if row.role is not Role.RETIRED and row != lost]
         there = (old for old in olds if self.world.get(old))
@@ -547,7 +549,9 @@ class _Draft:
 
     def _spared(self, document: Document, part: Part, row: Owned, *, anew: bool) -> Part:
         """The part as it may be sent: what its author leaves to others is not overwritten."""
-        rules, seen = Compared(marks(type(document.spec)), frozenset(document.lifecycle.ignore)), self.world.get(row)
+        ours = {name for name, value in part.fields.items() if contains_reference(value)}  # recorded by its content
+        ignored = frozenset(name for name in document.lifecycle.ignore if name.partition(".")[0] not in ours)
+        rules, seen = Compared(marks(type(document.spec)), ignored), self.world.get(row)
         return replace(part, fields=spared(part.fields, row.last_applied, seen, rules, anew=anew))
 
     # What is no longer declared, or superseded -------------------------------------------------------------------
@@ -561,9 +565,11 @@ class _Draft:
             kept = self.collections[row.collection].keeps_superseded
             document = addresses.get(row.slot.address)
             undeclared, tombstone = document is None, self.desired.removed.get(row.slot.address)
-            if not self.is_about(row.slot.address) or row.slot.address in self.state.pauses:
+            if not self.is_about(row.slot.address) or (document and document.lifecycle.observe_only):
                 continue
-            if document and document.lifecycle.observe_only:
+            if row.slot.address in self.state.pauses:
+                if row.role is not Role.RETIRED and (undeclared or self.choices.destroy):
+                    self.notes.append(self._paused(row.slot))
                 continue
             if self.choices.destroy or (undeclared and (self.choices.prune or tombstone)):
                 said = document or tombstone
@@ -579,6 +585,10 @@ class _Draft:
         going = {leaving.row.key: leaving for leaving in self._outlived()} | going
         for leaving in self._users_first(going):
             self._let_go(leaving, going)
+
+    def _paused(self, slot: Slot) -> Note:
+        pause = self.state.pauses[slot.address]
+        return Note(str(slot), f"is paused {paused_since(pause)}", resuming(slot.address))
 
     def _outlived(self) -> Iterator[_Leaving]:
         """Superseded runs beyond those that their author keeps. What anybody makes use of stays.
@@ -604,9 +614,14 @@ class _Draft:
     def _in_use_of_others(self, row: Owned) -> bool:
         """Whether anything names what it made, be it ours or not: a field of an object, or of a manifest."""
         made = {row.id, *(value for value in row.outputs.values() if isinstance(value, str) and value)}
+        return not made.isdisjoint(self._all_words)
+
+    @cached_property
+    def _all_words(self) -> frozenset[str]:
+        """Every text in a field of an object on the service, or of a manifest."""
         shown = (seen.fields for objects in self.world.objects.values() for seen in objects.values())
         declared = (part.fields for parts in self.desired.parts.values() for part in parts)
-        return any(word in made for fields in (*shown, *declared) for word in words_of(fields))
+        return frozenset(word for fields in (*shown, *declared) for word in words_of(fields))
 
     def _users_first(self, going: Mapping[str, _Leaving]) -> Iterator[_Leaving]:
         done: set[str] = set()
@@ -714,8 +729,11 @@ class _Draft:
                 why, hint = _open(intent)
                 self.operations.append(self._left_open(intent, why, hint))
         adopted = {op.target_id for op in self.operations if op.verb is Verb.ADOPT}
+        paused = self.state.pauses.keys()
         for intent, seen in self.late.values():
-            if seen.id not in adopted and intent.slot not in self.unresolved and self.is_about(intent.slot.address):
+            is_only_one = intent.slot.address in paused and self.state.head(intent.slot) is None
+            settled = seen.id in adopted or intent.slot in self.unresolved or is_only_one
+            if not settled and self.is_about(intent.slot.address):
                 self.operations.append(self._duplicate(intent, seen))
 
     def _left_open(self, intent: Intent, why: str, hint: str) -> Operation:
@@ -807,9 +825,6 @@ class _Draft:
         spec = document.spec
         assert isinstance(spec, Resource)
         return self.collections[part.collection or spec.collection]
-
-    def _head(self, slot: Slot) -> Owned | None:
-        return self.state.row(slot, Role.NEXT) or self.state.row(slot, Role.CURRENT)
 
 
 def _compared(document: Document, fields: Mapping[str, Any]) -> dict[str, Any]:

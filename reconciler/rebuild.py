@@ -227,7 +227,7 @@ class _Search:
         if intent := self._open(slot):
             self.undecided.append(Undecided(slot, f"operation {intent.op_id} is open", (), None))
             return
-        if slot not in self.contested and self._head(slot):
+        if slot not in self.contested and self.state.head(slot):
             return
         fields = self._resolved(part)
         waits = [known.slot for known in references_of(replace(part, fields=fields))]
@@ -318,9 +318,6 @@ class _Search:
 
     def _open(self, slot: Slot) -> Intent | None:
         return next((i for i in self.state.open_intents() if i.slot == slot and i.verb == "create"), None)
-
-    def _head(self, slot: Slot) -> Owned | None:
-        return self.state.row(slot, Role.NEXT) or self.state.row(slot, Role.CURRENT)
 
     def _collection_of(self, document: Document, part: Part) -> Collection:
         assert isinstance(document.spec, Resource)

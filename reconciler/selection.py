@@ -79,7 +79,10 @@ def select(documents: Iterable[Document], state: State, selectors: Selectors, *,
         if address not in known:
             raise UsageError(f"there is no {shown(address)}", hint=did_you_mean(address, sorted(known)))
     needs = _needs(declared.values(), state)
-    users = {address: {user for user, of in needs.items() if address in of} for address in known}
+    users: dict[str, set[str]] = {}
+    for user, of in needs.items():
+        for address in of:
+            users.setdefault(address, set()).add(user)
     forward, back = (users, needs) if destroy else (needs, users)
     asked = set(selectors.targets) | set(matching(declared.values(), selectors.labels))
     if not (selectors.targets or selectors.labels):

@@ -251,7 +251,15 @@ class State:
     def row(self, slot: Slot, role: Role) -> Owned | None:
         return next(iter(self.rows(slot, role)), None)
 
+    def head(self, slot: Slot) -> Owned | None:
+        """What a slot is judged by: its next object, else the one in use."""
+        return self.row(slot, Role.NEXT) or self.row(slot, Role.CURRENT)
+
     def open_intents(self) -> tuple[Intent, ...]:
+        return self._open_intents
+
+    @cached_property
+    def _open_intents(self) -> tuple[Intent, ...]:
         return tuple(intent for intent in self.intents.values() if intent.is_open)
 
     def given_up(self, now: str) -> tuple[Intent, ...]:

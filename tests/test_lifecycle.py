@@ -151,5 +151,7 @@ def test_what_is_paused_is_neither_changed_nor_destroyed_and_the_rest_is(desk: D
     desk.declare(deployment("p", capacity=8), deployment("q", capacity=8))
     assert lines(desk.plan()) == ["~ update Deployment/q"]
     assert any("is paused since" in note.what and "a demo" in note.what for note in desk.plan().notes)
+    told = [note.what for note in desk.plan(destroy=True).notes if note.about == "Deployment/p"]
+    assert any("is paused since" in what for what in told), "what goes on costing is said"
     desk.apply(destroy=True)
     assert {str(row.slot) for row in desk.state().owned.values()} == {"Deployment/p"}

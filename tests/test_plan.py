@@ -32,6 +32,7 @@ from reconciler.plan import Choices, Desired, Operation, Plan, Verb, World, refe
 from reconciler.planning import make_plan
 from reconciler.resource import (
     API_VERSION,
+    Action,
     Content,
     Inputs,
     Known,
@@ -435,3 +436,21 @@ def test_an_update_records_no_more_than_it_sent() -> None:
     assert (first.request.operation, first.fields) == ("deployments.scale", {})
     assert second.request is not None
     assert (second.request.operation, second.fields) == ("deployments.update", {"capacity": 8, "limits": {"rpm": 10}})
+
+
+def test_a_reference_that_is_ignored_stays_a_reference() -> None:
+    """What is recorded of it is its content, which no request could name; and what is made from what must be known."""
+    job = {"model": "qwen3-8b", "trainingType": "efficient_sft", "training": ["d"], "hyperParameters": {"n_epochs": 3}}
+    dataset = {"kind": "Dataset", "name": "d", "spec": {"source": "d.jsonl", "format": "sft"}}
+    before = {"kind": "FineTuneJob", "name": "j", "spec": job}
+    after = {**before, "spec": {**job, "hyperParameters": {"n_epochs": 4}}, "lifecycle": {"ignore": ["training"]}}
+    plan = planned(
+        {
+            "contents": {"d": [{"path": "d.jsonl", "md5": "dd"}]},
+            "applied": [dataset, before],
+            "manifests": [dataset, after],
+        }
+    )
+    (run,) = [op for op in plan.operations if op.action is Action.RUN]
+    assert run.part is not None
+    assert [known.slot for known in references_of(run.part)] == [Slot("Dataset/d", "d.jsonl")]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reconciler import catalogue, kinds
+from reconciler import catalogue, engine, kinds, surgery
 from reconciler.apply import Stage
 from reconciler.plan import Verb
 from reconciler.recover import parse_time
@@ -292,6 +292,21 @@ def test_what_comes_late_takes_its_place_where_nothing_was_bought_again(known: D
     assert row is not None
     assert row.id == late
     assert bought(known, "jobs") == 1
+
+
+def test_what_comes_late_of_an_object_that_is_paused_is_no_duplicate(known: Desk) -> None:
+    """It is the only one there is, and takes its place once the pause is over."""
+    play(known, {"operation": "jobs.create", "nth": 1, **NEVER})
+    known.apply()
+    (intent,) = [one for one in known.state().intents.values() if one.collection == "jobs"]
+    late = late_job(known, intent.tag)
+    play(known)
+    with known.session() as opened:
+        engine.operate(opened, lambda state, deed: surgery.pause(state, (intent.slot.address,), deed))
+    assert not any(late in op.why for op in known.plan().operations)
+    with known.session() as opened:
+        engine.operate(opened, lambda state, deed: surgery.resume(state, (intent.slot.address,), deed))
+    assert "= adopt FineTuneJob/j" in lines(known.plan())
 
 
 def test_a_duplicate_that_comes_late_is_told_with_its_cost_and_stopped_only_when_asked(known: Desk) -> None:
