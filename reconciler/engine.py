@@ -395,6 +395,12 @@ def apply(
     return Applied(snapshot, progress, found)
 
 
+def leash_of(project: Project, mode: Mode, revision: str = "") -> Leash:
+    """How far a loop of this mode may go with a project by itself."""
+    loop = getattr(project.stack.spec, "controller", None) if project.stack else None
+    return Leash(mode, paid_too=getattr(loop, "paid", "") == "Auto", revision=revision)
+
+
 def reconcile(
     session: Session,
     leash: Leash,

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 
 from reconciler import engine, project
@@ -18,9 +17,8 @@ from reconciler.adapters.options import Target
 from reconciler.adapters.stack import Opened
 from reconciler.api import Called, uncounted
 from reconciler.apply import Progress, Stage
-from reconciler.approvals import Leash, Mode
+from reconciler.approvals import Mode
 from reconciler.conditions import (
-    NEAR,
     Happened,
     Reason,
     Report,
@@ -37,7 +35,7 @@ from reconciler.plan import Choices, Operation, Verb
 from reconciler.project import Project
 from reconciler.render.errors import error_text
 from reconciler.source import SHORT, Checkout, Source, split
-from reconciler.state import Approval, Role, written
+from reconciler.state import Role, written
 from reconciler.store import Sighting
 
 LINES_MAX = 20  # of an error, which a report keeps
@@ -59,7 +57,6 @@ class Looker:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     stopped: Callable[[], bool] = lambda: False
     called: Called = uncounted
-    near: Decimal = NEAR
     many: bool = False  # controllers on other machines look at the same stacks
     sightings: dict[str, Sighting] = field(default_factory=dict)
 
@@ -72,18 +69,13 @@ class Looker:
         except Exception as error:  # our own mistake, which must not keep the others from being looked at
             return self._failed(before, mistake(error, before.error), error)
 
-    def agree(self, name: str, revision: str, digest: str, *, by: str, lock_timeout_s: float = 0) -> Approval:
-        """Record that somebody agreed to what a look at this revision proposed; the next look does it."""
+    @contextmanager
+    def opened(self, name: str, *, revision: str = "", writes: bool = False) -> Iterator[Opened]:
+        """A stack as a look opens it, at this revision or at what is declared now."""
         with (
             self.source.checkout(revision) as checkout,
-            self._connected(self._read(name, checkout), writes=True) as opened,
+            self._connected(self._read(name, checkout), writes=writes) as opened,
         ):
-            return engine.agree(opened.session, digest, by=by, lock_timeout_s=lock_timeout_s)
-
-    @contextmanager
-    def opened(self, name: str, *, writes: bool = False) -> Iterator[Opened]:
-        """A stack as a look opens it, at what is declared now."""
-        with self.source.checkout() as checkout, self._connected(self._read(name, checkout), writes=writes) as opened:
             yield opened
 
     def _newest(self, name: str, before: Report) -> Look:
@@ -136,8 +128,7 @@ class Looker:
                     "a fleet looks at this stack, and its state is a file that the other machines do not see",
                     hint="write `state: {backend: postgres}` into the Stack (docs/fleet.md)",
                 )
-            loop = getattr(read.stack.spec, "controller", None) if read.stack else None
-            leash = Leash(self.mode, paid_too=getattr(loop, "paid", "") == "Auto", revision=before.revision)
+            leash = engine.leash_of(read, self.mode, before.revision)
             told: list[Progress] = []
             applied = engine.reconcile(session, leash, report=told.append, stopped=self.stopped)
             snapshot = engine.plan(session, Choices(), leash) if applied.progress else applied.snapshot
@@ -152,7 +143,6 @@ class Looker:
                 held=snapshot.held,
                 happened=_happened(applied, self._at()),
                 limit=session.limits.hour,
-                near=self.near,
             )
         return Look(report, _verdict(applied))
 

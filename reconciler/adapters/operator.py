@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from pathlib import Path
 
@@ -45,6 +46,14 @@ def budget(root: Path) -> Budget | None:
     spec = parsed.documents[0].spec
     assert isinstance(spec, Operator)
     return spec.budget
+
+
+def name() -> str:
+    """Who gives the commands, as far as this machine knows; in a container it may have no name for them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _path() -> Path | None:

@@ -134,9 +134,9 @@ def _served(page: Page, loop: Controller, look: Looker, tally: Tally, folder: Pa
     from reconciler.adapters.web.serving import place
 
     def look_now() -> None:
-        threading.Timer(FRESH_S, lambda: loop.fleet.hurry(loop.names())).start()
+        _hurry(loop.fleet, loop.names())
 
-    probes = health.routes(loop.fleet, tally)
+    probes = health.routes(loop.fleet, tally, loop.names)
     figures = [route for route in probes if route.path == "/metrics"]
     with hosting.beside(
         Watched(loop.names, look.opened, loop.fleet),
@@ -197,9 +197,13 @@ def look(names: Sequence[str], home: str, fleet: str = "") -> Sequence[str]:
         if name not in there_are:
             hint = did_you_mean(name, there_are) or f"there are {', '.join(there_are)}"
             raise UsageError(f"the controller has no stack {shown(name)}", hint=hint)
-    time.sleep(FRESH_S)  # what a repository said until now may be taken for its newest word until then
-    listed.hurry(names or there_are)
+    _hurry(listed, names or there_are)
     return names or there_are
+
+
+def _hurry(listed: Fleet, names: Sequence[str]) -> None:
+    time.sleep(FRESH_S)  # what a repository said until now may be taken for its newest word until then
+    listed.hurry(names)
 
 
 def known(home: str, fleet: str = "") -> list[Report]:

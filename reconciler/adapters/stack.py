@@ -46,14 +46,19 @@ class Opened:
 
 def read(target: Target) -> Project:
     """The project that the command line names, its warnings told. ManifestError holds every mistake."""
+    project = loaded(target)
+    if project.warnings:
+        terminal.mention(warnings_text(project.warnings))
+    return project
+
+
+def loaded(target: Target) -> Project:
+    """The same without a word, for who reads it again and again."""
     elsewhere = os.environ.get(RECORDS)
     records = Path(elsewhere) if elsewhere else None
     if records and not records.is_dir():
         raise UsageError(f"{RECORDS} names {shown(elsewhere or '')}, which is no folder")
-    project = load(target.files, environment=target.environment, stdin=_stdin(target), records=records)
-    if project.warnings:
-        terminal.mention(warnings_text(project.warnings))
-    return project
+    return load(target.files, environment=target.environment, stdin=_stdin(target), records=records)
 
 
 def described(target: Target) -> dict[str, Callable[[], Described]]:

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,10 +24,10 @@ from reconciler.store.fleet import SqliteFleet, packed
 
 
 @contextmanager
-def served(fleet: SqliteFleet, tally: Tally) -> Iterator[httpx.Client]:
+def served(fleet: SqliteFleet, tally: Tally, names: Sequence[str] = ("a", "b")) -> Iterator[httpx.Client]:
     """The routes on a port of this computer, and somebody who asks there."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        app = Starlette(routes=routes(fleet, tally))
+        app = Starlette(routes=routes(fleet, tally, lambda: names))
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -62,6 +62,13 @@ def test_it_is_ready_once_a_look_was_finished_or_none_is_due(fleet: SqliteFleet)
         assert client.get("/healthz").status_code == 200
         tally.looked("failed", 1.0, "Unavailable")
         assert client.get("/readyz").status_code == 200, "that a stack cannot be looked at is its own affair"
+
+
+def test_a_stack_that_is_gone_keeps_nobody_from_being_ready(fleet: SqliteFleet) -> None:
+    """Its row stays due, and nobody looks at it any more."""
+    fleet.enlist(["gone"])
+    with served(fleet, Tally(), names=()) as client:
+        assert client.get("/readyz").status_code == 200
 
 
 def test_without_its_list_of_stacks_it_lives_and_is_not_ready(tmp_path: Path) -> None:

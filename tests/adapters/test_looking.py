@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from reconciler import engine
 from reconciler.adapters.looking import Looker
 from reconciler.adapters.running import Listing
 from reconciler.approvals import Mode
@@ -236,7 +237,8 @@ def test_somebody_agrees_to_what_was_proposed_at_the_commit_in_force(watch: Watc
     asked, revision = watch.report.proposal, watch.report.revision
     watch.remote.write("s/stack.yaml", "kind: [")
     watch.remote.pushed()
-    watch.looker(mode=Mode.PLAN).agree("s", revision, asked, by="ada")
+    with watch.looker(mode=Mode.PLAN).opened("s", revision=revision, writes=True) as opened:
+        engine.agree(opened.session, asked, by="ada")
     watch.look(mode=Mode.PLAN)
     assert watch.service.operations() == ["vocabularies.create"]
 

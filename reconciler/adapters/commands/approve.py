@@ -20,8 +20,10 @@ def approve(target: Target, digest: str | None, auto_approve: bool, output: str)
     The yes holds for exactly those operations at no higher a price, once. It is recorded with who gave it and when.
     DIGEST may be cut short to its first 8 characters. The list needs no key.
     """
+    import socket
+
     from reconciler import approvals, engine
-    from reconciler.adapters import stack, terminal
+    from reconciler.adapters import operator, stack, terminal
     from reconciler.adapters.output import result
     from reconciler.render.controller import approved_text, proposal_json, proposal_text, proposals_text
 
@@ -35,21 +37,8 @@ def approve(target: Target, digest: str | None, auto_approve: bool, output: str)
         terminal.mention(proposal_text(proposed))
         agreed = terminal.agreed("Approve it?", approved=auto_approve)
         if agreed:
-            proposed = engine.agree(opened.session, proposed.digest, by=_person())
+            proposed = engine.agree(opened.session, proposed.digest, by=f"{operator.name()} on {socket.gethostname()}")
     if agreed or output != "text":
         done = {"done": agreed, "proposal": proposal_json(proposed)}
         result(output, lambda: done, lambda _: approved_text(proposed))
     return 0 if agreed else 3
-
-
-def _person() -> str:
-    """Who says yes, as far as this machine knows; in a container it may have no name for them."""
-    import getpass
-    import os
-    import socket
-
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = f"user {os.getuid()}"
-    return f"{name} on {socket.gethostname()}"

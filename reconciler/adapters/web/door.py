@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reconciler.adapters.crash import write_report
+from reconciler.adapters.crash import reported
 from reconciler.adapters.terminal import say_anyway
 from reconciler.adapters.web.access import Token, Tokens
 
@@ -72,7 +72,7 @@ class Door:
             else:
                 await self.app(scope, receive, answer.send)
         except Exception as error:
-            say_anyway(f"page: {type(error).__name__}: report in {write_report(error)}", err=True)
+            say_anyway(f"page: {reported(error)}", err=True)
             if not answer.begun:
                 await PlainTextResponse("internal error", 500)(scope, receive, answer.send)
 
@@ -158,7 +158,8 @@ class Guard:
             return 405, None
         if "transfer-encoding" in headers or not headers.get("content-length", "0").isdecimal():
             return 411, None
-        if int(headers.get("content-length", "0")[:12]) > BODY_MAX:
+        told = headers.get("content-length", "0").lstrip("0")
+        if len(told) > len(str(BODY_MAX)) or int(told or 0) > BODY_MAX:
             return 413, None
         token, by_browser = self._who(scope, headers)
         if scope["method"] == "POST" and not _asked_here(scope, headers, by_browser):

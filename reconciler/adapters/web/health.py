@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -16,8 +18,11 @@ from reconciler.store.fleet import Fleet
 _FRESH = {"Cache-Control": "no-store"}
 
 
-def routes(fleet: Fleet, tally: Tally) -> list[Route]:
-    """`/healthz`, `/readyz` and `/metrics`. They read the list of stacks and ask nothing of the service."""
+def routes(fleet: Fleet, tally: Tally, names: Callable[[], Sequence[str]]) -> list[Route]:
+    """`/healthz`, `/readyz` and `/metrics`. They read the list of stacks and ask nothing of the service.
+
+    `names` are the stacks that this process looks at: one that is gone stays in the list, and is due for nobody.
+    """
     read: dict[str, tuple[str, Report]] = {}
 
     def alive(request: Request) -> Response:
@@ -26,7 +31,7 @@ def routes(fleet: Fleet, tally: Tally) -> list[Route]:
     def ready(request: Request) -> Response:
         """Ready once a look was finished, here or where this process has nothing to do."""
         try:
-            queue = fleet.queue()
+            queue = fleet.queue(names())
         except StateError:
             return _text("the list of stacks cannot be read", 503)
         if tally.looks or not queue.due:
@@ -35,7 +40,7 @@ def routes(fleet: Fleet, tally: Tally) -> list[Route]:
 
     def metrics(request: Request) -> Response:
         try:
-            queue, reports = fleet.queue(), _reports(fleet, read)
+            queue, reports = fleet.queue(names()), _reports(fleet, read)
         except StateError:
             queue, reports = None, []
         try:

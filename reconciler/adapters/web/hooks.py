@@ -11,10 +11,8 @@ import hashlib
 import hmac
 import os
 import re
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -22,6 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from reconciler.adapters import connection
+from reconciler.adapters.web.door import Bucket
 from reconciler.errors import StateError, UsageError
 
 PATH = "/hooks/look"
@@ -50,7 +49,7 @@ def routes(look_now: Callable[[], None], secret: bytes, *, clock: Callable[[], f
     """`POST /hooks/look`, in GitHub's form or GitLab's. None without a secret: an unsigned one is never heard."""
     if not secret:
         return []
-    rate = _Rate(clock)
+    rate = Bucket(BURST, 1 / EACH_S, clock)
 
     async def look(request: Request) -> Response:
         try:
@@ -62,7 +61,7 @@ def routes(look_now: Callable[[], None], secret: bytes, *, clock: Callable[[], f
             return _answer(408, "it took too long")
         if not signed:
             return _answer(401, "it is not signed with this controller's secret")
-        if not rate.allows():
+        if not rate.takes():
             return _answer(429, "too many", {"Retry-After": f"{EACH_S:.0f}"})
         try:
             await run_in_threadpool(look_now)
@@ -81,7 +80,9 @@ async def _signed(request: Request, secret: bytes) -> bool:
     """Whether it was sent by somebody who knows the secret; of anybody else's the body is not even read."""
     token, signature = request.headers.get(_GITLAB), request.headers.get(_GITHUB)
     if token is not None:
-        return hmac.compare_digest(token.encode(), secret) and await _body(request) is not None
+        if is_theirs := hmac.compare_digest(token.encode(), secret):
+            await _body(request)
+        return is_theirs
     if signature is None:
         return False
     wanted = "sha256=" + hmac.new(secret, await _body(request), hashlib.sha256).hexdigest()
@@ -102,26 +103,3 @@ async def _body(request: Request) -> bytes:
 
 def _answer(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
     return PlainTextResponse(f"{text}\n", status, headers)
-
-
-@dataclass
-class _Rate:
-    """How many are heard: signed ones only, so that nobody else can use them up."""
-
-    clock: Callable[[], float]
-    left: float = BURST
-    at_s: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        self.at_s = self.clock()
-
-    def allows(self) -> bool:
-        with self.lock:
-            now_s = self.clock()
-            self.left = min(BURST, self.left + (now_s - self.at_s) / EACH_S)
-            self.at_s = now_s
-            if self.left < 1:
-                return False
-            self.left -= 1
-            return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from starlette.routing import Route
 
-from reconciler.adapters import stack
+from reconciler.adapters import operator, stack
 from reconciler.adapters.connection import FOLDER
 from reconciler.adapters.options import Target
 from reconciler.adapters.stack import Opened
@@ -20,7 +19,6 @@ from reconciler.adapters.web.access import FILE, Tokens, kept, made
 from reconciler.adapters.web.live import Watched
 from reconciler.adapters.web.serving import Place, place, serve
 from reconciler.errors import UsageError
-from reconciler.project import load
 
 NAP_S = 0.1
 
@@ -30,7 +28,7 @@ def alone(target: Target, http: str, *, approves: bool, announce: Callable[[str]
     if "-" in target.files:
         raise UsageError("the page reads no manifests from stdin", hint="name files with -f")
     at, name = place(http), stack.read(target).name
-    token, signals = made(getpass.getuser(), approves=approves), list[int]()
+    token, signals = made(operator.name(), approves=approves), list[int]()
     watched = Watched(lambda: [name], lambda _, *, writes=False: _opened(target, writes=writes))
     before = {
         number: signal.signal(number, lambda n, _: signals.append(n)) for number in (signal.SIGINT, signal.SIGTERM)
@@ -48,8 +46,7 @@ def alone(target: Target, http: str, *, approves: bool, announce: Callable[[str]
 @contextmanager
 def _opened(target: Target, *, writes: bool) -> Iterator[Opened]:
     """Reads the manifests anew; their warnings are not told at every look."""
-    project = load(target.files, environment=target.environment)
-    with stack.connected(project, target, writes=writes) as opened:
+    with stack.connected(stack.loaded(target), target, writes=writes) as opened:
         yield opened
 
 

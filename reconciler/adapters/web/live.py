@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from reconciler import engine, money
 from reconciler.adapters import inventory
 from reconciler.adapters.stack import Opened
-from reconciler.approvals import DIGITS, Leash, Mode, hold, open_proposals
+from reconciler.approvals import DIGITS, Mode, hold, open_proposals
 from reconciler.conditions import Report, after_error, after_look
 from reconciler.controller import report_of
 from reconciler.engine import Session, Snapshot
@@ -97,8 +97,7 @@ def _held(session: Session, snapshot: Snapshot, mode: str) -> tuple[Operation, .
     """What a loop of this mode waits with, so that conditions read as they do in its own looks; "" for no loop."""
     if mode not in list(Mode):
         return ()
-    loop = getattr(session.project.stack.spec, "controller", None) if session.project.stack else None
-    return Leash(Mode(mode), paid_too=getattr(loop, "paid", "") == "Auto").held(snapshot.plan, snapshot.state)
+    return engine.leash_of(session.project, Mode(mode)).held(snapshot.plan, snapshot.state)
 
 
 def _waiting(snapshot: Snapshot) -> dict[str, Any]:

@@ -150,9 +150,10 @@ def test_looking_never_changes_anything(site: Site) -> None:
 # Size and rate ------------------------------------------------------------------------------------------------------
 
 
-def test_a_large_body_is_refused_before_it_is_read(site: Site) -> None:
+@pytest.mark.parametrize("told", [str(BODY_MAX + 1), f"{BODY_MAX + 1:020}"])
+def test_a_large_body_is_refused_before_it_is_read(site: Site, told: str) -> None:
     host, number = site.origin.removeprefix("http://").split(":")
-    head = f"POST /login HTTP/1.1\r\nHost: {host}:{number}\r\nContent-Length: {BODY_MAX + 1}\r\n\r\n"
+    head = f"POST /login HTTP/1.1\r\nHost: {host}:{number}\r\nContent-Length: {told}\r\n\r\n"
     with socket.create_connection((host, int(number)), timeout=30) as wire:
         wire.sendall(head.encode())  # and not one byte of the body
         assert wire.recv(100).startswith(b"HTTP/1.1 413")
