@@ -39,6 +39,7 @@ from reconciler.plan import (
     Verb,
     World,
     caught_up,
+    kept,
     sums,
     vanished,
 )
@@ -234,11 +235,9 @@ def _refuse_kept(session: Session, row: Owned, choices: Choices) -> None:
     lifecycle = next(declared, Lifecycle())
     if lifecycle.observe_only:
         raise Refused(f"{row.slot} is only observed", hint="observeOnly in its manifest")
-    if (lifecycle.deletion_policy or row.deletion) == "Protect":
-        hint = "set deletionPolicy: Delete in its manifest and apply that first"
-        raise Refused(f"{row.slot} is protected: deletionPolicy is Protect", hint=hint)
-    if row.inferred and ("inferred", row.id) not in choices.allow:
-        raise Refused(f"{row.id} was taken for ours by what it looks like", hint=f"--allow inferred={row.id}")
+    policy = lifecycle.deletion_policy or row.deletion
+    if why := kept(row, "" if policy == "Orphan" else policy, choices):  # what is stopped is lost, whatever stays of it
+        raise Refused(f"{row.slot}: {why[0]}", hint=why[1])
 
 
 def _world(session: Session, state: State) -> World:
@@ -506,6 +505,8 @@ def _written(moment: datetime) -> str:
 
 def aftermath(session: Session, saved: Saved) -> Aftermath | None:
     """What became of a saved plan, with what the service has to say of it; None where it was never begun here."""
+    if saved.digest not in session.store.load().tickets:
+        return None
     state, world = look_around(session)
     came = reports.aftermath(saved, state, session.collections, world.objects)
     return came and reports.with_logs(came, state, partial(measured, session))
@@ -673,8 +674,7 @@ def _heads(state: State) -> tuple[Owned, ...]:
 
 def _let_go(state: State, row: Owned) -> bool:
     """Whether the service accepted that it is to be deleted."""
-    asked = (i for i in state.intents.values() if i.verb == Verb.DELETE and i.phase is IntentPhase.DONE)
-    return any(row.collection == intent.collection and row.id in intent.known_before for intent in asked)
+    return any(intent.verb == Verb.DELETE and intent.phase is IntentPhase.DONE for intent in state.sent(row))
 
 
 def _moves(seen: Observed | None) -> bool:

@@ -234,6 +234,16 @@ def vanished(state: State, world: World, choices: Choices) -> tuple[Owned, ...]:
     return tuple(lost) if most and ("vanished", "all") not in choices.allow else ()
 
 
+def kept(row: Owned, policy: str, choices: Choices) -> tuple[str, str] | None:
+    """Why an object must not go, whatever asks for it, and what would let it."""
+    if policy == "Protect":
+        hint = "set deletionPolicy: Delete in its manifest and apply that first"
+        return "protected: deletionPolicy is Protect", hint
+    if row.inferred and policy != "Orphan" and ("inferred", row.id) not in choices.allow:
+        return f"{row.id} was taken for ours by what it looks like", f"--allow inferred={row.id} lets it go"
+    return None
+
+
 def young(row: Owned, world: World) -> bool:
     """Whether it was made so lately that the service may not show it yet."""
     age = age_of(row, world)

@@ -29,6 +29,7 @@ from reconciler.plan import (
     bills,
     contains_reference,
     hourly,
+    kept,
     open_maker,
     references_of,
     sums,
@@ -707,12 +708,7 @@ class _Draft:
         """Why an object, or its record, must not go yet, and what would let it."""
         if self.world.get(row) is None:
             return (f"{row.id} {_VANISHED}", VANISHED_HINT) if self.vanished and row.role is not Role.RETIRED else None
-        if policy == "Protect":
-            hint = "set deletionPolicy: Delete in its manifest and apply that first"
-            return "protected: deletionPolicy is Protect", hint
-        if row.inferred and policy != "Orphan" and ("inferred", row.id) not in self.choices.allow:
-            return f"{row.id} was taken for ours by what it looks like", f"--allow inferred={row.id} lets it go"
-        return None
+        return kept(row, policy, self.choices)
 
     def _will_be_replaced(self, user: Owned) -> bool:
         """Whether this plan puts another object in the place of this one. A NEXT that is waited for stays itself."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
 from reconciler.api import Api
@@ -16,7 +15,7 @@ from reconciler.apply import REST_S_MAX, UNHEARD, Progress, Stage
 from reconciler.clock import boottime
 from reconciler.errors import ApiError, NotAuthorised
 from reconciler.observe import Pace, look
-from reconciler.plan import NOT_YET, Operation, Verb
+from reconciler.plan import Operation, Verb, World, young
 from reconciler.resource import Action, Collection, Observed, Phase
 from reconciler.state import Owned, Role, written
 
@@ -114,7 +113,7 @@ def judged(row: Owned, seen: Observed | None, goal: Goal, at: str) -> tuple[Stag
     if row.failure:
         return Stage.FAILED, status, row.failure, 5
     if seen is None:
-        if row.applied_at and datetime.fromisoformat(at) - datetime.fromisoformat(row.applied_at) < NOT_YET:
+        if young(row, World(at=at)):
             return Stage.WAITING, "not visible yet", "", 0
         return Stage.FAILED, "", f"{row.id} is gone from the service", 5
     match seen.phase:
