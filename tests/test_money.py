@@ -13,7 +13,7 @@ from typing import Any
 from xml.dom import minidom
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reconciler import catalogue, kinds
@@ -584,6 +584,7 @@ MEASURED = (
     ),
     st.integers(20, 120),
 )
+@example([Measurement(-14107, {"loss": -1.674695131156559e-127})], 20)
 def test_any_measurements_can_be_drawn(measured: list[Measurement], width: int) -> None:
     for plain in (True, False):
         rows = chart.chart_text("t", measured, width, plain=plain).splitlines()

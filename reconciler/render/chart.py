@@ -94,6 +94,7 @@ def chart_text(title: str, measured: Sequence[Measurement], width: int | None, *
     side, first, last = max(map(len, labels.values()), default=0), number(seen.left), number(seen.right)
     rows = [f"{labels.get(row, ''):>{side}} {bar}{''.join(line)}" for row, line in enumerate(cells)]
     margin = " " * (side + 1)
+    last = last if len(first) + len(last) < wide else ""  # two that touch read as one; the legend has the last step
     axis = [f"{margin}{corner}{rule * wide}", f"{margin} {first}{last:>{wide - len(first)}}"]
     axis.append(f"{margin} {'step':>{wide}}")
     legend = page(map(Line, _legend(drawn, plain)), width)
