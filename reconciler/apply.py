@@ -1,18 +1,22 @@
 """Carries out a plan: intent, request, outcome, wait until ready, promote. Names no kind, decides nothing of its own.
 
 One thread schedules and records; a small pool only sends. Independent branches go on when one fails. Waiting is one
-list pass for each collection and tick, however many objects are waited for. Nothing is created without an intent.
+look at each collection and tick, however many objects are waited for. Nothing is created without an intent. What one
+step of the loop decides is recorded in one transaction, before anything is sent or told on the strength of it.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
+from heapq import heappop, heappush
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -39,6 +43,7 @@ from reconciler.state import (
     Intent,
     IntentPhase,
     Role,
+    State,
     canonical,
     generation,
     reopened,
@@ -73,7 +78,8 @@ class Stage(StrEnum):
     BLOCKED = "blocked"
 
 
-ENDED = frozenset({Stage.DONE, Stage.FAILED, Stage.SKIPPED, Stage.DETACHED, Stage.UNKNOWN, Stage.BLOCKED})
+_LOST = frozenset({Stage.FAILED, Stage.SKIPPED, Stage.UNKNOWN, Stage.BLOCKED})
+ENDED = _LOST | {Stage.DONE, Stage.DETACHED}
 _MAKING = frozenset({Verb.CREATE, Verb.UPDATE, Verb.ADOPT})
 
 
@@ -187,6 +193,57 @@ class _Wait:
     figure: str = ""
 
 
+class _Order:
+    """What may begin: every operation once all that it comes after is done. Each step costs what it changes.
+
+    Creations stand in one lane for each collection, whose turn it may not be; everything else in another.
+    """
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._operations = tuple(operations)
+        places = {op.id: place for place, op in enumerate(self._operations)}
+        self._awaited = [{name for name in op.after if name in places} for op in self._operations]
+        self._heirs: dict[str, list[int]] = {}
+        self._lanes: dict[str, list[int]] = {}
+        self._lost: list[int] = []
+        for place, awaited in enumerate(self._awaited):
+            for name in awaited:
+                self._heirs.setdefault(name, []).append(place)
+            if not awaited:
+                self._may_begin(place)
+
+    def _may_begin(self, place: int) -> None:
+        op = self._operations[place]
+        if op.verb is not Verb.NOTHING:
+            heappush(self._lanes.setdefault(op.collection if op.verb is Verb.CREATE else "", []), place)
+
+    def done(self, name: str) -> None:
+        for place in self._heirs.get(name, ()):
+            self._awaited[place].discard(name)
+            if not self._awaited[place]:
+                self._may_begin(place)
+
+    def lost(self, name: str) -> None:
+        """It comes to nothing, and so does what comes after it."""
+        for place in self._heirs.get(name, ()):
+            heappush(self._lost, place)
+
+    def any(self) -> bool:
+        return any(self._lanes.values())
+
+    def next(self, closed: Container[str]) -> Operation | None:
+        """The first in the plan's order of those that may begin, and whose lane is not closed."""
+        heads = [lane for name, lane in self._lanes.items() if lane and name not in closed]
+        return self._operations[heappop(min(heads))] if heads else None
+
+    def next_lost(self) -> Operation | None:
+        return self._operations[heappop(self._lost)] if self._lost else None
+
+    def clear(self) -> None:
+        """Nothing begins any more."""
+        self._lanes.clear()
+
+
 @dataclass
 class _Apply:
     plan: Plan
@@ -200,7 +257,7 @@ class _Apply:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     progress: dict[str, Progress] = field(default_factory=dict)
-    waiting: dict[str, _Wait] = field(default_factory=dict)
+    waiting: dict[str, dict[str, _Wait]] = field(default_factory=dict)  # by collection and operation
     flights: dict[Future[Any], _Flight] = field(default_factory=dict)
     paces: dict[str, Pace] = field(default_factory=dict)
     barred: bool = False  # the service no longer lets us in: start nothing more
@@ -208,26 +265,58 @@ class _Apply:
     def __post_init__(self) -> None:
         self.state = self.store.load()
         self.began = self.clock()
+        self.order = _Order(self.plan.operations)
+        self.decided: list[Event] | None = None  # inside a step: what it will record
+        self.then: list[Callable[[], object]] = []  # and what follows from that
         for op in self.plan.operations:
             stage = Stage.BLOCKED if op.verb is Verb.NOTHING else Stage.TODO
             self.progress[op.id] = Progress(op, stage, code=op.code)
+            if stage is Stage.BLOCKED:
+                self.order.lost(op.id)
+
+    @contextmanager
+    def _step(self, keep: Callable[..., State], *, come_what_may: bool = False) -> Iterator[None]:
+        """What is decided inside is recorded in one transaction; only after that it is told, and acted upon.
+
+        Where something goes wrong in the middle it is forgotten, unless it must be kept `come_what_may`.
+        """
+        self.decided, self.then, before = [], [], self.state
+        try:
+            yield
+        except BaseException:
+            if not come_what_may:
+                self.decided, self.state = [], before
+            raise
+        finally:
+            events, then = self.decided, self.then
+            self.decided, self.then = None, []
+            if events:
+                self.state = keep(self.epoch, *events)
+            for action in then:
+                action()
 
     # The loop's questions ---------------------------------------------------------------------------------------
 
     def finished(self) -> bool:
         """Whether nothing is left that this run has to see; what still waits then goes on without us."""
-        if self.flights or self._ready():
+        if self.flights or self.order.any():
             return False
-        to_make = any(p.stage is Stage.TODO and p.operation.verb in _MAKING for p in self.progress.values())
-        patient = {"none": False, "once": self._unseen(), "created": to_make, "ready": True}[self.terms.wait]
-        if self.waiting and patient:
+        if any(self.waiting.values()) and self._patient():
             return False
         self.detach()
         return True
 
+    def _patient(self) -> bool:
+        match self.terms.wait:
+            case "once":
+                return self._unseen()
+            case "created":
+                return any(p.stage is Stage.TODO and p.operation.verb in _MAKING for p in self.progress.values())
+        return self.terms.wait == "ready"
+
     def _unseen(self) -> bool:
         """Whether one of those that wait is worth a look yet: what was asked for a moment ago and is slow is not."""
-        waits = ((self.progress[name].operation, one) for name, one in self.waiting.items())
+        waits = ((self.progress[name].operation, one) for ours in self.waiting.values() for name, one in ours.items())
         return any(one.looks == 0 and self._looks_at_once(op) for op, one in waits)
 
     def _looks_at_once(self, op: Operation) -> bool:
@@ -239,31 +328,40 @@ class _Apply:
     def ended(self) -> tuple[Progress, ...]:
         return tuple(self.progress.values())
 
-    def _ready(self) -> list[Operation]:
-        """Operations whose predecessors are all done."""
-        todo = [p.operation for p in self.progress.values() if p.stage is Stage.TODO]
-        return [op for op in todo if all(self._stage(name) is Stage.DONE for name in op.after)]
-
     def _stage(self, name: str) -> Stage:
         return self.progress[name].stage if name in self.progress else Stage.DONE
 
     # Starting ---------------------------------------------------------------------------------------------------
 
     def start(self, pool: ThreadPoolExecutor) -> None:
-        self._skip_unreachable()
-        for op in self._ready():
-            if len(self.flights) >= self.terms.parallelism:
-                return
-            match op.verb:
-                case Verb.FORGET:
-                    self._commit(Gone(f"{op.collection}/{op.target_id}"))
-                    self._tell(op, Stage.DONE)
-                case Verb.WAIT:
-                    self._begin_waiting(op, op.target_id)
-                case Verb.ADOPT:
-                    self._take_in(op)
-                case _:
-                    self._send(pool, op)
+        with self._step(self.store.commit):
+            self._skip_unreachable()
+            leaving: list[_Flight] = []
+            while len(self.flights) + len(leaving) < self.terms.parallelism:
+                op = self.order.next(self._closed([*self.flights.values(), *leaving]))
+                if op is None:
+                    break
+                leaving += self._begin(op)
+            self.then += [partial(self._send, pool, flight) for flight in leaving]
+
+    def _closed(self, flights: Iterable[_Flight]) -> set[str]:
+        """Where marks are not known to be shown, two creations under way at once could be taken for each other."""
+        under_way = {flight.operation.collection for flight in flights if flight.intent}
+        return {name for name in under_way if not self.state.shows(f"{name}.mark")}
+
+    def _begin(self, op: Operation) -> list[_Flight]:
+        """What is to be sent for it, if anything is."""
+        match op.verb:
+            case Verb.FORGET:
+                self._commit(Gone(f"{op.collection}/{op.target_id}"))
+                self._tell(op, Stage.DONE)
+            case Verb.WAIT:
+                self._begin_waiting(op, op.target_id)
+            case Verb.ADOPT:
+                self._take_in(op)
+            case _:
+                return self._ready_to_leave(op)
+        return []
 
     def _take_in(self, op: Operation) -> None:
         """What is there already becomes ours, and is waited for."""
@@ -297,28 +395,31 @@ class _Apply:
         self._begin_waiting(op, op.target_id)
 
     def _skip_unreachable(self) -> None:
-        bad = {Stage.FAILED, Stage.SKIPPED, Stage.UNKNOWN, Stage.BLOCKED}
-        for op in self.plan.operations:
-            if self._stage(op.id) is Stage.TODO and (
-                cause := next((n for n in op.after if self._stage(n) in bad), None)
-            ):
+        while op := self.order.next_lost():
+            if self._stage(op.id) is Stage.TODO:
+                cause = next(name for name in op.after if self._stage(name) in _LOST)
                 self._tell(op, Stage.SKIPPED, detail=f"because of: {cause}")
 
-    def _send(self, pool: ThreadPoolExecutor, op: Operation) -> None:
-        """Record the intent, then let the pool send. If the intent cannot be recorded, nothing is sent."""
-        if op.verb is Verb.CREATE and self._must_wait_its_turn(op):
-            return
+    def _ready_to_leave(self, op: Operation) -> list[_Flight]:
+        """Its request, with the intent recorded. If the intent cannot be recorded, nothing is sent."""
         since = self.api.clock()  # whoever is stopped from here on for as long as a request may last sends nothing
         try:
             request, intent = self._created(op) if op.verb is Verb.CREATE else self._changed(op)
         except ReconcilerError as error:
             self._tell(op, Stage.FAILED, detail=_said(error), code=error.exit_code)
-            return
+            return []
         self._commit(intent, *self._made_ours(op, intent))
-        self._tell(op, Stage.SENDING, op_id=intent.op_id)
         gauge = _Gauge(request.content.size if request.content else 0)
-        future = pool.submit(self.api.send, request, since=since, by=self._last_moment(op), sent=gauge.note)
-        self.flights[future] = _Flight(op, request, intent, gauge, self.clock())
+        return [_Flight(op, request, intent, gauge, since)]
+
+    def _send(self, pool: ThreadPoolExecutor, flight: _Flight) -> None:
+        op, request, intent = flight.operation, flight.request, flight.intent
+        assert request is not None
+        assert intent is not None
+        self._tell(op, Stage.SENDING, op_id=intent.op_id)
+        by, note = self._last_moment(op), flight.gauge.note
+        future = pool.submit(self.api.send, request, since=flight.since, by=by, sent=note)
+        self.flights[future] = replace(flight, since=self.clock())
 
     def _last_moment(self, op: Operation) -> float:
         """A change or a deletion of a run that was passed by would meet what its successor made of the object.
@@ -326,11 +427,6 @@ class _Apply:
         A creation is not bound so: the successor waits for its deadline, and creates nothing over it.
         """
         return math.inf if op.verb is Verb.CREATE else self.store.fresh_until()
-
-    def _must_wait_its_turn(self, op: Operation) -> bool:
-        """Where marks are not known to be shown, two creations under way at once could be taken for each other."""
-        under_way = {flight.operation.collection for flight in self.flights.values() if flight.intent}
-        return op.collection in under_way and not self.state.shows(f"{op.collection}.mark")
 
     def _created(self, op: Operation) -> tuple[Request, Intent]:
         assert op.part is not None
@@ -404,17 +500,18 @@ class _Apply:
     # Concluding what was sent -----------------------------------------------------------------------------------
 
     def conclude(self) -> None:
-        for future in [future for future in self.flights if future.done()]:
-            flight = self.flights.pop(future)
-            if flight.intent is None:
-                self._probed(flight.operation, future)
-                continue
-            try:
-                reply = future.result()
-            except (ReconcilerError, OSError) as error:
-                self._refused(flight.operation, flight.intent, error)
-            else:
-                self._accepted(flight, flight.intent, reply)
+        with self._step(self.store.record, come_what_may=True):  # the service has done it already
+            for future in [future for future in self.flights if future.done()]:
+                flight = self.flights.pop(future)
+                if flight.intent is None:
+                    self._probed(flight.operation, future)
+                    continue
+                try:
+                    reply = future.result()
+                except (ReconcilerError, OSError) as error:
+                    self._refused(flight.operation, flight.intent, error)
+                else:
+                    self._accepted(flight, flight.intent, reply)
 
     def _accepted(self, flight: _Flight, intent: Intent, reply: Reply) -> None:
         op = flight.operation
@@ -424,13 +521,13 @@ class _Apply:
                 self._made(flight, done, reply)
             case Verb.UPDATE:
                 row = self.state.owned[f"{op.collection}/{op.target_id}"]
-                self._record(done, replace(row, last_applied={**row.last_applied, **_settled(op.fields)}))
+                self._commit(done, replace(row, last_applied={**row.last_applied, **_settled(op.fields)}))
                 self._begin_waiting(op, op.target_id)
             case Verb.DISCARD:
-                self._record(done, Gone(f"{op.collection}/{op.target_id}"))
+                self._commit(done, Gone(f"{op.collection}/{op.target_id}"))
                 self._tell(op, Stage.DONE)
             case _:
-                self._record(done)
+                self._commit(done)
                 self._begin_waiting(op, op.target_id)
 
     def _made(self, flight: _Flight, done: Intent, reply: Reply) -> None:
@@ -439,7 +536,7 @@ class _Apply:
         remote_id = collection.created_id(reply.body, flight.request)
         if remote_id:
             row = done.owned(remote_id, at=done.at)
-            self._record(replace(done, result_id=remote_id), *self._displaced(op), row)
+            self._commit(replace(done, result_id=remote_id), *self._displaced(op), row)
             self._begin_waiting(op, remote_id)
         elif why := collection.refusal(reply.body):
             self._refused(op, done, Rejected(f"the service refused it: {why}"))
@@ -467,7 +564,7 @@ class _Apply:
             deadline=min(intent.deadline, written(self.api.now() + timedelta(seconds=1))),  # nothing is sent any more
         )
         gone = self._nothing_left(op, error)
-        self._record(ended, *((Gone(f"{op.collection}/{op.target_id}"),) if gone else ()))
+        self._commit(ended, *((Gone(f"{op.collection}/{op.target_id}"),) if gone else ()))
         if gone:
             self._tell(op, Stage.DONE, detail=gone)
         elif unknown:
@@ -490,27 +587,30 @@ class _Apply:
 
     def _begin_waiting(self, op: Operation, remote_id: str) -> None:
         now = self.clock()
-        self.waiting[op.id] = _Wait(remote_id, now, status_since=now)
+        self.waiting.setdefault(op.collection, {})[op.id] = _Wait(remote_id, now, status_since=now)
         collection = self.collections[op.collection]
         pace = self.paces.setdefault(op.collection, Pace.of(collection, self.terms.hurry))
         pace.begin(now, 0.0 if self._looks_at_once(op) else pace.first_s)
         self._tell(op, Stage.WAITING, status="sent")
 
+    def _waits(self, op: Operation) -> dict[str, _Wait]:
+        return self.waiting.get(op.collection, {})
+
     def poll(self, pool: ThreadPoolExecutor) -> None:
-        """One list pass for each collection that is due and waited for."""
-        for name in sorted({self.progress[op_id].operation.collection for op_id in self.waiting}):
+        """One look at each collection that is due and waited for."""
+        for name in sorted(name for name, ours in self.waiting.items() if ours):
             pace = self.paces[name]
             if self.clock() < pace.due:
                 continue
-            moved = self._poll_collection(pool, self.collections[name])
+            with self._step(self.store.commit):
+                moved = self._poll_collection(pool, self.collections[name])
             pace.looked(self.clock(), moved=moved)
 
     def _poll_collection(self, pool: ThreadPoolExecutor, collection: Collection) -> bool:
-        ours = [(self.progress[i].operation, w) for i, w in self.waiting.items()]
-        ours = [(op, one) for op, one in ours if op.collection == collection.name]
+        ours = [(self.progress[i].operation, one) for i, one in self.waiting[collection.name].items()]
         rows = [self.state.owned[f"{collection.name}/{one.remote_id}"] for _, one in ours]
         try:
-            seen = look(self.api, collection, rows)
+            seen = look(self.api, collection, rows, among=len(self.world.objects.get(collection.name, ())))
         except NotAuthorised as error:
             for op, _ in ours:
                 self._locked_out(op, error)
@@ -525,7 +625,7 @@ class _Apply:
     def _locked_out(self, op: Operation, error: NotAuthorised) -> None:
         """It says nothing of the object, which goes on; the next run that is let in looks at it again."""
         self.barred = True
-        self.waiting.pop(op.id, None)
+        self._waits(op).pop(op.id, None)
         self._tell(op, Stage.DETACHED, detail=_said(error), code=error.exit_code)
 
     def _judge(self, pool: ThreadPoolExecutor, op: Operation, one: _Wait, observed: Observed | None) -> bool:
@@ -591,7 +691,7 @@ class _Apply:
         self._commit(replace(row, outputs=dict(observed.outputs)))
         probes = op.part.probes if op.part and row.role is Role.NEXT else ()
         if probes:
-            del self.waiting[op.id]
+            del self._waits(op)[op.id]
             self._tell(op, Stage.SENDING, status="smoke")
             self.flights[pool.submit(self._probe, op.collection, observed.id, probes)] = _Flight(op)
         else:
@@ -610,7 +710,7 @@ class _Apply:
             self._end_wait(op, Stage.DONE, events)
 
     def _fail(self, op: Operation, why: str) -> None:
-        wait_for = self.waiting.get(op.id)
+        wait_for = self._waits(op).get(op.id)
         row = self.state.owned.get(f"{op.collection}/{wait_for.remote_id}") if wait_for else None
         events = (replace(row, failure=why),) if row is not None and row.role is Role.NEXT else ()
         if op.verb is Verb.CANCEL:
@@ -622,7 +722,7 @@ class _Apply:
         events = tuple(events)
         if events:
             self._commit(*events)
-        self.waiting.pop(op.id, None)
+        self._waits(op).pop(op.id, None)
         self._tell(op, stage, detail=detail, code=code)
 
     def _last_words(self, op: Operation, observed: Observed) -> str:
@@ -686,7 +786,7 @@ class _Apply:
     def _probed(self, op: Operation, future: Future[str]) -> None:
         row = self.state.row(op.slot, Role.NEXT)
         assert row is not None
-        self.waiting[op.id] = _Wait(row.id, self.clock())
+        self.waiting.setdefault(op.collection, {})[op.id] = _Wait(row.id, self.clock())
         try:
             why = future.result()
         except NotAuthorised as error:
@@ -701,10 +801,10 @@ class _Apply:
 
     def detach(self) -> None:
         """Start nothing more. What is in flight is still concluded; what waits goes on without us."""
-        for op_id in list(self.waiting):
-            self.waiting.pop(op_id)
-            was = self.progress[op_id]
+        for was in [self.progress[name] for ours in self.waiting.values() for name in ours]:
             self._tell(was.operation, Stage.DETACHED, status=was.status, code=6)
+        self.waiting.clear()
+        self.order.clear()
         if not self.flights:
             for progress in list(self.progress.values()):
                 if progress.stage is Stage.TODO:
@@ -718,13 +818,13 @@ class _Apply:
 
     def rest(self) -> None:
         """Until something is answered or due."""
-        dues = [self.paces[self.progress[op_id].operation.collection].due for op_id in self.waiting]
+        dues = [self.paces[name].due for name, ours in self.waiting.items() if ours]
         pause = min([REST_S_MAX, *(max(0.0, due - self.clock()) for due in dues)])
         if self.flights:
             pause = min(pause, GAUGE_S) if any(flight.gauge.size for flight in self.flights.values()) else pause
             wait(self.flights, timeout=pause or 0.01, return_when=FIRST_COMPLETED)
             self._gauge()
-        elif self.waiting and pause:
+        elif dues and pause:
             self.sleep(pause)
 
     def _gauge(self) -> None:
@@ -735,11 +835,10 @@ class _Apply:
                 self._tell(flight.operation, Stage.SENDING, detail=news, elapsed_s=elapsed_s, op_id=op_id)
 
     def _commit(self, *events: Event) -> None:
-        self.state = self.store.commit(self.epoch, *events)
-
-    def _record(self, *events: Event) -> None:
-        """What the service has already done is kept, whatever the disk says."""
-        self.state = self.store.record(self.epoch, *events)
+        """Recorded when the step ends that this is a part of."""
+        assert self.decided is not None
+        self.state = self.state.fold(events)
+        self.decided += events
 
     def _tell(
         self,
@@ -753,7 +852,14 @@ class _Apply:
     ) -> None:
         progress = Progress(op, stage, status, detail, elapsed_s, code, op_id)
         self.progress[op.id] = progress
-        self.report(progress)
+        if stage is Stage.DONE:
+            self.order.done(op.id)
+        elif stage in _LOST:
+            self.order.lost(op.id)
+        if self.decided is None:
+            self.report(progress)
+        else:
+            self.then.append(partial(self.report, progress))
 
 
 def _said(error: Exception) -> str:

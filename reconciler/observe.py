@@ -6,7 +6,7 @@ Absence in a list is never proof: an object that should be there and is not list
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -50,12 +50,16 @@ def observe(api: Api, collections: Mapping[str, Collection], names: Iterable[str
     return World({name: look(api, collections[name], rows) for name in sorted(set(names))})
 
 
-def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, Observed]:
-    """One collection: every listed object, and each of `rows` either found or established to be absent."""
-    seen = list_all(api, collection)
-    for row in rows:
-        if row.collection != collection.name:
-            continue
+def look(api: Api, collection: Collection, rows: Iterable[Owned], *, among: int | None = None) -> dict[str, Observed]:
+    """One collection: every listed object, and each of `rows` either found or established to be absent.
+
+    Where only these rows matter, `among` is how many objects the collection is known to hold: fewer rows than it has
+    pages are asked for one by one, and a list is left as soon as it has shown them all.
+    """
+    ours = [row for row in rows if row.collection == collection.name]
+    few = among is not None and len(ours) * collection.page_size < among
+    seen = {} if few else list_all(api, collection, until={row.id for row in ours} if among is not None else None)
+    for row in ours:
         listed = seen.get(row.id)
         if listed is None or collection.stale(listed, row.outputs):
             read = read_one(api, collection, row.id, listed)
@@ -77,21 +81,22 @@ def look_closer(api: Api, collection: Collection, seen: Mapping[str, Observed]) 
     return {key: one for key, one in read.items() if one is not None}
 
 
-def list_all(api: Api, collection: Collection) -> dict[str, Observed]:
+def list_all(api: Api, collection: Collection, *, until: Set[str] | None = None) -> dict[str, Observed]:
     """Every object of a collection by id. A list that moves under its reader is read again until two readings agree.
 
-    Raises Unavailable for a list that cannot be read: what it might have held must not be taken for absent.
+    With `until` it is left as soon as it has shown all of these. Raises Unavailable for a list that cannot be read:
+    what it might have held must not be taken for absent.
     """
     before: set[str] | None = None
     for _ in range(READINGS_MAX):
-        seen, whole = _all_pages(api, collection)
+        seen, whole = _all_pages(api, collection, until)
         if whole or before == seen.keys():
             return {key: one for key, one in seen.items() if one.status not in collection.gone}
         before = set(seen)
     raise Unavailable(f"{collection.name}: the list does not stand still")
 
 
-def _all_pages(api: Api, collection: Collection) -> tuple[dict[str, Observed], bool]:
+def _all_pages(api: Api, collection: Collection, until: Set[str] | None) -> tuple[dict[str, Observed], bool]:
     """One reading, and whether it is whole for certain: as many objects as every page said there are."""
     seen: dict[str, Observed] = {}
     totals: set[int | None] = set()
@@ -100,6 +105,8 @@ def _all_pages(api: Api, collection: Collection) -> tuple[dict[str, Observed], b
         seen |= {one.id: one for one in page.found}
         totals.add(page.total)
         listed += len(page.found)
+        if until is not None and until <= seen.keys():
+            return seen, True
     return seen, totals <= {len(seen)} or (totals == {None} and listed == len(seen))
 
 

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -114,6 +114,16 @@ class Intent:
     @property
     def is_open(self) -> bool:
         return self.phase in OPEN
+
+    @property
+    def creates(self) -> Slot | None:
+        """The slot that it makes an object for; None where it does something else."""
+        return self.slot if self.verb == "create" else None
+
+    @property
+    def made(self) -> str:
+        """The key of the object that it made, or ""."""
+        return f"{self.collection}/{self.result_id}" if self.verb == "create" and self.result_id else ""
 
     def owned(self, remote_id: str, at: str, *, inferred: bool = False) -> Owned:
         """The row of what this intent made."""
@@ -245,7 +255,7 @@ class State:
     serial: int = field(default=0, compare=False)
 
     def rows(self, slot: Slot, role: Role | None = None) -> tuple[Owned, ...]:
-        found = self._by_slot.get(slot, ())
+        found = self._rows.get(slot, ())
         return tuple(row for row in found if role is None or row.role is role)
 
     def row(self, slot: Slot, role: Role) -> Owned | None:
@@ -256,11 +266,7 @@ class State:
         return self.row(slot, Role.NEXT) or self.row(slot, Role.CURRENT)
 
     def open_intents(self) -> tuple[Intent, ...]:
-        return self._open_intents
-
-    @cached_property
-    def _open_intents(self) -> tuple[Intent, ...]:
-        return tuple(intent for intent in self.intents.values() if intent.is_open)
+        return tuple(self.intents[name] for name in sorted(self._open))
 
     def given_up(self, now: str) -> tuple[Intent, ...]:
         """Creations that were taken for not having happened within the last day: one of them may still come true."""
@@ -274,12 +280,19 @@ class State:
 
     def users(self, key: str) -> tuple[Owned, ...]:
         """The live rows made from this object."""
-        return tuple(row for row in self.owned.values() if row.role is not Role.RETIRED and key in row.uses)
+        return self._users.get(key, ())
+
+    @cached_property
+    def _users(self) -> Mapping[str, tuple[Owned, ...]]:
+        found: dict[str, list[Owned]] = {}
+        for row in self.owned.values():
+            for key in dict.fromkeys(row.uses) if row.role is not Role.RETIRED else ():
+                found.setdefault(key, []).append(row)
+        return {key: tuple(rows) for key, rows in found.items()}
 
     def maker(self, row: Owned) -> Intent | None:
         """The creation that an object came from, where the journal has it."""
-        made = (i for i in self.intents.values() if i.verb == "create" and i.result_id == row.id)
-        return next((intent for intent in made if intent.collection == row.collection), None)
+        return next((self.intents[name] for name in self._makers.get(row.key, ())), None)
 
     def sent(self, row: Owned) -> tuple[Intent, ...]:
         """What the journal has of requests about an object that the service took, or may have taken.
@@ -292,13 +305,13 @@ class State:
     @cached_property
     def _requests(self) -> Mapping[str, tuple[Intent, ...]]:
         """Those by the key of the object they are about. A row of a person's, or of nothing sent, has no deadline."""
-        found: dict[str, tuple[Intent, ...]] = {}
+        found: dict[str, list[Intent]] = {}
         for intent in self.intents.values():
             if intent.deadline and intent.phase not in (IntentPhase.REJECTED, IntentPhase.ABSENT):
                 ids = (intent.result_id,) if intent.verb == "create" else intent.known_before
                 for key in (f"{intent.collection}/{name}" for name in ids if name):
-                    found[key] = (*found.get(key, ()), intent)
-        return found
+                    found.setdefault(key, []).append(intent)
+        return {key: tuple(intents) for key, intents in found.items()}
 
     def lets_go(self, row: Owned) -> bool:
         """Whether we ourselves asked the service to delete or to stop it."""
@@ -306,11 +319,11 @@ class State:
 
     def attempts(self, slot: Slot, generation: str) -> int:
         """How often this generation was truly made; part of the tag, so that a deliberate repeat has its own."""
-        return sum(1 for intent in self._creations(slot, generation) if intent.phase in MADE)
+        return sum(1 for intent in self._asked_for(slot, generation) if intent.phase in MADE)
 
     def losses(self, slot: Slot, generation: str) -> int:
         """How often we ourselves took a creation of this generation for not having happened."""
-        lost = (i for i in self._creations(slot, generation) if i.phase is IntentPhase.ABSENT)
+        lost = (i for i in self._asked_for(slot, generation) if i.phase is IntentPhase.ABSENT)
         return sum(1 for intent in lost if intent.by != PERSON)
 
     def shows(self, name: str) -> bool:
@@ -322,60 +335,138 @@ class State:
         """What holds an address back: its own pause, else that of the whole stack."""
         return self.pauses.get(address) or self.pauses.get("")
 
-    def _creations(self, slot: Slot, generation: str) -> Iterator[Intent]:
-        same = (i for i in self.intents.values() if i.slot == slot and i.generation == generation)
-        return (intent for intent in same if intent.verb == "create")
+    def _asked_for(self, slot: Slot, generation: str) -> Iterator[Intent]:
+        made = (self.intents[name] for name in self._creations.get(slot, ()))
+        return (intent for intent in made if intent.generation == generation)
 
     def fold(self, events: Iterable[Event]) -> State:
-        """The state after these events. Raises StateCorrupt when they would break a rule."""
-        owned, intents, facts, tickets = dict(self.owned), dict(self.intents), dict(self.facts), dict(self.tickets)
-        approvals = dict(self.approvals)
-        pauses = dict(self.pauses)
+        """The state after these events. Raises StateCorrupt when they would break a rule.
+
+        Costs what the events touch, and a copy of each map that they change.
+        """
+        after = _Fold(vars(self))
         for event in events:
-            match event:
-                case Owned():
-                    owned[event.key] = event
-                case Intent():
-                    intents[event.op_id] = event
-                case Gone():
-                    owned.pop(event.key, None)
-                case Fact():
-                    facts[event.name] = event
-                case Ticket():
-                    tickets[event.digest] = event
-                case Approval():
-                    approvals[event.digest] = event
-                case Withdrawn():
-                    approvals.pop(event.digest, None)
-                case Pause():
-                    pauses[event.address] = event
-                case Resumed():
-                    pauses.pop(event.address, None)
-                case _:
-                    assert_never(event)
-        return replace(
-            self, owned=owned, intents=intents, facts=facts, tickets=tickets, pauses=pauses, approvals=approvals
-        )
+            after.take(event)
+        after.check()
+        return self._revised(after.changed)
 
     def written(self, serial: int) -> State:
         """The same, after so many writes."""
-        return replace(self, serial=serial)
+        return self._revised({"serial": serial})
 
     def __post_init__(self) -> None:
         """1. A slot has at most one NEXT and one CURRENT. 2. A slot has at most one open creation."""
-        by_slot: dict[Slot, tuple[Owned, ...]] = {}
+        everything = _Fold({name: {} for name in ("owned", "intents", *_INDEX)})
         for row in self.owned.values():
-            by_slot[row.slot] = (*by_slot.get(row.slot, ()), row)
-        object.__setattr__(self, "_by_slot", by_slot)
-        for slot, rows in by_slot.items():
-            for role in (Role.NEXT, Role.CURRENT):
-                if sum(row.role is role for row in rows) > 1:
-                    raise StateCorrupt(f"{slot} has two {role} objects: {', '.join(row.id for row in rows)}")
-        creating = [i.slot for i in self.intents.values() if i.is_open and i.verb == "create"]
-        if len(creating) != len(set(creating)):
-            raise StateCorrupt("one slot has two open creations")
+            everything.take(row)
+        for intent in self.intents.values():
+            everything.take(intent)
+        everything.check()
+        for name in _INDEX:
+            object.__setattr__(self, name, everything.now(name))
 
-    _by_slot: Mapping[Slot, tuple[Owned, ...]] = field(init=False, repr=False, compare=False)
+    def _revised(self, changed: Mapping[str, Any]) -> State:
+        """The same but for this. What stays was checked when it was made, and is not checked again."""
+        after = object.__new__(State)
+        vars(after).update({**{name: vars(self)[name] for name in _FIELDS}, **changed})
+        return after
+
+    _rows: Mapping[Slot, tuple[Owned, ...]] = field(init=False, repr=False, compare=False)
+    _open: Mapping[str, None] = field(init=False, repr=False, compare=False)
+    _creations: Mapping[Slot, tuple[str, ...]] = field(init=False, repr=False, compare=False)
+    _makers: Mapping[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)  # by key of what they made
+
+
+_FIELDS = tuple(one.name for one in fields(State))
+_INDEX = ("_rows", "_open", "_creations", "_makers")
+
+
+class _Fold:
+    """The maps of a state while events change them, its index too: each is copied when it is first written to."""
+
+    def __init__(self, before: Mapping[str, Any]) -> None:
+        self._before = before
+        self.changed: dict[str, dict[Any, Any]] = {}
+        self._touched: set[Slot] = set()
+
+    def now(self, name: str) -> Mapping[Any, Any]:
+        found: Mapping[Any, Any] = self.changed.get(name, self._before[name])
+        return found
+
+    def _own(self, name: str) -> dict[Any, Any]:
+        if name not in self.changed:
+            self.changed[name] = dict(self._before[name])
+        return self.changed[name]
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Owned():
+                self._put_row(event)
+            case Intent():
+                self._put_intent(event)
+            case Gone():
+                self._drop_row(event.key)
+            case Fact():
+                self._own("facts")[event.name] = event
+            case Ticket():
+                self._own("tickets")[event.digest] = event
+            case Approval():
+                self._own("approvals")[event.digest] = event
+            case Withdrawn():
+                self._own("approvals").pop(event.digest, None)
+            case Pause():
+                self._own("pauses")[event.address] = event
+            case Resumed():
+                self._own("pauses").pop(event.address, None)
+            case _:
+                assert_never(event)
+
+    def _put_row(self, row: Owned) -> None:
+        before = self.now("owned").get(row.key)
+        if before is not None and before.slot != row.slot:
+            self._drop_row(row.key)
+            before = None
+        rows: tuple[Owned, ...] = self.now("_rows").get(row.slot, ())
+        after = tuple(row if one.key == row.key else one for one in rows) if before else (*rows, row)
+        self._own("owned")[row.key], self._own("_rows")[row.slot] = row, after
+        self._touched.add(row.slot)
+
+    def _drop_row(self, key: str) -> None:
+        if row := self.now("owned").get(key):
+            del self._own("owned")[key]
+            self._own("_rows")[row.slot] = tuple(one for one in self.now("_rows")[row.slot] if one.key != key)
+
+    def _put_intent(self, intent: Intent) -> None:
+        name, before = intent.op_id, self.now("intents").get(intent.op_id)
+        self._own("intents")[name] = intent
+        if intent.is_open:
+            self._own("_open")[name] = None
+        elif name in self.now("_open"):
+            del self._own("_open")[name]
+        self._file("_creations", name, before and before.creates, intent.creates)
+        self._file("_makers", name, before and before.made, intent.made)
+        self._touched.add(intent.slot)
+
+    def _file(self, index: str, name: str, before: Slot | str | None, after: Slot | str | None) -> None:
+        """A journal row under another key, or for the first time."""
+        if before == after:
+            return
+        filed = self._own(index)
+        if before:
+            filed[before] = tuple(one for one in filed[before] if one != name)
+        if after:
+            filed[after] = (*filed.get(after, ()), name)
+
+    def check(self) -> None:
+        """The rules, for every slot that was touched."""
+        rows, creations, undecided = self.now("_rows"), self.now("_creations"), self.now("_open")
+        for slot in self._touched:
+            for role in (Role.NEXT, Role.CURRENT):
+                ids = [row.id for row in rows.get(slot, ()) if row.role is role]
+                if len(ids) > 1:
+                    raise StateCorrupt(f"{slot} has two {role} objects: {', '.join(ids)}")
+            if sum(name in undecided for name in creations.get(slot, ())) > 1:
+                raise StateCorrupt("one slot has two open creations")
 
 
 def live_rows(state: State) -> tuple[Owned, ...]:
@@ -438,25 +529,24 @@ class Record(NamedTuple):
 
 def record_of(event: Event) -> Record:
     """An event as the row that it writes or removes."""
+    return Record(*_filed(event), None if isinstance(event, Gone | Resumed | Withdrawn) else to_json(event))
+
+
+def _filed(event: Event) -> tuple[str, str]:
+    """The kind of its row, and the key among those."""
     match event:
-        case Owned():
-            return Record("owned", _ascii(event.key), to_json(event))
+        case Owned() | Gone():
+            return "owned", _ascii(event.key)
         case Intent():
-            return Record("intent", event.op_id, to_json(event))
-        case Gone():
-            return Record("owned", _ascii(event.key), None)
+            return "intent", event.op_id
         case Fact():
-            return Record("fact", event.name, to_json(event))
+            return "fact", event.name
         case Ticket():
-            return Record("ticket", event.digest, to_json(event))
-        case Approval():
-            return Record("approval", event.digest, to_json(event))
-        case Withdrawn():
-            return Record("approval", event.digest, None)
-        case Pause():
-            return Record("pause", _ascii(event.address), to_json(event))
-        case Resumed():
-            return Record("pause", _ascii(event.address), None)
+            return "ticket", event.digest
+        case Approval() | Withdrawn():
+            return "approval", event.digest
+        case Pause() | Resumed():
+            return "pause", _ascii(event.address)
         case _:
             assert_never(event)
 
@@ -471,7 +561,7 @@ def event_of(record: Record) -> Event:
     if record.kind not in _READERS:
         raise StateCorrupt(f"the state holds a row of the unknown kind {record.kind[:40]!r}")
     event = _READERS[record.kind](record.body)
-    if record_of(event)[:2] != record[:2]:
+    if _filed(event) != record[:2]:
         raise StateCorrupt(f"a row of the state is filed under another name: {record.key[:100]!r}")
     return event
 
@@ -488,7 +578,11 @@ def _from_ascii(key: str) -> str:
 
 def to_json(event: Owned | Intent | Fact | Ticket | Pause | Approval) -> str:
     """A row as ASCII text: half a character in a name of the service's must not cost us the row."""
-    return json.dumps(asdict(event), sort_keys=True, default=str)
+    return json.dumps(vars(event), sort_keys=True, default=_inner)
+
+
+def _inner(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def owned_from(text: str) -> Owned:

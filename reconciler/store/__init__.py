@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -82,11 +82,12 @@ class Lock(Protocol):
 
 
 class _Kept(NamedTuple):
-    """A state with the epoch it was read or written in, and what its next seal is made of: a digest of every row."""
+    """A state with the epoch it was read or written in, a digest of each of its rows, and their sum."""
 
     state: State
     epoch: int
-    digests: Mapping[tuple[str, str], str]
+    digests: dict[tuple[str, str], int]
+    total: int = 0
 
 
 class Store(ABC):
@@ -140,21 +141,23 @@ class Store(ABC):
         self._kept = None  # until this is known to be recorded, what the medium holds is to be read and not believed
         if kept.epoch != epoch:
             raise self._lost(epoch)
-        records = [record_of(event) for event in events]
+        records = [*{record[:2]: record for record in map(record_of, events)}.values()]
         state = kept.state.fold(events).written(kept.state.serial + 1)
-        after = _Kept(state, epoch, _updated(kept.digests, records))
+        digests = {record[:2]: _digest(record) for record in records}
+        total = kept.total + sum(digests.values()) - sum(kept.digests.get(name, 0) for name in digests)
         try:
             with self._usable(), self._writing() as db:
-                self._advance(db, epoch, kept, after)
+                self._advance(db, epoch, state, total)
                 for record in records:
                     self._write(db, record)
         except StateLost:
             raise
         except StateError:
-            if not self._landed(epoch, after.state.serial):
+            if not self._landed(epoch, state.serial):
                 raise
-        self._kept, self._beaten_at = after, began
-        return after.state
+        kept.digests.update(digests)
+        self._kept, self._beaten_at = _Kept(state, epoch, kept.digests, total), began
+        return state
 
     def record(self, epoch: int, *events: Event, sleep: Callable[[float], None] = time.sleep) -> State:
         """Like `commit`, for what the service has already done: it must not be lost to a full disk.
@@ -285,16 +288,17 @@ class Store(ABC):
 
     def _unsealed(self, header: Header, records: Sequence[Record]) -> _Kept:
         """A flipped bit may leave a row that reads well, of another id; or a row fewer, and with it a purchase more."""
-        digests = _updated({}, records)
-        if header.seal != _seal(header, digests.values()):
+        digests = {record[:2]: _digest(record) for record in records}
+        total = sum(digests.values())
+        if header.seal not in (_seal(header, total), _sorted_seal(header, records)):
             raise self._damaged()
         state = State(self.stamp, lineage=header.lineage, serial=header.serial)
-        return _Kept(state.fold(map(event_of, records)), header.epoch, digests)
+        return _Kept(state.fold(map(event_of, records)), header.epoch, digests, total)
 
     def _begin(self, db: Database) -> None:
         """The line of a state that is new; nothing where there is one."""
         new = NOBODY._replace(name=self.name, stamp=json.dumps(asdict(self.stamp)), lineage=uuid4().hex)
-        new = new._replace(seal=_seal(new, ()))
+        new = new._replace(seal=_seal(new, 0))
         places = ", ".join("?" * len(new))
         db(f"insert into states ({HEADER}) values ({places}) on conflict do nothing", *new)
 
@@ -302,18 +306,18 @@ class Store(ABC):
         """The seal of a state whose rows a migration changed."""
         header = self._header(db)
         if header is not None:
-            seal = _seal(header, _updated({}, self._records(db)).values())
+            seal = _seal(header, sum(map(_digest, self._records(db))))
             db("update states set seal = ? where name = ?", seal, self.name)
 
-    def _advance(self, db: Database, epoch: int, before: _Kept, after: _Kept) -> None:
+    def _advance(self, db: Database, epoch: int, state: State, total: int) -> None:
         """The next serial, if the lease is still ours; until this transaction ends nobody else can take it."""
-        serial = after.state.serial
-        line = NOBODY._replace(name=self.name, lineage=before.state.lineage, serial=serial)
+        serial = state.serial
+        line = NOBODY._replace(name=self.name, lineage=state.lineage, serial=serial)
         fenced = (
             "update states set serial = ?, seal = ?, beat = beat + 1"
             " where name = ? and epoch = ? and serial = ? returning serial"
         )
-        if not db(fenced, serial, _seal(line, after.digests.values()), self.name, epoch, serial - 1):
+        if not db(fenced, serial, _seal(line, total), self.name, epoch, serial - 1):
             raise self._lost(epoch)
 
     def _write(self, db: Database, record: Record) -> None:
@@ -445,22 +449,26 @@ class Store(ABC):
                 path.unlink()
 
 
-def _updated(digests: Mapping[tuple[str, str], str], records: Sequence[Record]) -> dict[tuple[str, str], str]:
-    after = dict(digests)
-    for record in records:
-        if record.body is None:
-            after.pop(record[:2], None)
-        else:
-            after[record[:2]] = _digest(record.kind, record.key, record.body)
-    return after
+def _seal(header: Header, total: int) -> str:
+    """Over everything a commit decides; what the lease moves is left out.
+
+    Of the rows it takes the sum of their digests, which one more row changes without a look at the others.
+    """
+    return _hash(header.name, header.lineage, str(header.serial), f"{total % 2**256:x}")
 
 
-def _seal(header: Header, digests: Iterable[str]) -> str:
-    """Over everything a commit decides; what the lease moves is left out."""
-    return _digest(header.name, header.lineage, str(header.serial), *sorted(digests))
+def _sorted_seal(header: Header, records: Iterable[Record]) -> str:
+    """As it was made before, and states of then still have it: of the digests of all rows in their order."""
+    digests = sorted(_hash(*record) for record in records)  # type: ignore[arg-type]
+    return _hash(header.name, header.lineage, str(header.serial), *digests)
 
 
-def _digest(*texts: str) -> str:
+def _digest(record: Record) -> int:
+    """A number for a row; 0 for one that is gone."""
+    return 0 if record.body is None else int(_hash(record.kind, record.key, record.body), 16)
+
+
+def _hash(*texts: str) -> str:
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 

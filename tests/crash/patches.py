@@ -10,7 +10,8 @@ import random
 import sqlite3
 import string
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -67,15 +68,15 @@ def an_unknown_outcome_counts_as_refused() -> None:
 
 @mistake("a lost answer is looked for", "I3")
 def the_intent_is_written_after_the_request_is_sent() -> None:
-    def send(self: Any, pool: Any, op: Any) -> None:
+    def leave(self: Any, op: Any) -> list[Any]:
         request, intent = self._created(op) if op.verb is Verb.CREATE else self._changed(op)
-        flight = pool.submit(self.api.send, request)
-        with suppress(Exception):
-            flight.result()
+        with ThreadPoolExecutor(1) as pool:
+            flight = pool.submit(self.api.send, request)
         self._commit(intent)
         self.flights[flight] = apply._Flight(op, request, intent)
+        return []
 
-    put(apply._Apply, "_send", send)
+    put(apply._Apply, "_ready_to_leave", leave)
 
 
 @mistake("a request that never left is sent with its first mark", "I1: the tag")
@@ -86,7 +87,7 @@ def every_attempt_has_a_mark_of_its_own() -> None:
 
 @mistake("what a list leaves out is still there", "I")
 def absence_in_a_list_is_deletion() -> None:
-    put(observe, "look", lambda service, collection, rows: observe.list_all(service, collection))
+    put(observe, "look", lambda service, collection, rows, **how: observe.list_all(service, collection))
     put(apply, "look", observe.look)
 
 
