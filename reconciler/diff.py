@@ -108,7 +108,7 @@ def _told(first: Mapping[str, Any], second: Mapping[str, Any], name: str, closed
 
 def _field(name: str, before: Any, after: Any, *, closed: bool, at: Position | None) -> Iterable[Change]:
     before = scoped(before, after, closed)
-    if canonical(before) == canonical(after):
+    if repr(before) == repr(after) or canonical(before) == canonical(after):  # most are written alike
         return ()
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return (Change((name,), before, after, at),)

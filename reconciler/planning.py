@@ -328,7 +328,8 @@ class _Draft:
 
     def _twin(self, part: Part, collection: Collection, fields: Mapping[str, Any]) -> Observed | None:
         """What this creation would make, if it was made before and the record of it is lost."""
-        if self.state.stamp is None or references_of(replace(part, fields=fields)):
+        signed = self._signed(collection)
+        if not signed or self.state.stamp is None or references_of(replace(part, fields=fields)):
             return None
         version = generation(collection.name, collection.lasting(fields))
         first = self.state.attempts(part.slot, version)
@@ -336,7 +337,7 @@ class _Draft:
         return next(
             (
                 s
-                for s in self._signed(collection)
+                for s in signed
                 if any(collection.matches(m, fields, s) is Match.STRONG for m in marks)
             ),
             None,

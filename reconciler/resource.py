@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
+from functools import cache
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, get_args, get_origin
 from urllib.parse import quote
@@ -234,7 +235,8 @@ def _runtime_type(annotation: Any) -> type:
     return get_origin(annotation) or annotation  # type: ignore[no-any-return]
 
 
-def marks(spec: type[Spec]) -> dict[str, frozenset[Mark]]:
+@cache
+def marks(spec: type[Spec]) -> Mapping[str, frozenset[Mark]]:
     """The marks of each field, by the name the author writes."""
     return {
         info.alias or name: frozenset(mark for mark in info.metadata if isinstance(mark, Mark))

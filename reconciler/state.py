@@ -481,10 +481,15 @@ def written(at: datetime) -> str:
 
 def canonical(value: Any) -> str:
     """One text for equal values: sorted keys, numbers by value, references by name. For hashes and comparisons."""
-    return json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _CANONICAL.encode(_plain(value))
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:
+    if type(value) in (str, int, bool):  # most are, and asking whether one is a mapping takes longer than all the rest
+        return value
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -34,7 +34,8 @@ def clean(value: object, limit: int = LIMIT) -> str:
     """Any text as one harmless line: what cannot be seen becomes an escape, what is too long is cut to `limit`."""
     text = str(value)
     text = text if len(text) <= limit else text[: limit - 1] + "…"
-    text = "".join(_escaped(letter) if unicodedata.category(letter) in _HIDDEN else letter for letter in text)
+    if not (text.isascii() and text.isprintable()):  # most of it is, and then no letter need be looked at
+        text = "".join(_escaped(letter) if unicodedata.category(letter) in _HIDDEN else letter for letter in text)
     return _COMMANDS.sub(lambda found: _escaped(found[0][0]) + found[0][1:], text)
 
 
@@ -166,7 +167,8 @@ def fitted(text: str, width: int | None) -> str:
 
 def columns(text: str) -> int:
     """How many columns of a terminal a text takes; its styles take none."""
-    return sum(_columns(letter) for letter in click.unstyle(text))
+    plain = click.unstyle(text)
+    return len(plain) if plain.isascii() else sum(map(_columns, plain))
 
 
 def _columns(letter: str) -> int:
@@ -186,14 +188,14 @@ def wrapped(text: str, room: int, *, hang: int = 0) -> list[str]:
     are left to the terminal.
     """
     rows: list[str] = []
-    row = ""
-    for atom in _atoms(text, room - hang):
+    row, taken = "", 0
+    for atom in _atoms(text, room - hang) if columns(text) > room else (text,):
         limit = room - (hang if rows else 0)
-        if row.strip() and columns(row) + columns(atom.rstrip()) > limit:
+        if row.strip() and taken + columns(atom.rstrip()) > limit:
             rows.append(row.rstrip())
-            row = atom.lstrip()
+            row, taken = atom.lstrip(), columns(atom.lstrip())
         else:
-            row += atom
+            row, taken = row + atom, taken + columns(atom)
     return [*rows, row.rstrip()] if row.strip() or not rows else rows
 
 
