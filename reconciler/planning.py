@@ -119,7 +119,11 @@ class _Draft:
         self.renewed: set[Slot] = set()  # slots whose outputs are known only after apply
         self.superseded: dict[str, Owned] = {}  # rows a replacement lets go
         self.recognised: dict[Slot, tuple[str, Observed]] = {}  # what is taken in because it is as declared
+        self.waited: set[str] = set()  # keys of what is waited for
+        self.goings: dict[str, Operation] = {}  # what lets an object go, by its key
+        self.free: dict[str, tuple[Observed, ...]] = {}  # what is nobody's, by collection
         self.signed: dict[str, tuple[Observed, ...]] = {}
+        self.learnt: dict[tuple[str, bool], money.Calibration | None] = {}
         self.unresolved = {intent.slot: intent for intent in state.open_intents() if intent.verb == Verb.CREATE}
         for document in desired.documents:
             former = f"{document.kind}/{document.metadata.moved_from}"
@@ -197,8 +201,7 @@ class _Draft:
         fields = {name: self._by_id(value) for name, value in _compared(document, part.fields).items()}
         if references_of(replace(part, fields=fields)):
             return _Search()
-        others = self.state.unowned(collection.name, self.world.objects.get(collection.name, {})).values()
-        useful = [seen for seen in others if seen.phase in (Phase.READY, Phase.PENDING)]
+        useful = [seen for seen in self._free(collection.name) if seen.phase in (Phase.READY, Phase.PENDING)]
         alike = [one for one in useful if not (collection.differs(fields, one) or self._spoken_for(collection, one))]
         proven = tuple(one for one in alike if collection.same(fields, one) and not collection.claimed(one))
         silent = (one for one in alike if one not in proven and not fields.keys() <= collection.told(one).keys())
@@ -335,26 +338,31 @@ class _Draft:
         first = self.state.attempts(part.slot, version)
         marks = [tag(self.state.stamp, part.slot, version, number) for number in range(first, first + ATTEMPTS)]
         return next(
-            (
-                s
-                for s in signed
-                if any(collection.matches(m, fields, s) is Match.STRONG for m in marks)
-            ),
+            (s for s in signed if any(collection.matches(m, fields, s) is Match.STRONG for m in marks)),
             None,
         )
 
     def _signed(self, collection: Collection) -> tuple[Observed, ...]:
         """Objects of nobody's that carry a mark like ours."""
         if collection.name not in self.signed:
-            others = self.state.unowned(collection.name, self.world.objects.get(collection.name, {}))
-            self.signed[collection.name] = tuple(seen for seen in others.values() if collection.signed(seen))
+            self.signed[collection.name] = tuple(filter(collection.signed, self._free(collection.name)))
         return self.signed[collection.name]
+
+    def _free(self, name: str) -> tuple[Observed, ...]:
+        """What of a collection is nobody's, in the order of the ids."""
+        if name not in self.free:
+            self.free[name] = tuple(self.state.unowned(name, self.world.objects.get(name, {})).values())
+        return self.free[name]
 
     def _price(self, collection: Collection, part: Part) -> Price:
         """What a new object costs, as far as runs that are over teach it."""
         price = collection.price(part.fields, base=part.base, tokens=part.tokens, counted=part.counted)
-        learnt = money.calibration(self.runs, base=part.base, counted=part.counted) if price.once else None
-        return money.calibrated(price, learnt)
+        return money.calibrated(price, self._learnt(part.base, part.counted) if price.once else None)
+
+    def _learnt(self, base: str, counted: bool) -> money.Calibration | None:
+        if (base, counted) not in self.learnt:
+            self.learnt[base, counted] = money.calibration(self.runs, base=base, counted=counted)
+        return self.learnt[base, counted]
 
     def _fits(
         self,
@@ -466,6 +474,7 @@ class _Draft:
             self._add(operation)
 
     def _wait(self, document: Document, part: Part, row: Owned, observed: Observed) -> None:
+        self.waited.add(row.key)
         changed = self._differences(document, part, row, observed) if row.role is Role.NEXT else ()
         operation = Operation(
             id=f"wait {part.slot}",
@@ -647,16 +656,7 @@ class _Draft:
         after: list[str] = [self.settled_by[row.slot]] if row.slot in self.settled_by else []
         orphaned = False
         for user in self.state.users(row.key):
-            planned = next(
-                (
-                    op
-                    for op in self.operations
-                    if op.target_id == user.id
-                    and op.collection == user.collection
-                    and op.verb in (Verb.DELETE, Verb.FORGET)
-                ),
-                None,
-            )
+            planned = self.goings.get(user.key)
             if user.key in going and planned is not None:
                 after.append(planned.id)
                 orphaned |= planned.verb is Verb.FORGET
@@ -699,11 +699,16 @@ class _Draft:
         elif gone or policy == "Orphan" or (is_history and not leaving.why):
             why = "already gone from the service" if gone else "stays on the service, no longer ours (Orphan)"
             name = f"forget {row.slot} {row.id}"
-            self.operations.append(
-                replace(common, id=name, action=Action.FORGET, verb=Verb.FORGET, why=why, was=NO_PRICE, price=NO_PRICE)
+            self._going(
+                row,
+                replace(common, id=name, action=Action.FORGET, verb=Verb.FORGET, why=why, was=NO_PRICE, price=NO_PRICE),
             )
         else:
-            self.operations.append(replace(common, request=collection.delete(row.id)))
+            self._going(row, replace(common, request=collection.delete(row.id)))
+
+    def _going(self, row: Owned, operation: Operation) -> None:
+        self.operations.append(operation)
+        self.goings[row.key] = operation
 
     def _why_kept(self, row: Owned, policy: str) -> tuple[str, str] | None:
         """Why an object, or its record, must not go yet, and what would let it."""
@@ -713,8 +718,7 @@ class _Draft:
 
     def _will_be_replaced(self, user: Owned) -> bool:
         """Whether this plan puts another object in the place of this one. A NEXT that is waited for stays itself."""
-        waited = any(op.verb is Verb.WAIT and op.target_id == user.id for op in self.operations)
-        return user.slot in self.renewed and not waited
+        return user.slot in self.renewed and user.key not in self.waited
 
     # What was given up and came after all ------------------------------------------------------------------------
 
@@ -768,11 +772,10 @@ class _Draft:
     def _late(self) -> Iterator[tuple[str, tuple[Intent, Observed]]]:
         for intent in self.state.given_up(self.world.at):
             collection = self.collections[intent.collection]
-            others = self.state.unowned(intent.collection, self.world.objects.get(intent.collection, {}))
-            for remote_id, seen in others.items():
+            for seen in self._free(intent.collection):
                 match = collection.matches(intent.tag, intent.fields, seen)
-                if match is Match.STRONG and remote_id not in intent.known_before:
-                    yield f"{intent.collection}/{remote_id}", (intent, seen)
+                if match is Match.STRONG and seen.id not in intent.known_before:
+                    yield f"{intent.collection}/{seen.id}", (intent, seen)
 
     def _late_of(self, slot: Slot) -> tuple[Intent, Observed] | None:
         return next((found for found in self.late.values() if found[0].slot == slot), None)
@@ -784,10 +787,10 @@ class _Draft:
 
     def _unmanaged(self) -> Iterator[Note]:
         """What the service holds beside ours; told with its price, never touched."""
-        for name, objects in sorted(self.world.objects.items()):
+        for name in sorted(self.world.objects):
             collection = self.collections[name]
             adopted = {one.id for held, one in self.recognised.values() if held == name}
-            others = [seen for key, seen in self.state.unowned(name, objects).items() if key not in adopted]
+            others = [seen for seen in self._free(name) if seen.id not in adopted]
             if not others:
                 continue
             hours = [hourly(collection, seen) for seen in others]

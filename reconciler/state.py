@@ -276,7 +276,7 @@ class State:
 
     def unowned(self, collection: str, seen: Mapping[str, Observed]) -> dict[str, Observed]:
         """What of a collection is not ours, by id, in the order of the ids."""
-        return {key: seen[key] for key in sorted(seen) if f"{collection}/{key}" not in self.owned}
+        return {key: seen[key] for key in sorted(key for key in seen if f"{collection}/{key}" not in self.owned)}
 
     def users(self, key: str) -> tuple[Owned, ...]:
         """The live rows made from this object."""

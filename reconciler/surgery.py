@@ -96,13 +96,14 @@ def renames(state: State, documents: Iterable[Document]) -> dict[Slot, Slot]:
     A name that is still declared, or already has an object of its own, is left as it is; so is one whose last creation
     is not decided.
     """
-    held_by = {row.slot.address for row in state.owned.values()}
+    held_by: dict[str, set[Slot]] = {}
+    for row in state.owned.values():
+        held_by.setdefault(row.slot.address, set()).add(row.slot)
     creating = {intent.slot.address for intent in state.open_intents() if intent.verb == "create"}
     found: dict[Slot, Slot] = {}
     for former, address in _former_names(documents):
         if address not in held_by and not creating & {former, address}:
-            slots = {row.slot for row in state.owned.values() if row.slot.address == former}
-            found |= {slot: Slot(address, slot.part) for slot in slots}
+            found |= {slot: Slot(address, slot.part) for slot in held_by.get(former, ())}
     return found
 
 
