@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reconciler import engine, surgery
-from reconciler.apply import TOO_LATE, Stage, Terms
+from reconciler.apply import TOO_LATE, Stage, Terms, _Order
 from reconciler.engine import Snapshot
 from reconciler.errors import Refused
-from reconciler.resource import Action
+from reconciler.plan import Operation, Verb
+from reconciler.resource import Action, Slot
 from reconciler.state import IntentPhase, Role
 from tests.desk import Desk, document, emulator, lines, texts
 from tests.lossy import lossy
@@ -454,3 +457,52 @@ def test_of_an_address_only_what_failed_is_made_again(desk: Desk) -> None:
     assert sound == {other.slot}
     again = desk.plan(replace=frozenset({"Dataset/d"}), settled=sound)
     assert [op.slot for op in again.operations if op.verb == "create"] == [row.slot]
+
+
+# The order of things --------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> list[Operation]:
+    """Operations that come after some of those before them; a few are blocked from the beginning."""
+    operations: list[Operation] = []
+    for number in range(draw(st.integers(1, 9))):
+        after = draw(st.sets(st.sampled_from([op.id for op in operations]))) if operations else ()
+        verb = draw(st.sampled_from([Verb.CREATE, Verb.UPDATE, Verb.NOTHING]))
+        slot, collection = Slot(f"Dataset/{number}"), draw(st.sampled_from(["files", "jobs"]))
+        operations.append(Operation(str(number), Action.CREATE, verb, slot, collection, after=tuple(after)))
+    return operations
+
+
+@given(plans(), st.data())
+def test_what_begins_next_is_what_a_look_at_everything_would_find(plan: list[Operation], data: st.DataObject) -> None:
+    """Each operation once, in the order of the plan, after all it comes after; never behind something that is lost."""
+    order, todo = _Order(plan), {op.id: op for op in plan if op.verb is not Verb.NOTHING}
+    done: set[str] = set()
+    lost = {op.id for op in plan} - todo.keys()
+    for name in lost:
+        order.lost(name)
+    while True:
+        closed = data.draw(st.sets(st.sampled_from(["files", "jobs"])))
+        ready = [op for op in todo.values() if done.issuperset(op.after)]
+        begins = [op for op in ready if op.verb is not Verb.CREATE or op.collection not in closed]
+        assert order.any() == bool(ready)
+        op = order.next(closed)
+        assert op == next(iter(begins), None)
+        if op is None:
+            if not closed:
+                break
+            continue
+        del todo[op.id]
+        if data.draw(st.booleans()):
+            done.add(op.id)
+            order.done(op.id)
+        else:
+            lost.add(op.id)
+            order.lost(op.id)
+        while (behind := order.next_lost()) is not None:
+            if todo.pop(behind.id, None):
+                assert not lost.isdisjoint(behind.after)
+                lost.add(behind.id)
+                order.lost(behind.id)
+        assert all(lost.isdisjoint(op.after) for op in todo.values())

@@ -144,3 +144,38 @@ def test_what_no_list_shows_is_asked_for_by_its_id() -> None:
         "/api/v1/deployments/d-9",
         "/api/v1/deployments/d-9",
     ]
+
+
+# Only so much as matters ----------------------------------------------------------------------------------------------
+
+
+def owning(*names: str) -> list[Owned]:
+    return [Owned(Slot(f"Deployment/{name}"), "deployments", name, Role.CURRENT, "g", {}) for name in names]
+
+
+def test_a_list_is_left_as_soon_as_it_has_shown_what_is_waited_for() -> None:
+    """Else each look of an apply would cost as much as all that was made before."""
+    every = ids(5 * FULL)
+    with listing(lambda number, time: page(len(every), every[(number - 1) * FULL : number * FULL])) as (api, end):
+        seen = look(api, DEPLOYMENTS, owning(*every[:FULL], every[FULL + 3]), among=0)
+    assert len(end.received) == 2
+    assert every[FULL + 3] in seen
+
+
+def test_fewer_objects_than_there_are_pages_are_asked_for_one_by_one() -> None:
+    """What is waited for decides how much is asked, not what else the account holds."""
+
+    def respond(received: Received) -> Answer:
+        name = urlsplit(received.target).path.rpartition("/")[2]
+        return reply(200, {"output": {"deployed_model": name, "status": "RUNNING"}})
+
+    with far_end(respond) as end, Api(end.origin, Key("k"), rate_per_s=None) as api:
+        seen = look(api, DEPLOYMENTS, owning("d-1", "d-2"), among=2 * FULL + 1)
+    assert sorted(seen) == ["d-1", "d-2"]
+    assert [urlsplit(one.target).query for one in end.received] == ["", ""]
+
+
+def test_what_a_list_does_not_show_is_looked_for_to_its_end() -> None:
+    with listing(lambda number, time: page(3, ids(3))) as (api, end):
+        assert "d-9" not in look(api, DEPLOYMENTS, owning("d-1", "d-9"), among=3)
+    assert len(end.received) == 3, "one list, and two questions to be certain"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -260,3 +262,60 @@ def test_a_row_with_a_wrong_field_is_refused(wrong: dict[str, Any]) -> None:
     body = json.loads(to_json(owned())) | wrong
     with pytest.raises(StateCorrupt):
         owned_from(json.dumps(body))
+
+
+# The index ----------------------------------------------------------------------------------------------------------
+
+SLOTS = st.sampled_from([Slot("Deployment/p"), Slot("Deployment/q"), Slot("Dataset/d", "train")])
+KEYS = st.sampled_from(["1", "2", "3"])
+EVENTS = st.one_of(
+    st.builds(owned, KEYS, st.sampled_from(Role), slot=SLOTS),
+    st.builds(Gone, KEYS.map("deployments/{}".format)),
+    st.builds(
+        intent, KEYS, slot=SLOTS, phase=st.sampled_from(IntentPhase), verb=st.sampled_from(["create", "delete"]),
+        result_id=st.sampled_from(["", "1", "2"]),
+    ),
+)  # fmt: skip
+
+
+by_key = attrgetter("key")
+
+
+@given(st.lists(st.lists(EVENTS, max_size=3), max_size=12))
+def test_what_is_found_does_not_depend_on_the_way_there(commits: list[list[Any]]) -> None:
+    """Event by event a state keeps its index up to date; one that is made as a whole makes it anew."""
+    state = State()
+    for events in commits:
+        with suppress(StateCorrupt):
+            state = state.fold(events)
+    anew = State(owned=state.owned, intents=state.intents)
+    assert state == anew
+    assert state.open_intents() == anew.open_intents()
+    assert {intent.op_id for intent in state.open_intents()} == {i.op_id for i in state.intents.values() if i.is_open}
+    for slot in {row.slot for row in state.owned.values()} | {SLOT}:
+        there = sorted((row for row in state.owned.values() if row.slot == slot), key=by_key)
+        assert sorted(state.rows(slot), key=by_key) == sorted(anew.rows(slot), key=by_key) == there
+        assert state.attempts(slot, "g") == anew.attempts(slot, "g")
+    for row in state.owned.values():
+        made = [i for i in state.intents.values() if i.verb == "create" and i.result_id == row.id]
+        assert (state.maker(row) in made) if made else (state.maker(row) is None)
+
+
+@given(st.lists(EVENTS, max_size=12))
+def test_a_state_that_is_made_as_a_whole_is_checked_as_every_event_is(events: list[Any]) -> None:
+    rows = {event.key: event for event in events if isinstance(event, Owned)}
+    intents = {event.op_id: event for event in events if isinstance(event, Intent)}
+
+    def made(*ways: Any) -> list[bool]:
+        came = []
+        for way in ways:
+            try:
+                came.append(bool(way()))
+            except StateCorrupt:
+                came.append(False)
+        return came
+
+    whole, folded = made(
+        lambda: State(owned=rows, intents=intents), lambda: State().fold([*rows.values(), *intents.values()])
+    )
+    assert whole == folded

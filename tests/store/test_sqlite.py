@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from reconciler.errors import StateCorrupt, StateError, StateMismatch
-from reconciler.state import Gone, IntentPhase, Role, State, to_json
+from reconciler.state import Gone, IntentPhase, Record, Role, State, to_json
+from reconciler.store import HEADER, Header, _sorted_seal
 from reconciler.store.sqlite import OVERRIDE, SqliteStore
 from tests.store.places import STAMP, File, child, dying_at, intent, row
 
@@ -502,3 +503,43 @@ def test_a_synchronised_folder_is_refused(tmp_path: Path, name: str) -> None:
 def test_a_repository_that_is_only_called_like_one_is_not(tmp_path: Path) -> None:
     with File(str(tmp_path / "dropbox-sync" / "state.db")).store().lease() as epoch:
         assert epoch == 1
+
+
+# What a step costs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("there", [10, 2000])
+def test_a_step_rewrites_a_few_pages_however_much_there_is(file: File, there: int) -> None:
+    """A state that is rewritten as a whole at each step makes an apply as long as the square of what it does."""
+    store = file.store()
+    with store.lease() as epoch:
+        store.commit(
+            epoch,
+            *(row(f"p-{n}", Role.RETIRED) for n in range(there)),
+            *(intent(f"{n:06}", phase=IntentPhase.DONE) for n in range(there)),
+        )
+        before = pages(file.path)
+        store.commit(epoch, intent("x"))
+        store.commit(epoch, intent("x", phase=IntentPhase.DONE, result_id="p-new"), row("p-new", Role.RETIRED))
+        after = pages(file.path)
+    changed = sum(one != other for one, other in zip(before, after, strict=False)) + len(after) - len(before)
+    assert 0 < changed <= 10
+
+
+def pages(path: Path) -> list[bytes]:
+    data = path.read_bytes()
+    return [data[start : start + 4096] for start in range(0, len(data), 4096)]
+
+
+def test_a_state_that_was_sealed_the_old_way_is_read_and_sealed_anew(kept: File) -> None:
+    """Until lately the seal was over the digests of all rows in their order."""
+    with closing(sqlite3.connect(kept.path)) as db:
+        header = Header(*db.execute(f"select {HEADER} from states").fetchone())
+        records = [Record(*found) for found in db.execute("select kind, key, body from records")]
+        old = _sorted_seal(header, records)
+        assert old != header.seal
+        db.execute("update states set seal = ?", (old,))
+        db.commit()
+    assert opened(kept) is not None
+    with closing(sqlite3.connect(kept.path)) as db:
+        assert db.execute("select seal from states").fetchone() != (old,)
