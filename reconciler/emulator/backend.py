@@ -30,6 +30,7 @@ from reconciler.emulator.catalogue import Catalogue, read
 from reconciler.emulator.clock import Clock
 from reconciler.emulator.fields import Json
 from reconciler.emulator.switches import Switches
+from reconciler.emulator.traffic import Traffic
 
 FORMAT = 1
 SCHEMA = """
@@ -53,7 +54,15 @@ class Backend:
     """An open data folder. `transaction` is the only way to what is in it."""
 
     def __init__(
-        self, data: Path, *, profile: str, speed: float, seed: int, switches: Mapping[str, object], wall_s: float
+        self,
+        data: Path,
+        *,
+        profile: str,
+        speed: float,
+        seed: int,
+        switches: Mapping[str, object],
+        wall_s: float,
+        traffic: Traffic | None = None,
     ) -> None:
         """Opens or creates the folder (0700, its files 0600). `wall_s` is where emulated time begins, the first time.
 
@@ -61,7 +70,7 @@ class Backend:
         """
         if not 0 <= speed <= clock.SPEED_MAX:
             raise ValueError(f"the speed is a number from 0 to {clock.SPEED_MAX:.0f}, not {speed}")
-        self.profile, self.seed = profile, seed
+        self.profile, self.seed, self.traffic = profile, seed, traffic or Traffic()
         self.switches = Switches(profile, switches)
         self.catalogue: Catalogue = read(profile)
         self.uploads = data / "uploads"
