@@ -110,7 +110,11 @@ def _traffic(tx: Transaction) -> Json:
     return {**enforced, "throttled": traffic.refused}
 
 
-TRAFFIC = {**dict.fromkeys(("rate_per_s", "latency_ms"), nullable(NUMBER)), "burst": nullable(WHOLE), "throttled": WHOLE}
+TRAFFIC = {
+    **dict.fromkeys(("rate_per_s", "latency_ms"), nullable(NUMBER)),
+    "burst": nullable(WHOLE),
+    "throttled": WHOLE,
+}
 TIME = {"now": TEXT, "speed": NUMBER, "frozen": FLAG}
 COUNTED = answer(faults=several(shape({"name": TEXT, "rule": OBJECT, "calls": NUMBER, "fired": NUMBER})))
 ROUTES = (

@@ -41,8 +41,8 @@ def serve(
     """Serves the data folder while the block runs and yields the origin, `http://127.0.0.1:PORT`.
 
     `speed` is emulated seconds per real second, 0 for a clock that only moves when told to; while another server of
-    the same folder lives, its speed holds. Above `rate_per_s` requests, in bursts of `burst` (1), it refuses; nothing is
-    answered within `latency_ms`. The rules of a `scenario` replace those of the folder, its switches give way to
+    the same folder lives, its speed holds. What comes faster than `rate_per_s`, `burst` (1) at once, is refused; no
+    answer leaves before `latency_ms`. The rules of a `scenario` replace those of the folder, its switches give way to
     `switches`. Raises ValueError for an unknown switch, a rate or a latency that nobody could keep and a mistake in the
     scenario, OSError for a port that is taken.
     """
