@@ -196,7 +196,7 @@ def pages(api: Api, collection: Collection, *, expected: int = 0, ahead: int = A
             raise Unavailable(f"{collection.name}: the list repeats itself")
         seen |= fresh
         if full:
-            last = math.ceil((expected if page.total is None else page.total) / collection.page_size)
+            last = (expected if page.total is None else page.total) // collection.page_size + 1
             for later in range(number + 1, min(last, number + ahead) + 1):
                 if later not in asked and (request := collection.list(later)):
                     asked[later] = begun(partial(_one_page, api, collection, request))
