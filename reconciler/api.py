@@ -46,7 +46,9 @@ DEPTH_MAX = 64  # of a JSON answer: what is deeper would exhaust the stack of wh
 READ_WITHIN_S, WRITE_WITHIN_S = 60.0, 120.0  # a whole exchange, connect to last byte
 UPLOAD_BYTES_PER_S = 64 * 1024  # the slowest line on which an upload is still given the time it needs
 RATE_PER_S = 10.0  # no page states a limit for these endpoints (contract §8.2), so we keep one that no service minds
-EMULATOR_RATE_PER_S = 1000.0  # it is there to be asked
+EMULATOR_RATE_PER_S = 1000.0  # it is there to be asked, unless it says how often
+_LATE_S = 0.02  # as late as a busy scheduler may wake somebody
+_INSTANT_S = 1e-6  # a wait that rounding alone makes
 BEIJING = timezone(timedelta(hours=8))  # the zone of every timestamp without one (contract §1.2)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SKEW_MAX = timedelta(days=100 * 366)  # an emulator may be years ahead; beyond that a date would leave the calendar
@@ -265,9 +267,10 @@ class Api:
         _, body = self._exchange(self._shared, asked, f"{self.origin}{asked.path}", {}, self.clock() + READ_WITHIN_S)
         if not self.emulator:
             return host
-        self._bucket.quicken(EMULATOR_RATE_PER_S)
-        speed = dig(_json(body), "speed")
-        self.hurry = max(1.0, float(speed)) if isinstance(speed, int | float) else 1.0
+        told = _json(body)
+        speed, rate, burst = (_positive(dig(told, name)) for name in ("speed", "rate_per_s", "burst"))
+        self._bucket.pace(rate or EMULATOR_RATE_PER_S, burst if rate else None)
+        self.hurry = max(1.0, speed)
         self._service = f"emulator:{self.emulator}"
         return self._service
 
@@ -390,34 +393,58 @@ class Api:
 
 
 class Bucket:
-    """At most `rate_per_s` requests a second for one account, in bursts of as many; None is no limit. Thread-safe."""
+    """At most `rate_per_s` requests a second for one account; None is no limit. Thread-safe.
 
-    def __init__(self, rate_per_s: float | None, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
-        self._rate, self._clock, self._sleep, self._lock = rate_per_s, clock, sleep, threading.Lock()
-        self._tokens, self._at = rate_per_s or 0.0, clock()
+    `burst` may go at once, else as many as the rate. The right to send is given when it is used and not before: after a
+    pause of the whole machine nobody finds a heap of rights that fell due meanwhile. Only who wakes a little late does
+    not delay those behind.
+    """
+
+    def __init__(
+        self,
+        rate_per_s: float | None,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        burst: float | None = None,
+    ) -> None:
+        self._clock, self._sleep = clock, sleep
+        self._turn, self._lock = threading.Lock(), threading.Lock()  # who waits holds the first, never the second
+        self._due = clock()  # when the next request would be due if none had been sent early
+        self._rate, self._early_s = rate_per_s, _early_s(rate_per_s, burst)
 
     def take(self) -> None:
         """Wait for the right to send one request."""
-        if self._rate is None:
-            return
-        with self._lock:
-            now = self._clock()
-            self._tokens = min(self._rate, self._tokens + max(0.0, now - self._at) * self._rate)
-            self._at = max(self._at, now)
-            self._tokens -= 1
-            wait_s = max(0.0, -self._tokens / self._rate) + max(0.0, self._at - now)
-        if wait_s:
-            self._sleep(wait_s)
+        with self._turn:
+            while wait_s := self._wait_s():
+                self._sleep(wait_s)
 
-    def quicken(self, rate_per_s: float) -> None:
+    def _wait_s(self) -> float:
+        """0 where one may go now, which is then counted; else how long it is until the next may."""
+        with self._lock:
+            if self._rate is None:
+                return 0.0
+            now = self._clock()
+            wait_s = self._due - self._early_s - now
+            if wait_s > _INSTANT_S:
+                return wait_s
+            self._due = max(self._due, now - _LATE_S) + 1 / self._rate
+            return 0.0
+
+    def pace(self, rate_per_s: float, burst: float | None = None) -> None:
         """From now on at this rate, where there is a limit at all."""
         with self._lock:
-            self._rate = rate_per_s if self._rate is not None else None
+            if self._rate is not None:
+                self._rate, self._early_s = rate_per_s, _early_s(rate_per_s, burst)
 
     def hold(self, seconds: float) -> None:
-        """Nobody sends for so long: the service said so."""
+        """Nobody sends for so long, and then one at a time: the service said so."""
         with self._lock:
-            self._at, self._tokens = max(self._at, self._clock() + seconds), min(self._tokens, 1.0)
+            self._due = max(self._due, self._clock() + seconds + self._early_s)
+
+
+def _early_s(rate_per_s: float | None, burst: float | None) -> float:
+    """How long before it is due the last of a burst goes."""
+    return (max(1.0, burst or rate_per_s) - 1) / rate_per_s if rate_per_s else 0.0
 
 
 def _within_s(request: Request) -> float:
@@ -441,6 +468,11 @@ def _lost(request: Request, message: str, **facts: Any) -> ApiError:
 def _refuses(parsed: Json) -> bool:
     """Whether a success status carries the body of a refusal (contract §8.1): a code, and nothing that was asked."""
     return bool(text(parsed.get("code"))) and "output" not in parsed and "data" not in parsed
+
+
+def _positive(value: Any) -> float:
+    """A number that means something here, else 0."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else 0.0
 
 
 def _reason(error: Exception) -> str:

@@ -610,7 +610,7 @@ class _Apply:
         ours = [(self.progress[i].operation, one) for i, one in self.waiting[collection.name].items()]
         rows = [self.state.owned[f"{collection.name}/{one.remote_id}"] for _, one in ours]
         try:
-            seen = look(self.api, collection, rows, among=len(self.world.objects.get(collection.name, ())))
+            seen = look(self.api, collection, rows)
         except NotAuthorised as error:
             for op, _ in ours:
                 self._locked_out(op, error)

@@ -1,14 +1,20 @@
 """Reads the service: one list pass for each collection, a single read only where a list cannot answer.
 
-Absence in a list is never proof: an object that should be there and is not listed is asked for by its id.
+Absence in a list is never proof: an object that should be there and is not listed is asked for by its id. Collections
+are read side by side, and pages of a long list before the one before them has come: an answer that takes its time then
+costs that time once, and how often the service may be asked is the only brake.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import partial
+from itertools import islice
+from threading import Thread
+from typing import NamedTuple, TypeVar
 
 from reconciler.api import Api
 from reconciler.errors import ApiError, NotFound, Unavailable
@@ -16,8 +22,10 @@ from reconciler.plan import World
 from reconciler.resource import Collection, Json, Observed, Request
 from reconciler.state import Owned, written
 
-PAGES_MAX = 1000
+PAGES_MAX = 10_000
 READINGS_MAX = 5
+AHEAD = 4  # pages of one list in flight: 20 requests a second keep no more of them waiting for 200 ms each
+T = TypeVar("T")
 
 
 @dataclass
@@ -44,21 +52,54 @@ class Pace:
         self.due = now + self.pause_s
 
 
+def begun(work: Callable[[], T]) -> Future[T]:
+    """Work that goes on beside ours. Nobody waits for its end: who leaves takes the connections away from under it."""
+    future: Future[T] = Future()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=do, name="read", daemon=True).start()
+    return future
+
+
 def observe(api: Api, collections: Mapping[str, Collection], names: Iterable[str], owned: Iterable[Owned]) -> World:
-    """Everything these collections hold, with certainty about the objects that are ours."""
+    """Everything these collections hold, with certainty about the objects that are ours.
+
+    Raises the error of the first collection by name that has one.
+    """
     rows = tuple(owned)
-    return World({name: look(api, collections[name], rows) for name in sorted(set(names))})
+    reading = {name: begun(partial(survey, api, collections[name], rows)) for name in sorted(set(names))}
+    return World({name: one.result() for name, one in reading.items()})
 
 
-def look(api: Api, collection: Collection, rows: Iterable[Owned], *, among: int | None = None) -> dict[str, Observed]:
-    """One collection: every listed object, and each of `rows` either found or established to be absent.
+def survey(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, Observed]:
+    """One collection: every listed object, and each of `rows` either found or established to be absent."""
+    ours = [row for row in rows if row.collection == collection.name]
+    return _established(api, collection, ours, list_all(api, collection, expected=len(ours)))
 
-    Where only these rows matter, `among` is how many objects the collection is known to hold: fewer rows than it has
-    pages are asked for one by one, and a list is left as soon as it has shown them all.
+
+def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, Observed]:
+    """What became of these objects alone, in no more than two requests for each of them that is there.
+
+    A list begins with what is newest, so its first page mostly shows them all; it is read no further than there are
+    objects to be found.
     """
     ours = [row for row in rows if row.collection == collection.name]
-    few = among is not None and len(ours) * collection.page_size < among
-    seen = {} if few else list_all(api, collection, until={row.id for row in ours} if among is not None else None)
+    wanted, seen = {row.id for row in ours}, dict[str, Observed]()
+    for page in islice(pages(api, collection, ahead=0), len(wanted)):
+        seen |= {one.id: one for one in page.found if one.id in wanted and one.status not in collection.gone}
+        if len(seen) == len(wanted):
+            break
+    return _established(api, collection, ours, seen)
+
+
+def _established(
+    api: Api, collection: Collection, ours: Iterable[Owned], seen: dict[str, Observed]
+) -> dict[str, Observed]:
     for row in ours:
         listed = seen.get(row.id)
         if listed is None or collection.stale(listed, row.outputs):
@@ -81,32 +122,29 @@ def look_closer(api: Api, collection: Collection, seen: Mapping[str, Observed]) 
     return {key: one for key, one in read.items() if one is not None}
 
 
-def list_all(api: Api, collection: Collection, *, until: Set[str] | None = None) -> dict[str, Observed]:
+def list_all(api: Api, collection: Collection, *, expected: int = 0) -> dict[str, Observed]:
     """Every object of a collection by id. A list that moves under its reader is read again until two readings agree.
 
-    With `until` it is left as soon as it has shown all of these. Raises Unavailable for a list that cannot be read:
-    what it might have held must not be taken for absent.
+    Raises Unavailable for a list that cannot be read: what it might have held must not be taken for absent.
     """
     before: set[str] | None = None
     for _ in range(READINGS_MAX):
-        seen, whole = _all_pages(api, collection, until)
+        seen, whole = _all_pages(api, collection, expected)
         if whole or before == seen.keys():
             return {key: one for key, one in seen.items() if one.status not in collection.gone}
         before = set(seen)
     raise Unavailable(f"{collection.name}: the list does not stand still")
 
 
-def _all_pages(api: Api, collection: Collection, until: Set[str] | None) -> tuple[dict[str, Observed], bool]:
+def _all_pages(api: Api, collection: Collection, expected: int) -> tuple[dict[str, Observed], bool]:
     """One reading, and whether it is whole for certain: as many objects as every page said there are."""
     seen: dict[str, Observed] = {}
     totals: set[int | None] = set()
     listed = 0
-    for page in pages(api, collection):
+    for page in pages(api, collection, expected=expected):
         seen |= {one.id: one for one in page.found}
         totals.add(page.total)
         listed += len(page.found)
-        if until is not None and until <= seen.keys():
-            return seen, True
     return seen, totals <= {len(seen)} or (totals == {None} and listed == len(seen))
 
 
@@ -138,20 +176,30 @@ class Page(NamedTuple):
     total: int | None
 
 
-def pages(api: Api, collection: Collection) -> Iterator[Page]:
-    """A list from its first page to its last; none where the collection keeps no list. Raises Unavailable."""
+def pages(api: Api, collection: Collection, *, expected: int = 0, ahead: int = AHEAD) -> Iterator[Page]:
+    """A list from its first page to its last; none where the collection keeps no list. Raises Unavailable.
+
+    Behind the last page that was read up to `ahead` are in flight, once it is known that they are there: by the
+    service's total, else as `expected`.
+    """
     seen: set[str] = set()
+    asked: dict[int, Future[Page]] = {}
     for number in range(1, PAGES_MAX + 1):
         request = collection.list(number)
         if request is None:
             return
-        page = _one_page(api, collection, request)
+        page = asked.pop(number).result() if number in asked else _one_page(api, collection, request)
         if number == 1 and page.total and not page.found:
             raise Unavailable(f"{collection.name}: the service says that there are {page.total}, and shows none")
         full, fresh = len(page.found) >= collection.page_size, {one.id for one in page.found} - seen
         if full and not fresh:
             raise Unavailable(f"{collection.name}: the list repeats itself")
         seen |= fresh
+        if full:
+            last = (expected if page.total is None else page.total) // collection.page_size + 1
+            for later in range(number + 1, min(last, number + ahead) + 1):
+                if later not in asked and (request := collection.list(later)):
+                    asked[later] = begun(partial(_one_page, api, collection, request))
         yield page
         if not fresh or not (full or (page.total is not None and len(seen) < page.total)):
             return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -72,6 +73,16 @@ class Emulator:
         return dict(response.raise_for_status().json())
 
 
+def multiply(data: Path, collection: str, count: int) -> None:
+    """So many objects in an emulator's folder instead of the first that is there, each like it and with its own id."""
+    with closing(sqlite3.connect(data / "emulator.db", timeout=60)) as db, db:
+        one = "SELECT id, body FROM object WHERE collection = ? ORDER BY seq LIMIT 1"
+        id, body = db.execute(one, (collection,)).fetchone()
+        ids = [f"{id}{number}" for number in range(1, count)]
+        rows = [(collection, other, body.replace(id, other)) for other in ids]
+        db.executemany("INSERT INTO object (collection, id, body) VALUES (?, ?, ?)", rows)
+
+
 @contextmanager
 def emulator(data: Path, **options: Any) -> Iterator[Emulator]:
     """An emulator whose clock moves only when a test says so."""
@@ -87,6 +98,7 @@ class Desk:
     emulator: Emulator
     clock: Clock = field(init=False)
     told: list[Progress] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.emulator)
@@ -114,8 +126,12 @@ class Desk:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        with engine.session(self.project(), self.emulator.origin, Key(KEY)) as opened:
+        """`sent` is the operation of every request that left since."""
+        with engine.session(self.project(), self.emulator.origin, Key(KEY), called=self._called) as opened:
             yield opened
+
+    def _called(self, operation: str, outcome: str) -> None:
+        self.sent.append(operation)
 
     def state(self) -> State:
         """What is recorded, read as another command would."""

@@ -10,9 +10,11 @@ import traceback
 import tracemalloc
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -381,6 +383,66 @@ def test_one_bucket_paces_every_thread_of_an_account() -> None:
     for _ in range(5):
         bucket.take()
     assert clock.slept == [0.5, 0.5, 0.5], "two at once, then two a second"
+
+
+def test_a_burst_is_as_large_as_it_is_said_to_be() -> None:
+    clock = Clock()
+    bucket = Bucket(20.0, clock, clock.sleep, burst=1)
+    for _ in range(4):
+        bucket.take()
+    assert clock.slept == pytest.approx([0.05, 0.05, 0.05]), "(n - burst) / rate, and nothing more"
+
+
+def test_who_wakes_a_little_late_does_not_delay_the_others() -> None:
+    """A limiter that counted from each waking would lose as much of the rate as every sleep is too long."""
+    clock = Clock()
+    bucket = Bucket(20.0, clock, lambda seconds: clock.sleep(seconds + 0.01), burst=1)
+    for _ in range(101):
+        bucket.take()
+    assert clock.now_s == pytest.approx(100 / 20 + 0.01)
+
+
+def test_a_machine_that_slept_sends_nothing_twice_as_fast_afterwards() -> None:
+    clock = Clock()
+    bucket, went = Bucket(20.0, clock, clock.sleep, burst=1), []
+    for number in range(20):
+        bucket.take()
+        went.append(clock.now_s)
+        clock.now_s += 3.0 * (number == 10)
+    assert min(later - sooner for sooner, later in pairwise(went)) >= 1 / 20 - 0.02 - 1e-9
+    assert went[-1] - went[11] >= 8 / 20 - 0.02 - 1e-9
+
+
+def test_every_thread_that_waits_gets_its_turn_at_the_rate() -> None:
+    clock = Clock()
+    bucket = Bucket(50.0, clock, clock.sleep, burst=1)
+    with ThreadPoolExecutor(16) as pool:
+        for done in [pool.submit(bucket.take) for _ in range(200)]:
+            done.result()
+    assert clock.now_s == pytest.approx(199 / 50)
+
+
+@pytest.mark.parametrize(
+    ("told", "waits"),
+    [
+        ({"rate_per_s": 20, "burst": 2}, [0.05, 0.05]),
+        ({"rate_per_s": 20, "burst": None}, []),
+        ({"rate_per_s": None, "burst": None}, []),
+        ({"rate_per_s": "20", "burst": 1}, []),
+        ({"rate_per_s": True, "burst": 1}, []),
+        ({}, []),
+    ],
+)
+def test_an_emulator_is_asked_as_often_as_it_says(told: dict[str, Any], waits: list[float]) -> None:
+    """What it does not say, or says so that it cannot be read, is no limit that anybody waits for."""
+    clock = Clock()
+    answer = reply(200, told, X_Bailian_Emulator="e1; nothing is bought")
+    paced: dict[str, Any] = {"clock": clock, "sleep": clock.sleep, "rate_per_s": 10.0}
+    with far_end(scripted(answer)) as end, api(end.origin, **paced) as opened:
+        assert opened.identify() == "emulator:e1"
+        for _ in range(4):
+            opened.send(READ)
+    assert clock.slept == pytest.approx(waits)
 
 
 def test_a_throttled_account_is_silent_for_everybody() -> None:

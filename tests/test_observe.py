@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import Barrier
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,13 +12,14 @@ import pytest
 
 from reconciler import catalogue, kinds
 from reconciler.api import Api, Key, Patience
-from reconciler.errors import Unavailable
-from reconciler.observe import list_all, look
+from reconciler.errors import NotFound, Unavailable
+from reconciler.observe import AHEAD, list_all, look, observe
 from reconciler.resource import Slot
 from reconciler.state import Owned, Role
 from tests.far_end import Answer, FarEnd, Received, error, far_end, reply
 
-DEPLOYMENTS = kinds.collections(catalogue.load().for_profile("2026"))["deployments"]
+KNOWN = kinds.collections(catalogue.load().for_profile("2026"))
+DEPLOYMENTS = KNOWN["deployments"]
 FULL = DEPLOYMENTS.page_size
 
 
@@ -146,36 +148,73 @@ def test_what_no_list_shows_is_asked_for_by_its_id() -> None:
     ]
 
 
-# Only so much as matters ----------------------------------------------------------------------------------------------
+# Side by side -------------------------------------------------------------------------------------------------------
+
+LISTS = ("deployments", "files", "jobs")
+MEMBERS = {"deployments": ("output", "deployments"), "files": ("data", "files"), "fine-tunes": ("output", "jobs")}
 
 
-def owning(*names: str) -> list[Owned]:
-    return [Owned(Slot(f"Deployment/{name}"), "deployments", name, Role.CURRENT, "g", {}) for name in names]
+def empty(received: Received) -> Answer:
+    holder, name = MEMBERS[urlsplit(received.target).path.rpartition("/")[2]]
+    return reply(200, {holder: {"total": 0, name: []}})
 
 
-def test_a_list_is_left_as_soon_as_it_has_shown_what_is_waited_for() -> None:
-    """Else each look of an apply would cost as much as all that was made before."""
-    every = ids(5 * FULL)
-    with listing(lambda number, time: page(len(every), every[(number - 1) * FULL : number * FULL])) as (api, end):
-        seen = look(api, DEPLOYMENTS, owning(*every[:FULL], every[FULL + 3]), among=0)
-    assert len(end.received) == 2
-    assert every[FULL + 3] in seen
+@contextmanager
+def lists(respond: Callable[[Received], Answer]) -> Iterator[Api]:
+    with far_end(respond) as end, Api(end.origin, Key("k"), rate_per_s=None, patience=Patience(tries=1)) as api:
+        yield api
 
 
-def test_fewer_objects_than_there_are_pages_are_asked_for_one_by_one() -> None:
-    """What is waited for decides how much is asked, not what else the account holds."""
+def test_collections_are_read_side_by_side() -> None:
+    """The far side answers none of them before it was asked for all."""
+    asked = Barrier(len(LISTS))
 
     def respond(received: Received) -> Answer:
-        name = urlsplit(received.target).path.rpartition("/")[2]
-        return reply(200, {"output": {"deployed_model": name, "status": "RUNNING"}})
+        asked.wait(60)
+        return empty(received)
 
-    with far_end(respond) as end, Api(end.origin, Key("k"), rate_per_s=None) as api:
-        seen = look(api, DEPLOYMENTS, owning("d-1", "d-2"), among=2 * FULL + 1)
-    assert sorted(seen) == ["d-1", "d-2"]
-    assert [urlsplit(one.target).query for one in end.received] == ["", ""]
+    with lists(respond) as api:
+        assert observe(api, KNOWN, LISTS, ()).objects == {name: {} for name in LISTS}
 
 
-def test_what_a_list_does_not_show_is_looked_for_to_its_end() -> None:
-    with listing(lambda number, time: page(3, ids(3))) as (api, end):
-        assert "d-9" not in look(api, DEPLOYMENTS, owning("d-1", "d-9"), among=3)
-    assert len(end.received) == 3, "one list, and two questions to be certain"
+@pytest.mark.parametrize("broken", [("jobs",), ("files", "jobs"), LISTS])
+def test_of_several_errors_the_first_by_name_is_told(broken: tuple[str, ...]) -> None:
+    """The same one each time, whichever answer comes first."""
+
+    def respond(received: Received) -> Answer:
+        name = urlsplit(received.target).path.rpartition("/")[2].replace("fine-tunes", "jobs")
+        return error(404, "NotFound", name) if name in broken else empty(received)
+
+    with lists(respond) as api, pytest.raises(NotFound, match=rf"^{broken[0]}\.list"):
+        observe(api, KNOWN, LISTS, ())
+
+
+def test_pages_that_are_known_to_be_there_are_asked_for_before_the_one_before_them_came() -> None:
+    """And no others: as many requests as pages, and the one that finds nothing more."""
+    total, together = FULL * (AHEAD + 3), Barrier(AHEAD)
+
+    def answers(number: int, time: int) -> Answer:
+        if 2 <= number <= AHEAD + 1:
+            together.wait(60)
+        return page(total, ids(FULL, (number - 1) * FULL) if number <= AHEAD + 3 else [])
+
+    assert everything(answers) == (sorted(ids(total)), AHEAD + 3 + 1)
+
+
+def test_how_many_are_ours_tells_how_far_to_read_ahead_where_the_service_does_not_say() -> None:
+    together = Barrier(3)
+
+    def answers(number: int, time: int) -> Answer:
+        if number > 1:
+            together.wait(60)
+        return page(None, ids(FULL if number < 4 else 5, (number - 1) * FULL))
+
+    with listing(answers) as (api, end):
+        assert len(list_all(api, DEPLOYMENTS, expected=3 * FULL + 5)) == 3 * FULL + 5
+    assert len(end.received) == 4
+
+
+def test_a_list_that_is_shorter_than_expected_is_not_asked_for_in_vain() -> None:
+    with listing(lambda number, time: page(None, ids(7))) as (api, end):
+        assert len(list_all(api, DEPLOYMENTS, expected=10 * FULL)) == 7
+    assert len(end.received) == 1

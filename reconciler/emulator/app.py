@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
+import anyio
 from starlette import routing
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -41,7 +42,7 @@ from reconciler.emulator.fates import edited, impose
 from reconciler.emulator.faults import did_you_mean
 from reconciler.emulator.fields import Json
 from reconciler.emulator.firing import NOTHING, Fired, fire
-from reconciler.emulator.refusal import Refusal, bad_key, denied, internal, invalid, not_found
+from reconciler.emulator.refusal import Refusal, bad_key, denied, internal, invalid, not_found, throttled
 from reconciler.emulator.wire import Bare, Call, Frames, Reply, Route, Stored, discard, is_read
 
 API = (
@@ -78,11 +79,22 @@ def make_app(backend: Backend, *, api_key: str | None, control_token: str) -> AS
 def _endpoint(
     route: Route, backend: Backend, api_key: str | None, control_token: str
 ) -> Callable[[Request], Awaitable[Response]]:
+    traffic, is_api = backend.traffic, route.access == "key"
+
+    async def paced(request: Request) -> Response:
+        came_s = traffic.clock()
+        response = await answer(request)
+        if is_api and (wait_s := traffic.wait_s(came_s)):
+            await anyio.sleep(wait_s)
+        return response
+
     async def answer(request: Request) -> Response:
         request_id = str(uuid.uuid4())
         refused = partial(_refused, request_id=request_id, openai=route.openai)
         try:
             _admit(route, request, api_key, control_token)
+            if is_api and not traffic.admits():
+                raise throttled()
             call = replace(await route.receive(request, backend), request_id=request_id)
             try:
                 fired = await run_in_threadpool(fire, backend, route, call)
@@ -95,7 +107,7 @@ def _endpoint(
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is left to read it
 
-    return answer
+    return paced
 
 
 async def _answer(

@@ -30,6 +30,7 @@ from reconciler.emulator.catalogue import Catalogue, read
 from reconciler.emulator.clock import Clock
 from reconciler.emulator.fields import Json
 from reconciler.emulator.switches import Switches
+from reconciler.emulator.traffic import Traffic
 
 FORMAT = 1
 SCHEMA = """
@@ -44,6 +45,21 @@ CREATE INDEX object_gone ON object (gone_at_s) WHERE gone_at_s IS NOT NULL;
 CREATE TRIGGER ledger_is_append_only BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER ledger_is_kept BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'append only'); END;
 """
+INDEXES = """
+CREATE INDEX object_order ON object (collection);
+CREATE INDEX object_suffix ON object (collection, json_extract(body, '$.suffix'));
+CREATE INDEX object_end ON object (collection, json_extract(body, '$.schedule[#-1][0]'));
+CREATE TABLE tally (collection TEXT PRIMARY KEY, count INTEGER NOT NULL, size INTEGER NOT NULL);
+INSERT INTO tally
+    SELECT collection, count(*), sum(coalesce(json_extract(body, '$.size'), 0)) FROM object GROUP BY collection;
+CREATE TRIGGER object_comes AFTER INSERT ON object BEGIN
+    INSERT INTO tally VALUES (new.collection, 1, coalesce(json_extract(new.body, '$.size'), 0))
+        ON CONFLICT DO UPDATE SET count = count + 1, size = size + excluded.size; END;
+CREATE TRIGGER object_goes AFTER DELETE ON object BEGIN
+    UPDATE tally SET count = count - 1, size = size - coalesce(json_extract(old.body, '$.size'), 0)
+        WHERE collection = old.collection; END;
+"""
+"""What keeps a request as quick among 25,000 objects as among none; made from the objects wherever it is missing."""
 FAULTS = "CREATE TABLE fault (position INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL)"
 TOKEN_FILE = "control-token"
 TAIL_CHARACTERS = string.digits + string.ascii_lowercase
@@ -53,7 +69,15 @@ class Backend:
     """An open data folder. `transaction` is the only way to what is in it."""
 
     def __init__(
-        self, data: Path, *, profile: str, speed: float, seed: int, switches: Mapping[str, object], wall_s: float
+        self,
+        data: Path,
+        *,
+        profile: str,
+        speed: float,
+        seed: int,
+        switches: Mapping[str, object],
+        wall_s: float,
+        traffic: Traffic | None = None,
     ) -> None:
         """Opens or creates the folder (0700, its files 0600). `wall_s` is where emulated time begins, the first time.
 
@@ -61,7 +85,7 @@ class Backend:
         """
         if not 0 <= speed <= clock.SPEED_MAX:
             raise ValueError(f"the speed is a number from 0 to {clock.SPEED_MAX:.0f}, not {speed}")
-        self.profile, self.seed = profile, seed
+        self.profile, self.seed, self.traffic = profile, seed, traffic or Traffic()
         self.switches = Switches(profile, switches)
         self.catalogue: Catalogue = read(profile)
         self.uploads = data / "uploads"
@@ -85,6 +109,8 @@ class Backend:
             self._db.execute("INSERT INTO fact VALUES ('install_id', ?)", (uuid.uuid4().hex,))
             self._db.execute(f"PRAGMA user_version = {FORMAT}")
             self._db.execute("COMMIT")
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'tally'").fetchone():
+            self._db.executescript(f"BEGIN; {INDEXES} COMMIT;")
         _save(self._db, _load(self._db).resumed(time.monotonic(), speed=speed))
         self._db.execute("DELETE FROM fact WHERE name = 'thawed_speed'")
         self._db.execute("DROP TABLE IF EXISTS fault")
@@ -199,27 +225,34 @@ class Transaction:
     def page(self, collection: str, number: int, size: int, **equal: object) -> tuple[int, list[Json]]:
         """How many there are, and one page of them, newest first; past the last page: none, and the same total."""
         where, values = self._where(collection, equal)
-        (total,) = self._db.execute(f"SELECT count(*) FROM object {where}", values).fetchone()
+        if equal or self.hidden:
+            (total,) = self._db.execute(f"SELECT count(*) FROM object {where}", values).fetchone()
+        else:
+            total, _ = self.count_and_size(collection)
         order, offset = self.paging.order_and_offset(number, size)
+        chosen = f"SELECT seq FROM object {where} ORDER BY seq {order} LIMIT ? OFFSET ?"  # by the index alone
         rows = self._db.execute(
-            f"SELECT body FROM object {where} ORDER BY seq {order} LIMIT ? OFFSET ?", (*values, size, offset)
+            f"SELECT body FROM object WHERE seq IN ({chosen}) ORDER BY seq {order}", (*values, size, offset)
         )
         return max(0, total + self.paging.total), [json.loads(body) for (body,) in rows]
 
     def all(self, collection: str, **equal: object) -> list[Json]:
         """Oldest first."""
-        where, values = self._where(collection, equal)
-        return [
-            json.loads(body) for (body,) in self._db.execute(f"SELECT body FROM object {where} ORDER BY seq", values)
-        ]
+        return self._all(*self._where(collection, equal))
 
-    def count_and_sum(self, collection: str, member: str) -> tuple[int, int]:
-        """How many objects there are, and the sum of one number in them."""
+    def unfinished(self, collection: str) -> list[Json]:
+        """Those whose schedule has not come to its last entry, or comes to it now. Oldest first."""
         where, values = self._where(collection, {})
-        row: tuple[int, int] = self._db.execute(
-            f"SELECT count(*), coalesce(sum(json_extract(body, '$.{member}')), 0) FROM object {where}", values
-        ).fetchone()
-        return row
+        return self._all(f"{where} AND json_extract(body, '$.schedule[#-1][0]') >= ?", (*values, self.now_s))
+
+    def _all(self, where: str, values: tuple[object, ...]) -> list[Json]:
+        rows = self._db.execute(f"SELECT body FROM object {where} ORDER BY seq", values)
+        return [json.loads(body) for (body,) in rows]
+
+    def count_and_size(self, collection: str) -> tuple[int, int]:
+        """How many objects there are, and the sum of their `size`, which never changes."""
+        row = self._db.execute("SELECT count, size FROM tally WHERE collection = ?", (collection,)).fetchone()
+        return (row[0], row[1]) if row else (0, 0)
 
     def ids(self, collection: str, *, after_seq: int = 0, created_after_s: float = -math.inf) -> set[str]:
         """Of the objects that came after the one of this number and after this emulated time."""
@@ -261,9 +294,11 @@ class Transaction:
                 return tail
 
     def _where(self, collection: str, equal: Mapping[str, object]) -> tuple[str, tuple[object, ...]]:
-        terms = "".join(f" AND json_extract(body, '$.{member}') = ?" for member in equal)
-        where = f"WHERE collection = ?{terms} AND id NOT IN (SELECT value FROM json_each(?))"
-        return where, (collection, *equal.values(), json.dumps(list(self.hidden)))
+        where, values = "WHERE collection = ?", (collection, *equal.values())
+        where += "".join(f" AND json_extract(body, '$.{member}') = ?" for member in equal)
+        if not self.hidden:
+            return where, values
+        return f"{where} AND id NOT IN (SELECT value FROM json_each(?))", (*values, json.dumps(list(self.hidden)))
 
     # The ledger
 

@@ -7,8 +7,9 @@ What the catalogue does not know stays None; no price is ever made up.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
@@ -51,7 +52,6 @@ class Limits:
     file_bytes: int
     total_bytes: int
     files: int
-    vocabularies: int
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,6 @@ class Catalogue:
     units: Mapping[str, Unit]
     training_types: frozenset[str]
     hyper_parameters: Mapping[str, Mapping[str, Any]]
-    limits: Limits
     file_limits: Mapping[str, Limits]  # by position of the switch `files.limits`
 
 
@@ -88,8 +87,11 @@ def read(profile: str) -> Catalogue:
         },
         training_types=frozenset(name for name, row in data["training_types"].items() if profile in row["profiles"]),
         hyper_parameters=data["hyper_parameters"],
-        limits=_limits(data, profile),
-        file_limits={"old": _limits(data, OLD), "new": _limits(data, NEW)},
+        file_limits={
+            "old": _limits(data, OLD),
+            "new": _limits(data, NEW),
+            "none": replace(_limits(data, NEW), total_bytes=sys.maxsize, files=sys.maxsize),
+        },
     )
 
 
@@ -116,4 +118,4 @@ def _model(row: dict[str, Any], offer: dict[str, Any], data: dict[str, Any]) -> 
 
 def _limits(data: dict[str, Any], profile: str) -> Limits:
     row = data["limits"][profile]
-    return Limits(row["file_bytes"], row["total_bytes"], row["files"], row["vocabularies"])
+    return Limits(row["file_bytes"], row["total_bytes"], row["files"])

@@ -12,7 +12,7 @@ from reconciler.emulator import clock, faults, files, firing, openapi, schemas
 from reconciler.emulator.backend import Transaction
 from reconciler.emulator.fields import Json, optional_flag, optional_number
 from reconciler.emulator.refusal import bad_parameter, invalid
-from reconciler.emulator.schemas import FLAG, NUMBER, OBJECT, TEXT, answer, several, shape
+from reconciler.emulator.schemas import FLAG, NUMBER, OBJECT, TEXT, WHOLE, answer, nullable, several, shape
 from reconciler.emulator.wire import Bare, Call, Reply, Route
 
 ADVANCE_S_MAX = 10 * 366 * 24 * 3600
@@ -60,6 +60,7 @@ def info(tx: Transaction, call: Call) -> Reply:
         "profile": tx.profile,
         **_time(tx),
         "read_only": tx.read_only,
+        **_traffic(tx),
         "switches": tx.switches.as_json(),
     }
 
@@ -102,6 +103,18 @@ def _time(tx: Transaction) -> Json:
     return {"speed": tx.speed, "frozen": tx.frozen, "now": clock.spaced(tx.now_s)}
 
 
+def _traffic(tx: Transaction) -> Json:
+    """Null is not enforced. `throttled`: how many requests this server has refused for its rate."""
+    traffic = tx.backend.traffic
+    enforced = {"rate_per_s": traffic.rate_per_s, "burst": traffic.burst, "latency_ms": traffic.latency_ms}
+    return {**enforced, "throttled": traffic.refused}
+
+
+TRAFFIC = {
+    **dict.fromkeys(("rate_per_s", "latency_ms"), nullable(NUMBER)),
+    "burst": nullable(WHOLE),
+    "throttled": WHOLE,
+}
 TIME = {"now": TEXT, "speed": NUMBER, "frozen": FLAG}
 COUNTED = answer(faults=several(shape({"name": TEXT, "rule": OBJECT, "calls": NUMBER, "fired": NUMBER})))
 ROUTES = (
@@ -110,7 +123,7 @@ ROUTES = (
         "/_emulator/info",
         "emulator.info",
         info,
-        answer=answer(install_id=TEXT, profile=TEXT, read_only=FLAG, switches=OBJECT, **TIME),
+        answer=answer(install_id=TEXT, profile=TEXT, read_only=FLAG, switches=OBJECT, **TIME, **TRAFFIC),
         access="loopback",
     ),
     Route(

@@ -124,7 +124,7 @@ def _store(tx: Transaction, part: Upload, *, file_id: str, description: str = ""
 
 def _check_limits(tx: Transaction, part: Upload, *, openai: bool) -> None:
     limits = tx.catalogue.file_limits[tx.switches.choice("files.limits")]
-    count, used = tx.count_and_sum("files", "size")
+    count, used = tx.count_and_size("files")
     if part.size > limits.file_bytes:
         raise too_large(f"The size of {part.filename} exceeds the limit of {limits.file_bytes} B.")
     if count >= limits.files:

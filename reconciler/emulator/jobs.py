@@ -122,8 +122,8 @@ def stream(tx: Transaction, call: Call) -> Reply:
 
 def uses_file(tx: Transaction, file_id: str) -> bool:
     """Whether an unfinished job was given this file."""
-    unfinished = [job for job in queue.all_jobs(tx) if not job.is_terminal(tx.now_s)]
-    return any(file_id == data.get("file_id") for job in unfinished for data in (*job.training, *job.validation))
+    jobs = queue.unfinished(tx)
+    return any(file_id == data.get("file_id") for job in jobs for data in (*job.training, *job.validation))
 
 
 def view(tx: Transaction, job: Job) -> Json:
@@ -163,8 +163,10 @@ def view(tx: Transaction, job: Job) -> Json:
 
 
 def _check_quota(tx: Transaction) -> None:
-    counted = [job for job in queue.all_jobs(tx) if job.status(tx.now_s) not in (Status.FAILED, Status.CANCELED)]
     quota = tx.switches.number("jobs.quota_running_plus_succeeded")
+    if tx.count_and_size(queue.COLLECTION)[0] < quota:
+        return
+    counted = [job for job in queue.all_jobs(tx) if job.status(tx.now_s) not in (Status.FAILED, Status.CANCELED)]
     if len(counted) >= quota:
         message = f"Only {quota} fine-tune job in running or succeeded allowed per user."
         raise Refusal(429, "Throttling", message)

@@ -29,9 +29,14 @@ def all_jobs(tx: Transaction) -> list[Job]:
     return [from_json(row) for row in tx.all(COLLECTION)]
 
 
+def unfinished(tx: Transaction) -> list[Job]:
+    """Oldest first."""
+    return [job for row in tx.unfinished(COLLECTION) if not (job := from_json(row)).is_terminal(tx.now_s)]
+
+
 def plan(tx: Transaction) -> None:
     """Gives every job that has not begun its turn: in order of creation, as soon as one of the places is free."""
-    jobs = [job for job in all_jobs(tx) if not job.is_terminal(tx.now_s)]
+    jobs = unfinished(tx)
     places = _places(tx, [job.ended_s() for job in jobs if job.started(tx.now_s)], most=len(jobs))
     for job in jobs:
         if job.fated or job.started(tx.now_s) or job.status(tx.now_s) == Status.CANCELING:
@@ -40,7 +45,8 @@ def plan(tx: Transaction) -> None:
         planned = replace(job, schedule=training.uninterrupted(job, start_s))
         if not job.early:
             heapq.heappush(places, planned.ended_s())
-        save(tx, planned)
+        if planned != job:
+            save(tx, planned)
 
 
 def _places(tx: Transaction, busy_until_s: Iterable[float], *, most: int) -> list[float]:

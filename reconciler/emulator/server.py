@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from reconciler.emulator.backend import TOKEN_FILE, Backend
+from reconciler.emulator.traffic import Traffic
 
 HOST = "127.0.0.1"
 STARTED_POLL_DELAY_S = 0.005
@@ -33,13 +34,17 @@ def serve(
     seed: int = 0,
     switches: Mapping[str, object] = NO_SWITCHES,
     scenario: Path | None = None,
+    rate_per_s: float | None = None,
+    burst: int | None = None,
+    latency_ms: float | None = None,
 ) -> Iterator[str]:
     """Serves the data folder while the block runs and yields the origin, `http://127.0.0.1:PORT`.
 
     `speed` is emulated seconds per real second, 0 for a clock that only moves when told to; while another server of
-    the same folder lives, its speed holds. The rules of a `scenario` replace those of the folder, its switches give
-    way to `switches`. Raises ValueError for an unknown switch or a mistake in the scenario, OSError for a port that is
-    taken.
+    the same folder lives, its speed holds. What comes faster than `rate_per_s`, `burst` (1) at once, is refused; no
+    answer leaves before `latency_ms`. The rules of a `scenario` replace those of the folder, its switches give way to
+    `switches`. Raises ValueError for an unknown switch, a rate or a latency that nobody could keep and a mistake in the
+    scenario, OSError for a port that is taken.
     """
     import uvicorn
 
@@ -48,10 +53,13 @@ def serve(
     from reconciler.emulator.firing import install
     from reconciler.emulator.scenario import Scenario, read
 
+    traffic = Traffic(rate_per_s, burst, latency_ms)
     script = read(scenario, OPERATIONS) if scenario else Scenario()
     turned = {**script.switches, **switches}
     with _listening(port) as listener:
-        backend = Backend(data, profile=profile, speed=speed, seed=seed, switches=turned, wall_s=time.time())
+        backend = Backend(
+            data, profile=profile, speed=speed, seed=seed, switches=turned, wall_s=time.time(), traffic=traffic
+        )
         with closing(backend):
             if scenario:
                 with backend.transaction() as tx:
@@ -94,6 +102,9 @@ def run(
     seed: int = 0,
     switches: Mapping[str, object] = NO_SWITCHES,
     scenario: Path | None = None,
+    rate_per_s: float | None = None,
+    burst: int | None = None,
+    latency_ms: float | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM, in the main thread. `announce` is called once with the origin."""
     stop = threading.Event()
@@ -108,6 +119,9 @@ def run(
             seed=seed,
             switches=switches,
             scenario=scenario,
+            rate_per_s=rate_per_s,
+            burst=burst,
+            latency_ms=latency_ms,
         ) as origin:
             announce(origin)
             stop.wait()

@@ -41,9 +41,9 @@ SWITCHES: Mapping[str, Switch] = MappingProxyType(
     {
         "files.native_stores_purpose": Switch("the native upload keeps `purpose` and shows it", _always("off"), ON_OFF),
         "files.limits": Switch(
-            "quotas: old = 300 MB, 5 GB, 100 files; new = 300 MB, 100 GB, 10,000 files",
+            "quotas: old = 300 MB, 5 GB, 100 files; new = 300 MB, 100 GB, 10,000 files; none = 300 MB for a file alone",
             _by_profile("old", "new"),
-            ("old", "new"),
+            ("old", "new", "none"),
         ),
         "files.delete_in_use": Switch(
             "deleting a file that an unfinished job uses", _always("allow"), ("allow", "refuse")
@@ -82,6 +82,7 @@ SWITCHES: Mapping[str, Switch] = MappingProxyType(
         "deployments.visibility_lag_s": Switch(
             "emulated seconds between RUNNING and the first call that finds the model", _always(60)
         ),
+        "vocab.quota": Switch("how many vocabularies fit", _always(10), least=1),
         "vocab.settle_s": Switch("emulated seconds a written vocabulary stays UNDEPLOYED", _always(0)),
         "http.unknown_field": Switch(
             "unknown members of a request; by-endpoint = ignored by the native API, refused by the OpenAI-shaped files",

@@ -44,8 +44,8 @@ def _create(tx: Transaction, wanted: Json) -> Json:
     if not _PREFIX.fullmatch(prefix):
         raise bad_parameter("prefix")
     words = _words(_speech_model(tx, target_model), wanted)
-    count, _ = tx.count_and_sum(COLLECTION, "size")
-    if count >= tx.catalogue.limits.vocabularies:
+    count, _ = tx.count_and_size(COLLECTION)
+    if count >= tx.switches.number("vocab.quota"):
         raise Refusal(400, "Throttling.AllocationQuota", "Free allocated quota exceeded.")
     vocabulary_id = f"vocab-{prefix}-{tx.draw(COLLECTION).getrandbits(128):032x}"
     record: Json = {

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reconciler import api, store
+from reconciler import api, observe, store
 from reconciler.adapters import cli
 from tests.crash import patches, points, seam
 
@@ -56,6 +57,15 @@ def run(order: dict[str, Any]) -> None:
     points._exit(code)
 
 
+def _done(work: Callable[[], Any]) -> Future[Any]:
+    future: Future[Any] = Future()
+    try:
+        future.set_result(work())
+    except Exception as error:
+        future.set_exception(error)
+    return future
+
+
 def _be_traced(trace: str) -> None:
     """Have a tracer attached to this process and its threads to come, or end."""
     anybody, allow = -1, 0x59616D61
@@ -70,11 +80,16 @@ def _be_traced(trace: str) -> None:
 
 
 def _hurry(seen: points.Points) -> None:
-    """What would only cost real time: no pace of requests, a heartbeat by the emulated clock, no fine-grained wait."""
+    """What would only cost real time: no pace of requests, a heartbeat by the emulated clock, no fine-grained wait.
+
+    And one collection is read after the other: points have names by their order.
+    """
     waits: Any = store
     waits.POLL_S = 5.0
     init: Any = api.Api.__init__
     init.__kwdefaults__["rate_per_s"] = None
+    reads: Any = observe
+    reads.begun = _done
 
     @contextmanager
     def beating(self: store.Store, epoch: int, lock: store.Lock) -> Iterator[None]:

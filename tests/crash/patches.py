@@ -87,8 +87,8 @@ def every_attempt_has_a_mark_of_its_own() -> None:
 
 @mistake("what a list leaves out is still there", "I")
 def absence_in_a_list_is_deletion() -> None:
-    put(observe, "look", lambda service, collection, rows, **how: observe.list_all(service, collection))
-    put(apply, "look", observe.look)
+    for place, name in ((observe, "survey"), (apply, "look")):
+        put(place, name, lambda service, collection, rows: observe.list_all(service, collection))
 
 
 @mistake("a list that is late is waited for", "I2")

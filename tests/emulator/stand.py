@@ -20,6 +20,7 @@ from reconciler.emulator.app import make_app
 from reconciler.emulator.backend import Backend
 from reconciler.emulator.clock import BEIJING
 from reconciler.emulator.server import control_token
+from reconciler.emulator.traffic import Traffic
 
 START = datetime(2026, 11, 2, 14, 5, tzinfo=BEIJING)
 KEY = "test-key"
@@ -35,11 +36,20 @@ class Emulator:
     """One server of a data folder, called without a socket."""
 
     def __init__(
-        self, data: Path, *, api_key: str | None = None, seed: int = 0, profile: str = "2026", **switches: Any
+        self,
+        data: Path,
+        *,
+        api_key: str | None = None,
+        seed: int = 0,
+        profile: str = "2026",
+        traffic: Traffic | None = None,
+        **switches: Any,
     ) -> None:
         turned = {name.replace("__", "."): value for name, value in switches.items()}
         self.data, self.profile = data, profile
-        self.backend = Backend(data, profile=profile, speed=0, seed=seed, switches=turned, wall_s=START.timestamp())
+        self.backend = Backend(
+            data, profile=profile, speed=0, seed=seed, switches=turned, wall_s=START.timestamp(), traffic=traffic
+        )
         self.app = make_app(self.backend, api_key=api_key, control_token=control_token(data))
 
     def call(self, method: str, path: str, *, key: str | None = KEY, **kwargs: Any) -> httpx.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import stat
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.emulator.backend import Backend
+from reconciler.emulator.fields import Json
 from tests.emulator.stand import HOUR, START, Emulator
 from tests.emulator.stand import Start as StartEmulator
 
@@ -48,11 +50,63 @@ def test_what_follows_a_commit_does_not_follow_a_refusal(emulator: Emulator) -> 
 def test_pages_are_newest_first_and_empty_beyond_the_end(emulator: Emulator) -> None:
     with emulator.backend.transaction() as tx:
         for number in range(5):
-            tx.insert("things", str(number), {"number": number, "odd": number % 2})
-        assert tx.page("things", 1, 2) == (5, [{"number": 4, "odd": 0}, {"number": 3, "odd": 1}])
-        assert tx.page("things", 9, 2) == (5, [])
-        assert tx.page("things", 1, 9, odd=1) == (2, [{"number": 3, "odd": 1}, {"number": 1, "odd": 1}])
-        assert tx.count_and_sum("things", "number") == (5, 10)
+            tx.insert("things", str(number), {"number": number, "odd": number % 2, "size": 2})
+        assert _numbers(tx.page("things", 1, 2)) == (5, [4, 3])
+        assert _numbers(tx.page("things", 9, 2)) == (5, [])
+        assert _numbers(tx.page("things", 1, 9, odd=1)) == (2, [3, 1])
+        tx.hidden = {"3", "elsewhere"}
+        assert _numbers(tx.page("things", 1, 2)) == (4, [4, 2])
+
+
+def _numbers(page: tuple[int, list[Json]]) -> tuple[int, list[int]]:
+    return page[0], [item["number"] for item in page[1]]
+
+
+def test_what_is_there_is_counted_whatever_became_of_it(start: StartEmulator) -> None:
+    """Refused, deleted at once or later, changed, kept by an older version: the count is that of the objects."""
+    emulator = start()
+    with emulator.backend.transaction() as tx:
+        assert tx.count_and_size("things") == (0, 0)
+        for number in range(5):
+            tx.insert("things", str(number), {"size": 10 + number})
+        tx.insert("others", "0", {})
+        tx.replace("things", "4", {"size": 14, "more": True})
+        tx.remove("things", "0")
+        tx.remove("things", "1", at_s=tx.now_s + 60)
+        assert tx.count_and_size("things") == (4, 11 + 12 + 13 + 14)
+    with contextlib.suppress(KeyError), emulator.backend.transaction() as tx:
+        tx.insert("things", "5", {"size": 1})
+        raise KeyError
+    emulator.advance(61)
+    with emulator.backend.transaction() as tx:
+        assert tx.count_and_size("things") == (3, 12 + 13 + 14)
+    emulator.backend.close()
+    with sqlite3.connect(emulator.data / "emulator.db") as db:
+        for kind, name in db.execute("SELECT type, name FROM sqlite_master").fetchall():
+            if name in ("tally", "object_order", "object_suffix", "object_end", "object_comes", "object_goes"):
+                db.execute(f"DROP {kind} {name}")
+    with start().backend.transaction() as tx:
+        assert tx.count_and_size("things") == (3, 12 + 13 + 14)
+        assert tx.count_and_size("others") == (1, 0)
+        tx.insert("others", "1", {"size": 7})
+        assert tx.count_and_size("others") == (2, 7)
+
+
+def test_no_page_is_looked_for_among_all_the_objects(emulator: Emulator) -> None:
+    """How a request is answered does not depend on how many objects there are: by an index, and never by sorting."""
+    with emulator.backend.transaction() as tx:
+        said: list[str] = []
+        tx._db.set_trace_callback(said.append)
+        tx.page("things", 3, 100)
+        tx.all("things", suffix="s")
+        tx.unfinished("things")
+        tx.count_and_size("things")
+        tx._db.set_trace_callback(None)
+        plans = {one: [row[3] for row in tx._db.execute(f"EXPLAIN QUERY PLAN {one}")] for one in said}
+    assert len(plans) == 4
+    steps = [step for plan in plans.values() for step in plan if not step.startswith(("LIST", "USE TEMP"))]
+    assert all(step.startswith("SEARCH") for step in steps), plans
+    assert "USING COVERING INDEX object_order (collection=?)" in str(plans)
 
 
 def test_an_object_that_goes_later_is_there_until_then(emulator: Emulator) -> None:

@@ -18,7 +18,7 @@ HUGE = ("page_no=0000000000010000000000000000001", f"page_no={'0' * 5000}{'9' * 
 
 def limit(emulator: Emulator, **numbers: int) -> None:
     """Smaller quotas than any real account has."""
-    limits = replace(Limits(file_bytes=100, total_bytes=100, files=100, vocabularies=10), **numbers)
+    limits = replace(Limits(file_bytes=100, total_bytes=100, files=100), **numbers)
     catalogue = replace(emulator.backend.catalogue, file_limits={"old": limits, "new": limits})
     emulator.backend.catalogue = catalogue
 

@@ -42,6 +42,9 @@ def emulator() -> None:
     default=None,
     help="Faults to play and switches, in YAML or JSON (docs/emulator.md).",
 )
+@click.option("--rate", type=float, default=None, help="Refuse more API requests a second than this.  [default: none]")
+@click.option("--burst", type=int, default=None, help="With --rate: so many may come at once.  [default: 1]")
+@click.option("--latency-ms", type=float, default=None, help="Answer no sooner than this.  [default: at once]")
 def start(
     port: int,
     speed: float,
@@ -51,6 +54,9 @@ def start(
     seed: int,
     switches: tuple[str, ...],
     scenario: str | None,
+    rate: float | None,
+    burst: int | None,
+    latency_ms: float | None,
 ) -> None:
     """Serve it on this computer until Ctrl-C."""
     from pathlib import Path
@@ -86,6 +92,9 @@ def start(
             seed=seed,
             switches=turned,
             scenario=Path(scenario) if scenario else None,
+            rate_per_s=rate,
+            burst=burst,
+            latency_ms=latency_ms,
         )
     except ValueError as error:
         raise UsageError(str(error), hint="reconciler explain switches" if switches else "") from error
