@@ -1,6 +1,6 @@
 """The command line's front door: which commands there are, and how anything that goes wrong ends.
 
-Loads click and nothing heavier, so that help, version and completion are immediate; a command's module is loaded when
+Loads click and nothing heavier, so that help and completion are immediate; a command's module is loaded when
 it is given. Every error leaves through `run`, as words on stderr and an exit code (docs/exit-codes.md).
 """
 
