@@ -17,8 +17,6 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import IO, BinaryIO, NamedTuple, cast
 
-import imagesize
-
 from reconciler.findings import DEC_2024, Findings
 from reconciler.rows import Row, column_of, image_names, read_rows
 from reconciler.wording import shown
@@ -235,6 +233,8 @@ def _images(archive: zipfile.ZipFile, findings: Findings) -> Iterator[str]:
 
 def _pixels(data: bytes) -> tuple[int, int]:
     """Width and height by the header; -1 where it cannot be read."""
+    import imagesize  # loads an HTTP client
+
     width, height = imagesize.get(io.BytesIO(data), exif_rotation=False)
     return int(width), int(height)
 

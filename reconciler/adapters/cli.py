@@ -1,16 +1,14 @@
 """The command line's front door: which commands there are, and how anything that goes wrong ends.
 
-Loads click and nothing heavier, so that help, version and completion are immediate; a command's module is loaded when
+Loads click and nothing heavier, so that help and completion are immediate; a command's module is loaded when
 it is given. Every error leaves through `run`, as words on stderr and an exit code (docs/exit-codes.md).
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from keyword import iskeyword
@@ -76,7 +74,8 @@ COMMANDS = {name: about for commands in GROUPS.values() for name, about in comma
 
 
 def main() -> NoReturn:
-    """The console script."""
+    """The whole process. httpx comes without its command line, which would load rich and pygments for every request."""
+    sys.modules["httpx._main"] = None  # type: ignore[assignment]  # as where they are not installed: httpx does without
     threading.excepthook = _thread_failed
     sys.exit(run())
 
@@ -112,7 +111,9 @@ def _failed(error: BaseException) -> int:
 
         return _complain(error_text(error), error.exit_code)
     if os.environ.get("RECONCILER_DEBUG") == "1":
-        traceback.print_exc()
+        from traceback import print_exc
+
+        print_exc()
     from reconciler.adapters.crash import reported
 
     return _complain(reported(error), 1)
@@ -150,7 +151,9 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, COMMANDS, n=1)
             ctx.fail(f"no command {name[:100]!r}" + (f", did you mean {near[0]}?" if near else ""))
         return super().resolve_command(ctx, args)
 

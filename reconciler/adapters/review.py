@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler import engine, kinds
-from reconciler.adapters import operator, stack, terminal
+from reconciler.adapters import manifests, operator, stack, terminal
 from reconciler.adapters.options import Target
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.guards import breaches
@@ -28,7 +28,7 @@ def reviewed(saved: Saved, target: Target, *, given: bool, insisted: bool) -> Re
         terminal.mention(f"the report is of the plan alone: {clean(error, 300)}")
         return Report(saved)
     try:
-        project = stack.read(target)
+        project = manifests.read(target)
     except ReconcilerError as error:
         if insisted:
             raise
@@ -40,7 +40,7 @@ def reviewed(saved: Saved, target: Target, *, given: bool, insisted: bool) -> Re
 
 
 def _lint(target: Target) -> tuple[Found, ...]:
-    described = {address: read() for address, read in stack.described(target).items()}
+    described = {address: read() for address, read in manifests.described(target).items()}
     return tuple(
         one for address, found in described.items() for one in findings(address, found.problems, found.warnings)
     )

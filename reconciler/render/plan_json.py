@@ -26,7 +26,7 @@ FORMAT_VERSION = "1.2"
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class PlaceJson(_Model):

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,38 +25,74 @@ from reconciler.render.words import columns
 from tests.adapters.conftest import Shell
 from tests.desk import sft
 
-HEAVY = {"pydantic", "httpx", "deepdiff", "yaml", "asyncio", "rich", "starlette", "uvicorn", "sqlite3"}
+# Libraries that no command here needs, and what beside them needs neither a manifest nor a service
+NEVER = set(
+    "dashscope deepdiff networkx polars aiohttp rich pygments starlette uvicorn psycopg prometheus_client jinja2 pygal"
+    " tiktoken asyncio imagesize".split()
+)
+HTTP = {"httpx", "httpcore", "ssl"}
+HEAVY = {"pydantic", "yaml", "sqlite3", *HTTP, *NEVER}
 REAL_KEY = "sk-" + "0123456789abcdef" * 2
 
 
 # The front door -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("arguments", "env"),
-    [
-        (["--help"], {}),
-        (["--version"], {}),
-        ([], {"_RECONCILER_COMPLETE": "bash_complete", "COMP_WORDS": "reconciler pl", "COMP_CWORD": "1"}),
-        ([], {"_RECONCILER_COMPLETE": "bash_complete", "COMP_WORDS": "reconciler plan --pr", "COMP_CWORD": "2"}),
-    ],
-)
-def test_help_version_and_completion_load_nothing_heavy(
-    empty: Shell, arguments: list[str], env: dict[str, str]
-) -> None:
-    """A shell that waits for a completion must not wait for a YAML parser or an HTTP client."""
+def loaded(shell: Shell, *arguments: str, env: Mapping[str, str] | None = None) -> set[str]:
+    """The libraries, and modules of ours, that one command loads as a process of its own."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "reconciler", *arguments],
-        cwd=empty.folder,
-        env=empty.environment(env),
+        cwd=shell.folder,
+        env=shell.environment(env),
         capture_output=True,
         encoding="utf-8",
         timeout=60,
     )
-    assert done.stdout
-    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
-    assert "click" in loaded, "the measurement works"
-    assert loaded & HEAVY == set()
+    assert (done.returncode, bool(done.stdout)) == (0, True), done.stderr
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert "reconciler" in modules, "the measurement works"
+    return {name if name.startswith("reconciler.") else name.split(".")[0] for name in modules}
+
+
+def test_the_version_is_told_before_anything_is_loaded(empty: Shell) -> None:
+    """Scripts ask for it often."""
+    for option in ("--version", "-V"):
+        assert {name for name in loaded(empty, option) if name == "click" or name.startswith("reconciler.")} == set()
+        assert empty.process(option).out == empty(option).out, "and told alike when it is told by the front door"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [
+        (["--help"], {}),
+        (["completion", "bash"], {}),
+        ([], {"_RECONCILER_COMPLETE": "bash_complete", "COMP_WORDS": "reconciler pl", "COMP_CWORD": "1"}),
+        ([], {"_RECONCILER_COMPLETE": "bash_complete", "COMP_WORDS": "reconciler plan --pr", "COMP_CWORD": "2"}),
+    ],
+)
+def test_help_and_completion_load_nothing_heavy(empty: Shell, arguments: list[str], env: dict[str, str]) -> None:
+    """A shell that waits for a completion must not wait for a YAML parser or an HTTP client."""
+    modules = loaded(empty, *arguments, env=env)
+    assert "click" in modules
+    assert modules & HEAVY == set()
+
+
+@pytest.mark.parametrize("arguments", [["validate"], ["graph"], ["explain", "Deployment"], ["explain", "models"]])
+def test_what_asks_no_service_loads_no_client_of_one(shell: Shell, arguments: list[str]) -> None:
+    """Manifests are checked at every keystroke and every commit. Data was read before: only then are tokens counted."""
+    assert shell("validate").code == 0
+    assert loaded(shell, *arguments) & {"reconciler.engine", "sqlite3", *HTTP, *NEVER} == set()
+
+
+def test_a_plan_loads_only_what_a_plan_needs(shell: Shell, tmp_path: Path) -> None:
+    """Neither what an apply does, nor what compares in depth what is equal, nor what counts tokens counted before."""
+    assert shell("validate").code == 0
+    unneeded = {*(f"reconciler.{name}" for name in ("apply", "recover", "rebuild", "report", "emulator")), *NEVER}
+    with serve(tmp_path / "service") as origin:
+        assert loaded(shell, "plan", "--out", "plan.json", "--endpoint", origin) & unneeded == set()
+        assert loaded(shell, "show", "plan.json") & unneeded == set()
+        assert shell("apply", "-y", "--endpoint", origin).code == 0
+        assert loaded(shell, "plan", "--endpoint", origin) & unneeded == set()
 
 
 def test_completion_knows_commands_and_options(empty: Shell) -> None:

@@ -23,12 +23,12 @@ def approve(target: Target, digest: str | None, auto_approve: bool, output: str)
     import socket
 
     from reconciler import approvals, engine
-    from reconciler.adapters import operator, stack, terminal
+    from reconciler.adapters import manifests, operator, stack, terminal
     from reconciler.adapters.output import result
     from reconciler.render.controller import approved_text, proposal_json, proposal_text, proposals_text
 
     if digest is None:
-        waiting = approvals.open_proposals(engine.recorded_state(stack.read(target)).approvals)
+        waiting = approvals.open_proposals(engine.recorded_state(manifests.read(target)).approvals)
         data = {"proposals": [proposal_json(one) for one in waiting]}
         result(output, lambda: data, lambda _: proposals_text(waiting))
         return 0

@@ -26,11 +26,11 @@ def doctor(target: Target, output: str) -> int:
     Sends only reads, so nothing is bought. What the objects of the stack show of facts that no page settles is kept in
     the state, if there is one. Exits 0 where nothing failed, 8 for key or workspace, else 1.
     """
-    from reconciler.adapters import stack
+    from reconciler.adapters import manifests
     from reconciler.adapters.output import result
     from reconciler.render.doctor import examination_json, examination_text
 
-    heading, examination = _examined(stack.read(target), target)
+    heading, examination = _examined(manifests.read(target), target)
     result(output, lambda: examination_json(examination), lambda width: examination_text(heading, examination, width))
     return examination.exit_code
 

@@ -14,12 +14,12 @@ from reconciler.adapters.options import Target
 @options.color
 def graph(target: Target, output: str) -> None:
     """What refers to what: a tree, or what graphviz and mermaid draw. Needs no network and no key."""
-    from reconciler.adapters import stack
+    from reconciler.adapters import manifests
     from reconciler.adapters.output import result
     from reconciler.graph import dependencies
     from reconciler.render import graph as words
 
-    edges = dependencies(stack.read(target).documents)
+    edges = dependencies(manifests.read(target).documents)
     result(
         output,
         lambda: words.graph_json(edges),

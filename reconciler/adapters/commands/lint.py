@@ -79,12 +79,12 @@ def _file(path: str, format: str | None, profile: str) -> Linted:
 
 
 def _datasets(target: Target, wanted: list[str]) -> Iterator[Linted]:
-    from reconciler.adapters import stack
+    from reconciler.adapters import manifests
     from reconciler.errors import UsageError
     from reconciler.render.lint import Linted
     from reconciler.wording import did_you_mean, shown
 
-    known = stack.described(target)
+    known = manifests.described(target)
     for address in wanted:
         if address not in known:
             raise UsageError(f"no manifest declares data as {shown(address)}", hint=did_you_mean(address, known))

@@ -21,11 +21,11 @@ def ops() -> None:
 def list_(target: Target, everything: bool, output: str) -> int:
     """Open operations; with --all the whole journal, the open ones first. Offline, and without a key."""
     from reconciler import engine, surgery
-    from reconciler.adapters import stack
+    from reconciler.adapters import manifests
     from reconciler.adapters.output import result
     from reconciler.render.record import entry_json, operations_text
 
-    entries = surgery.history(engine.recorded_state(stack.read(target)))
+    entries = surgery.history(engine.recorded_state(manifests.read(target)))
     told = [one for one in entries if one.is_open]
     told += [one for one in entries if everything and not one.is_open]
     data = {"operations": [{**entry_json(one), "open": one.is_open} for one in told]}
@@ -44,12 +44,12 @@ def show(target: Target, name: str, output: str) -> int:
     Without a key, or when the service is away, what is recorded is shown all the same.
     """
     from reconciler import engine, kinds, surgery
-    from reconciler.adapters import stack
+    from reconciler.adapters import manifests, stack
     from reconciler.adapters.output import result
     from reconciler.errors import ReconcilerError
     from reconciler.render.record import operation_json, operation_text
 
-    project = stack.read(target)
+    project = manifests.read(target)
     state = engine.recorded_state(project)
     entry, found, unseen = surgery.operation(state, name), None, ""
     if entry.is_open and entry.verb == "create":

@@ -47,7 +47,7 @@ def plan(
     With --out the plan is saved as well. A run that needs consent is blocked in it, unless --allow gives that now.
     """
     from reconciler import engine
-    from reconciler.adapters import planfile, stack, terminal
+    from reconciler.adapters import stack, terminal
     from reconciler.adapters.output import result
     from reconciler.plan import Choices
     from reconciler.render.plan import plan_markdown
@@ -55,6 +55,8 @@ def plan(
     from reconciler.render.words import clean
 
     if out:
+        from reconciler.adapters import planfile
+
         planfile.check(out)
     with stack.opened(target, max_cost=max_cost) as opened:
         stack.check_addresses(opened.session.project, (*replace, *options.addresses(allow)))

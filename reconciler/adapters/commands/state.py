@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from reconciler.adapters import options
 from reconciler.adapters.options import Target
-
-if TYPE_CHECKING:
-    pass
 
 REFUSED, UNDECIDED = 3, 7
 
@@ -27,11 +22,11 @@ def state() -> None:
 def list_(target: Target, output: str) -> int:
     """Every recorded object. Offline, and without a key."""
     from reconciler import engine
-    from reconciler.adapters import stack
+    from reconciler.adapters import manifests
     from reconciler.adapters.output import result
     from reconciler.render.record import rows_json, rows_text
 
-    recorded = engine.recorded_state(stack.read(target))
+    recorded = engine.recorded_state(manifests.read(target))
     result(output, lambda: rows_json(recorded), lambda width: rows_text(recorded, width))
     return 0
 
@@ -44,11 +39,11 @@ def list_(target: Target, output: str) -> int:
 def show(target: Target, address: str, output: str) -> int:
     """Everything recorded of one object. Offline, and without a key."""
     from reconciler import engine, surgery
-    from reconciler.adapters import stack
+    from reconciler.adapters import manifests
     from reconciler.adapters.output import result
     from reconciler.render.record import row_json, row_text
 
-    rows = surgery.held(engine.recorded_state(stack.read(target)), surgery.slot_named(address))
+    rows = surgery.held(engine.recorded_state(manifests.read(target)), surgery.slot_named(address))
     result(output, lambda: {"objects": [row_json(row) for row in rows]}, lambda width: row_text(rows, width))
     return 0
 
@@ -61,12 +56,12 @@ def show(target: Target, address: str, output: str) -> int:
 def history(target: Target, address: str | None, output: str) -> int:
     """The journal, oldest first: what was sent or decided, how it ended, by whom, why. Offline, and without a key."""
     from reconciler import engine, surgery
-    from reconciler.adapters import stack
+    from reconciler.adapters import manifests
     from reconciler.adapters.output import result
     from reconciler.render.record import entry_json, journal_text
 
     slot = surgery.slot_named(address) if address else None
-    entries = surgery.history(engine.recorded_state(stack.read(target)), slot)
+    entries = surgery.history(engine.recorded_state(manifests.read(target)), slot)
     result(
         output,
         lambda: {"entries": [entry_json(entry) for entry in entries]},

@@ -22,7 +22,7 @@ TOOL = "reconciler validate"
 @options.color
 def validate(target: Target, output: str) -> int:
     """Check the manifests and the files they name. Needs no network and no key."""
-    from reconciler.adapters import stack
+    from reconciler.adapters import manifests
     from reconciler.adapters.output import result
     from reconciler.errors import ManifestError
     from reconciler.findings import Level
@@ -34,7 +34,7 @@ def validate(target: Target, output: str) -> int:
     project: Project | None = None
     problems: tuple[Problem, ...] = ()
     try:
-        project = stack.read(target)
+        project = manifests.read(target)
     except ManifestError as error:
         if output == "text":
             raise

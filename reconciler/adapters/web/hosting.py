@@ -10,7 +10,7 @@ from pathlib import Path
 
 from starlette.routing import Route
 
-from reconciler.adapters import operator, stack
+from reconciler.adapters import manifests, operator, stack
 from reconciler.adapters.connection import FOLDER
 from reconciler.adapters.options import Target
 from reconciler.adapters.stack import Opened
@@ -27,7 +27,7 @@ def alone(target: Target, http: str, *, approves: bool, announce: Callable[[str]
     """The page of one stack, for its caller alone, until a signal. `announce` gets the address that signs one in."""
     if "-" in target.files:
         raise UsageError("the page reads no manifests from stdin", hint="name files with -f")
-    at, name = place(http), stack.read(target).name
+    at, name = place(http), manifests.read(target).name
     token, signals = made(operator.name(), approves=approves), list[int]()
     watched = Watched(lambda: [name], lambda _, *, writes=False: _opened(target, writes=writes))
     before = {
@@ -46,7 +46,7 @@ def alone(target: Target, http: str, *, approves: bool, announce: Callable[[str]
 @contextmanager
 def _opened(target: Target, *, writes: bool) -> Iterator[Opened]:
     """Reads the manifests anew; their warnings are not told at every look."""
-    with stack.connected(stack.loaded(target), target, writes=writes) as opened:
+    with stack.connected(manifests.loaded(target), target, writes=writes) as opened:
         yield opened
 
 
