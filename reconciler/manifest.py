@@ -6,7 +6,6 @@ opens no file, follows no reference, and knows the kinds only as the classes it 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,7 @@ from reconciler.resource import (
     text,
 )
 from reconciler.wording import did_you_mean, shown, suggestion
-from reconciler.yamltext import NO_VALUE, Written, Yaml, overlaid, read_yaml
+from reconciler.yamltext import NO_VALUE, Places, Written, Yaml, overlaid, read_yaml
 
 Identity = tuple[str, str]
 MAX_FAULTS = 50  # a section of a document: more than anybody reads at once
@@ -71,7 +70,7 @@ def checked(source: Yaml, kinds: Mapping[str, type[Spec]]) -> Parsed:
 
 def identity(written: Written) -> Identity:
     """The kind and the name of a document before anything else is known of it; "" stands for what cannot be read."""
-    return text(dig(written.value, "kind")), text(dig(written.value, "metadata", "name"))
+    return text(written.member("kind")), text(dig(written.member("metadata"), "name"))
 
 
 # Environments -------------------------------------------------------------------------------------------------------
@@ -88,17 +87,19 @@ def merged(base: Sequence[Yaml], overlays: Sequence[Yaml]) -> tuple[list[Yaml], 
     declared = {identity(written): None for yaml in base for written in yaml.documents}
     laid: dict[Identity, Written] = {}
     rest = [_sorted_out(yaml, declared, laid) for yaml in overlays]
-    under = [yaml._replace(documents=tuple(_under(written, laid) for written in yaml.documents)) for yaml in base]
+    under = [yaml._replace(documents=tuple(_under(one, laid) for one in yaml.documents)) for yaml in base]
     return under, rest
 
 
-def _under(written: Written, laid: Mapping[Identity, Written]) -> Written:
+def _under(base: Written, laid: Mapping[Identity, Written]) -> Written:
     """The document with its overlay; its name stays where the base has it."""
-    over = laid.get(identity(written))
+    over = laid.get(identity(base))
     if over is None:
-        return written
-    result = overlaid(written, over)
-    return replace(result, at={**result.at, **{path: written.at[path] for path in _NAMED_AT}})
+        return base
+    result = overlaid(base, over)
+    built = result.build()
+    named = {path: base.at[path] for path in _NAMED_AT}
+    return Written.of(built._replace(at={**built.at, **named}), sound=result.sound)
 
 
 def _sorted_out(yaml: Yaml, declared: Iterable[Identity], laid: dict[Identity, Written]) -> Yaml:
@@ -106,7 +107,7 @@ def _sorted_out(yaml: Yaml, declared: Iterable[Identity], laid: dict[Identity, W
     alone, problems = [], [_no_removal(problem) for problem in yaml.problems]
     for written in yaml.documents:
         name = identity(written)
-        if not isinstance(written.value, dict):
+        if not written.is_mapping:
             alone.append(written)
         elif not all(name):
             what = "an overlay says by kind and metadata.name what it is laid over"
@@ -116,7 +117,7 @@ def _sorted_out(yaml: Yaml, declared: Iterable[Identity], laid: dict[Identity, W
             problems.append(Problem(f"a second overlay for {_address(name)}", _named_at(written), f"first in {first}"))
         elif name in declared:
             laid[name] = written
-        elif "apiVersion" in written.value:
+        elif "apiVersion" in written.members:
             alone.append(written)
         else:
             what = f"an overlay for {_address(name)}, which no manifest declares"
@@ -146,7 +147,7 @@ def _named_at(written: Written) -> Position:
 def _document(written: Written, kinds: Mapping[str, type[Spec]], problems: list[Problem]) -> Document | None:
     """The document, or None with its mistakes added to `problems`."""
     before = len(problems)
-    if not isinstance(written.value, dict):
+    if not written.is_mapping:
         if written.value is not None:
             what = f"a document must be a mapping, not {_described(written.value)}"
             problems.append(Problem(what, written.position(()), f"it begins with apiVersion: {API_VERSION}"))
@@ -154,7 +155,7 @@ def _document(written: Written, kinds: Mapping[str, type[Spec]], problems: list[
     problems += _envelope_problems(written, kinds)
     metadata = _validated(Metadata, written, "metadata", problems)
     lifecycle = _validated(Lifecycle, written, "lifecycle", problems)
-    name = text(written.value.get("kind"))
+    name = text(written.member("kind"))
     kind = kinds.get(name)
     spec = _validated(kind, written, "spec", problems) if kind else None
     if metadata:
@@ -164,21 +165,20 @@ def _document(written: Written, kinds: Mapping[str, type[Spec]], problems: list[
         problems += _history_problems(lifecycle, kind, written)
     if len(problems) > before or not (metadata and lifecycle and spec):
         return None
-    return Document(name, metadata, spec, lifecycle, written.at)
+    return Document(name, metadata, spec, lifecycle, Places(written))
 
 
 def _envelope_problems(written: Written, kinds: Mapping[str, type[Spec]]) -> Iterator[Problem]:
     """What stands beside the spec: the version, the kind, and nothing unknown."""
-    value = written.value
-    for name in value:
+    for name in written.members:
         if name not in _TOP_LEVEL:
             hint = "the service writes it: leave it out" if name == "status" else suggestion(name, _TOP_LEVEL)
             yield Problem(f"unknown field {shown(name)}", written.keys[(name,)], hint)
     for name in ("apiVersion", "kind", "metadata"):
-        if name not in value:
+        if name not in written.members:
             hint = {"apiVersion": f"write apiVersion: {API_VERSION}", "kind": suggestion("", kinds)}.get(name, "")
             yield Problem(f"{name} is missing", written.position(()), hint)
-    version, kind = value.get("apiVersion"), value.get("kind")
+    version, kind = written.member("apiVersion"), written.member("kind")
     if version not in (None, API_VERSION):
         yield Problem("an apiVersion that is not ours", written.position(("apiVersion",)), f"write {API_VERSION}")
     if kind is not None and text(kind) not in kinds:
@@ -194,10 +194,12 @@ def _metadata_problems(metadata: Metadata, written: Written) -> Iterator[Problem
         if name is not None and not re.fullmatch(NAME_PATTERN, name):
             yield Problem(f"metadata.{key}: {shown(name)} is not a name", written.position(("metadata", key)), hint)
     for key, value in metadata.labels.items():
-        at = written.position(("metadata", "labels", key))
+        path = ("metadata", "labels", key)
         if not _LABEL_KEY.fullmatch(key):
-            yield Problem(f"{shown(key)} is not a label", at, "up to 63 ASCII letters, digits and ._/-")
+            hint = "up to 63 ASCII letters, digits and ._/-"
+            yield Problem(f"{shown(key)} is not a label", written.position(path), hint)
         if not _LABEL_VALUE.fullmatch(value):
+            at = written.position(path)
             yield Problem(f"the value of label {shown(key)} is not one", at, "1 to 63 letters, digits and ._/-")
 
 
@@ -206,8 +208,8 @@ _LABEL_VALUE = re.compile(r"[\w./-]{1,63}")
 
 
 def _ignore_problems(lifecycle: Lifecycle, kind: type[Spec], written: Written) -> Iterator[Problem]:
-    fields = _known_fields(kind, ())
     for index, name in enumerate(lifecycle.ignore):
+        fields = _known_fields(kind, ())
         first, _, member = name.partition(".")
         members = _known_fields(kind, (first,))
         at = written.position(("lifecycle", "ignore", index))
@@ -239,12 +241,12 @@ def _validated(model: type[Model], written: Written, section: str, problems: lis
     Goes through JSON, where strict mode takes a list for a tuple and a word for an enumeration but never 4.0 for 4.
     What the YAML reader refused is null there: said already, so no finding at or below it is said again.
     """
-    value = written.value.get(section, {})
     try:
-        return model.model_validate_json(json.dumps(value))
+        return model.model_validate_json(written.members.get(section, "{}"))
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-    if section not in written.value:
+    value = written.value.get(section, {})
+    if section not in written.members:
         if section != "metadata":  # the envelope has said so
             problems.append(Problem(f"{section} is missing", written.position(())))
         return None

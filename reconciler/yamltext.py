@@ -2,21 +2,30 @@
 
 Promises that no bytes make it crash, hang or guess: what YAML 1.1 and 1.2 read differently, and what is there only to
 surprise (anchors, tags, invisible characters), is refused with what to write instead. It knows nothing of manifests.
+
+A file is read twice as fast as with the place of everything where nothing is wrong with it: quickly, document by
+document, so that what was read of one before can be told by its bytes. Whatever is doubtful then, and every place that
+somebody asks for, is the business of the careful builder.
 """
 
 from __future__ import annotations
 
+import codecs
+import hashlib
+import json
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import yaml
 
 from reconciler.errors import Position, Problem
-from reconciler.wording import is_hidden, shown
+from reconciler.wording import is_hidden, shown, visible
 
 MAX_FILE_BYTES = 1 << 20  # libyaml needs seconds for a megabyte of brackets, so this cap is also the bound in time
 MAX_DOCUMENTS = 1_000
@@ -29,9 +38,8 @@ NO_VALUE = "no value"  # what is said of null
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True)
-class Written:
-    """One YAML document as plain values. None stands for what was refused; `sound` says that nothing was.
+class Built(NamedTuple):
+    """A document with all that is known of it.
 
     `at` holds where each value was written (of a mapping or list inside a mapping: its key), `keys` where each key was.
     """
@@ -39,13 +47,79 @@ class Written:
     value: Any
     at: Mapping[Path, Position]
     keys: Mapping[Path, Position]
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """One YAML document as plain values. None stands for what was refused; `sound` says that nothing was.
+
+    `members` are those of a mapping, each as JSON; all else is there once it is asked for.
+    """
+
+    members: Mapping[str, str]
     sound: bool
+    build: Callable[[], Built] = field(repr=False)
+
+    @classmethod
+    def of(cls, built: Built, *, sound: bool) -> Written:
+        return cls(_members(built.value), sound, lambda: built)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Written) and (self.sound, self._built) == (other.sound, other._built)
+
+    @cached_property
+    def _built(self) -> Built:
+        return self.build()
+
+    @property
+    def value(self) -> Any:
+        return self._built.value
+
+    @property
+    def at(self) -> Mapping[Path, Position]:
+        return self._built.at
+
+    @property
+    def keys(self) -> Mapping[Path, Position]:
+        return self._built.keys
+
+    @property
+    def is_mapping(self) -> bool:
+        return bool(self.members) or isinstance(self.value, dict)
+
+    def member(self, name: str) -> Any:
+        """What a mapping holds under this key; None where it holds nothing, or is none."""
+        return json.loads(self.members[name]) if name in self.members else None
 
     def position(self, path: Path) -> Position:
         """Where a path was written; the nearest parent that was, if it was not written itself."""
         while path not in self.at:
             path = path[:-1]
         return self.at[path]
+
+
+class Places(Mapping[Path, Position]):
+    """Where the values of a document were written: found out when somebody asks, for hardly anybody does."""
+
+    def __init__(self, written: Written) -> None:
+        self._build = written.build
+
+    @cached_property
+    def _at(self) -> Mapping[Path, Position]:
+        return self._build().at
+
+    def __getitem__(self, path: Path) -> Position:
+        return self._at[path]
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self._at)
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+
+def _members(value: Any) -> Mapping[str, str]:
+    return {name: json.dumps(member) for name, member in value.items()} if isinstance(value, dict) else {}
 
 
 def overlaid(base: Written, over: Written) -> Written:
@@ -57,7 +131,8 @@ def overlaid(base: Written, over: Written) -> Written:
         kept = {path: place for path, place in below.items() if not _is_within(path, replaced)}
         return kept | {path: place for path, place in above.items() if _is_within(path, replaced)}
 
-    return Written(value, places(base.at, over.at), places(base.keys, over.keys), base.sound and over.sound)
+    built = Built(value, places(base.at, over.at), places(base.keys, over.keys))
+    return Written.of(built, sound=base.sound and over.sound)
 
 
 def _laid_over(base: Any, over: Any, path: Path, replaced: set[Path]) -> Any:
@@ -74,16 +149,40 @@ def _is_within(path: Path, places: set[Path]) -> bool:
     return any(path[:length] in places for length in range(len(path) + 1))
 
 
+class Piece(NamedTuple):
+    """What the bytes of one sound mapping say: how many values there are in it, and its members, each as JSON."""
+
+    values: int
+    members: Mapping[str, str]
+
+
+Pieces = Mapping[str, Piece]  # by the sha256 of their bytes
+
+
+NO_PIECES: Pieces = MappingProxyType({})
+
+
 class Yaml(NamedTuple):
-    """What one file holds. `whole` is False where a part of it could not be read at all."""
+    """What one file holds. `whole` is False where a part of it could not be read at all.
+
+    `pieces` are what need not be read again wherever the same bytes are a document.
+    """
 
     documents: tuple[Written, ...]
     problems: tuple[Problem, ...]
     whole: bool
+    pieces: Pieces = NO_PIECES
 
 
-def read_yaml(file: str, data: bytes) -> Yaml:
+def read_yaml(file: str, data: bytes, known: Pieces = NO_PIECES) -> Yaml:
     """The documents of a file in YAML 1.2 core, without anchors, aliases, tags, directives and nulls."""
+    try:
+        return _quickly(file, data, known)
+    except _Doubt:
+        return _carefully(file, data)
+
+
+def _carefully(file: str, data: bytes) -> Yaml:
     try:
         text, problems = _readable(file, data)
     except _Unreadable as error:
@@ -95,6 +194,114 @@ def read_yaml(file: str, data: bytes) -> Yaml:
     except _Unreadable as error:
         return Yaml(tuple(builder.documents), (*builder.problems, *error.problems), whole=False)
     return Yaml(tuple(builder.documents), tuple(builder.problems), whole=True)
+
+
+# Quickly ------------------------------------------------------------------------------------------------------------
+
+
+class _Doubt(Exception):
+    """Something may be wrong, or is too rare to be read quickly."""
+
+
+_BEGIN = re.compile(rb"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)  # nothing else can such a line be, inside whatever it lies
+
+
+def _quickly(file: str, data: bytes, known: Pieces) -> Yaml:
+    """A file of sound mappings, document by document; _Doubt for any other."""
+    found: dict[str, Piece] = {}
+    documents: list[Written] = []
+    checked, values, line = False, 0, 0
+    for source in _pieces(data.removeprefix(codecs.BOM_UTF8)):
+        digest = hashlib.sha256(source).hexdigest()
+        piece = known.get(digest)
+        if piece is None:
+            checked = checked or _is_plain(file, data)
+            piece = _piece(source.decode())
+        if piece:
+            found[digest] = piece
+            values += piece.values
+            documents.append(Written(piece.members, True, partial(_rebuilt, file, source, line)))
+        line += source.count(b"\n")
+    if values > MAX_NODES or len(documents) > MAX_DOCUMENTS:
+        raise _Doubt
+    return Yaml(tuple(documents), (), True, found)
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """The bytes of each document, `---` being the first of all but one."""
+    start = 0
+    for begin in _BEGIN.finditer(data):
+        yield data[start : begin.start()]
+        start = begin.start()
+    yield data[start:]
+
+
+def _is_plain(file: str, data: bytes) -> bool:
+    try:
+        _, problems = _readable(file, data)
+    except _Unreadable as error:
+        raise _Doubt from error
+    if problems:
+        raise _Doubt
+    return True
+
+
+def _piece(text: str) -> Piece | None:
+    """One document without the place of anything; None where there is none. What `_Builder` might refuse is doubtful."""
+    values = 0
+    take = _LOADER(text).get_event
+
+    def built(event: Any, depth: int) -> Any:
+        nonlocal values
+        values += 1
+        kind = type(event)
+        if event.anchor or kind is yaml.AliasEvent or event.tag or depth > MAX_DEPTH:
+            raise _Doubt
+        if kind is yaml.ScalarEvent:
+            return _quick_text(event.value, event.style) if event.style else plain_value(event.value)
+        if kind is yaml.SequenceStartEvent:
+            items = []
+            while type(event := take()) is not yaml.SequenceEndEvent:
+                items.append(built(event, depth + 1))
+            return items
+        members: dict[str, Any] = {}
+        while type(event := take()) is not yaml.MappingEndEvent:
+            key = built(event, depth + 1)
+            if type(key) is not str or key in members:
+                raise _Doubt
+            members[key] = built(take(), depth + 1)
+        return members
+
+    try:
+        take()
+        begin = take()
+        if type(begin) is yaml.StreamEndEvent:
+            return None
+        root = take()
+        is_empty = type(root) is yaml.ScalarEvent and not (root.value or root.style or root.anchor or root.tag)
+        value = {} if is_empty else built(root, 1)
+        take()
+        if begin.version or begin.tags or type(value) is not dict or type(take()) is not yaml.StreamEndEvent:
+            raise _Doubt
+    except (yaml.YAMLError, Doubtful, ValueError, OverflowError) as error:
+        raise _Doubt from error
+    return None if is_empty else Piece(values, _members(value))
+
+
+def _quick_text(value: str, style: str) -> str:
+    """A quoted text, or a block of it. Only escapes can show in it what the file as a whole does not."""
+    if style == '"' and (_API_KEY.search(value) or not visible(value)):
+        raise _Doubt
+    return value
+
+
+def _rebuilt(file: str, source: bytes, line: int) -> Built:
+    """A document that was read quickly, with the place of everything; its first line is `line` lines down the file."""
+    builder = _Builder(file, [], line)
+    for event in _events(file, source.decode()):
+        builder.take(event)
+    (written,) = builder.documents
+    return written.build()
 
 
 # Bytes to text ------------------------------------------------------------------------------------------------------
@@ -197,10 +404,10 @@ class _Frame:
 class _Builder:
     """Builds documents from events. After a mistake it goes on, so that all of them are found."""
 
-    def __init__(self, file: str, problems: list[Problem]) -> None:
+    def __init__(self, file: str, problems: list[Problem], line: int = 0) -> None:
         self.documents: list[Written] = []
         self.problems = problems
-        self._file, self._nodes = file, 0
+        self._file, self._line, self._nodes = file, line, 0
         self._frames: list[_Frame] = []
         self._begin()
 
@@ -234,7 +441,7 @@ class _Builder:
         if len(self.documents) == MAX_DOCUMENTS:
             self._stop(f"more than {MAX_DOCUMENTS:,} documents in one file", event, "split the file")
         sound = len(self.problems) == self._problems_before
-        self.documents.append(Written(self._root, self._at, self._keys, sound))
+        self.documents.append(Written.of(Built(self._root, self._at, self._keys), sound=sound))
 
     def _open(self, event: Any) -> None:
         self._check(event)
@@ -275,7 +482,7 @@ class _Builder:
 
     def _clean(self, value: str, event: Any) -> str | None:
         """The text, or None where it hides behind escapes what the file itself may not hold."""
-        at = _position(self._file, event.start_mark)
+        at = self._place(event)
         hidden = sorted(letter for letter in set(value) if is_hidden(letter))
         self.problems += (_hidden_problem(letter, at) for letter in hidden)
         if _API_KEY.search(value):
@@ -297,14 +504,14 @@ class _Builder:
             self._refuse(f"the key {shown(key)} is written twice", event, f"first in line {first.line}")
         else:
             frame.key = key
-            self._keys[(*frame.path, key)] = _position(self._file, event.start_mark)
+            self._keys[(*frame.path, key)] = self._place(event)
 
     def _put(self, value: Any, event: Any) -> Path | None:
         """Puts a value where it belongs and returns its path; None where that place was refused."""
         path = self._next_path(event)
         if path is None:
             return None
-        self._at[path] = _position(self._file, event.start_mark)
+        self._at[path] = self._place(event)
         if not self._frames:
             self._root = value
         elif isinstance(container := self._frames[-1].container, list):
@@ -329,12 +536,15 @@ class _Builder:
         return None if frame.path is None or frame.key is None else (*frame.path, frame.key)
 
     def _refuse(self, what: str, event: Any, hint: str) -> None:
-        self.problems.append(Problem(what, _position(self._file, event.start_mark), hint))
+        self.problems.append(Problem(what, self._place(event), hint))
         if len(self.problems) >= MAX_PROBLEMS:
             self._stop("too many mistakes to go on", event)
 
+    def _place(self, event: Any) -> Position:
+        return Position(self._file, self._line + event.start_mark.line + 1, event.start_mark.column + 1)
+
     def _stop(self, what: str, event: Any, hint: str = "") -> None:
-        raise _Unreadable(Problem(what, _position(self._file, event.start_mark), hint))
+        raise _Unreadable(Problem(what, self._place(event), hint))
 
 
 # Plain scalars ------------------------------------------------------------------------------------------------------
@@ -350,6 +560,8 @@ class Doubtful(Exception):
 
 def plain_value(text: str) -> str | int | float | bool:
     """An unquoted scalar by YAML 1.2 core; Doubtful where YAML 1.1 reads another value, or there is none."""
+    if text[:1].isalpha() and text.lower() not in _SPECIAL:  # nearly all of them
+        return text
     if text in ("true", "True", "TRUE"):
         return True
     if text in ("false", "False", "FALSE"):
@@ -370,6 +582,7 @@ def plain_value(text: str) -> str | int | float | bool:
     return text
 
 
+_SPECIAL = frozenset("true false null y yes on n no off".split())
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NUMBER_LIKE = re.compile(  # \d on purpose: Python reads digits of every script as numbers
