@@ -36,8 +36,8 @@ from reconciler.resource import (
     Part,
     Reading,
     Resource,
+    Source,
     Spec,
-    references,
 )
 from reconciler.wording import did_you_mean, shown, suggestion
 from reconciler.words import read_words
@@ -105,7 +105,8 @@ def load(
     profile, unusable = _profile(Tree(root), stacks)
     problems += unusable
     assembly = _Assembly(Tree(root), profile, cache(records or root))
-    assembly.take(documents, blind=not stacks and any(lost.kind in ("", Stack.__name__) for lost in broken))
+    order = _in_order(documents)
+    assembly.take(documents, order, blind=not stacks and any(lost.kind in ("", Stack.__name__) for lost in broken))
     assembly.cache.save()
     if problems or assembly.problems:
         raise ManifestError([*problems, *assembly.problems])
@@ -114,7 +115,7 @@ def load(
         stack=stacks[0] if stacks else None,
         name=stacks[0].metadata.name if stacks else DEFAULT_NAME,
         profile=assembly.profile,
-        documents=graph.ordered(documents),
+        documents=order,
         parts=assembly.counted_parts(),
         warnings=(*_left_out(Tree(root), environment), *assembly.warnings),
         manifests={_below(root, file.source): hashlib.sha256(file.source.data).hexdigest() for file in files},
@@ -338,14 +339,14 @@ class _Assembly:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
-    def take(self, documents: Sequence[Document], *, blind: bool) -> None:
+    def take(self, documents: Sequence[Document], order: Iterable[Document], *, blind: bool) -> None:
         """Checks every document; `blind` where the profile is unknown, so that only the files can be looked at."""
         inputs = {id(document): self._inputs(document) for document in documents}
         if blind:
             return
         for document in documents:
             self._report(document, document.spec.check(self.profile))
-        for document in _in_order(documents):
+        for document in order:
             self._make_parts(document, inputs[id(document)])
 
     def _inputs(self, document: Document) -> Inputs | None:
@@ -353,20 +354,19 @@ class _Assembly:
         source = document.spec.source if isinstance(document.spec, Resource) else None
         if source is None:
             return Inputs()
-        at = document.position("spec", *source.path)
         if source.format == _WORDS:
-            words, problems = read_words(self.tree, source.patterns[0], at=at)
+            words, problems = read_words(self.tree, source.patterns[0])
             inputs = Inputs(words=words)
         else:
-            contents, problems, warnings, _ = describe(self.tree, source, self.profile, at=at, cache=self.cache)
-            self.warnings += warnings
+            contents, problems, warnings, _ = describe(self.tree, source, self.profile, cache=self.cache)
+            self.warnings += (_placed(warning, document, source) for warning in warnings)
             inputs = Inputs(files=contents)
-        self.problems += problems
+        self.problems += (_placed(problem, document, source) for problem in problems)
         return None if problems else inputs
 
     def _make_parts(self, document: Document, inputs: Inputs | None) -> None:
         """The parts of a document whose own files and references came through; any other waits for a correction."""
-        spec, needed = document.spec, {found.address for found in references(document.spec)}
+        spec, needed = document.spec, {found.address for found in document.references}
         if isinstance(spec, Resource) and inputs and needed <= self.parts.keys():
             inputs = replace(inputs, parts={address: self.parts[address] for address in needed})
             reading = spec.reading(inputs)
@@ -416,6 +416,11 @@ class _Assembly:
             at = document.position("spec", *finding.path)
             where = self.warnings if finding.warning else self.problems
             where.append(Problem(f"{document.address}: {finding.what}", at, finding.hint))
+
+
+def _placed(problem: Problem, document: Document, source: Source) -> Problem:
+    """What is of a source as a whole is said where the author wrote it."""
+    return replace(problem, at=problem.at or document.position("spec", *source.path))
 
 
 def _remarked(parts: tuple[Part, ...], findings: Iterable[Finding]) -> tuple[Part, ...]:

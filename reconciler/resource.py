@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
+from functools import cache, cached_property
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, get_args, get_origin
 from urllib.parse import quote
@@ -178,11 +179,36 @@ class Document:
     def address(self) -> str:
         return f"{self.kind}/{self.metadata.name}"
 
+    @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        return references(self.spec)
+
+    def places(self, paths: Mapping[str, Path]) -> Mapping[str, Position]:
+        """Where each of these paths below the spec was written."""
+        return _Places(self, paths)
+
     def position(self, *path: str | int) -> Position:
         """Where a path was written; the nearest parent that was, if it was not written itself."""
         while path and path not in self.at:
             path = path[:-1]
         return self.at[path]
+
+
+@dataclass(frozen=True)
+class _Places(Mapping[str, Position]):
+    """Looked up one by one: hardly any is ever asked for."""
+
+    document: Document
+    paths: Mapping[str, Path]
+
+    def __getitem__(self, name: str) -> Position:
+        return self.document.position("spec", *self.paths[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
 
 
 class Reference(NamedTuple):
@@ -217,13 +243,28 @@ def _references(value: Any, annotation: Any, path: Path) -> Iterator[Reference]:
                 yield from _references(value, member, path)
                 return
     elif isinstance(value, Spec):
-        for name, info in type(value).model_fields.items():
+        for name, alias, inner in _referring(type(value)):
             if name in value.model_fields_set:
-                rebuilt = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
-                yield from _references(getattr(value, name), rebuilt, (*path, info.alias or name))
+                yield from _references(getattr(value, name), inner, (*path, alias))
     elif isinstance(value, list | tuple) and args:
         for index, item in enumerate(value):
             yield from _references(item, args[0], (*path, index))
+
+
+@cache
+def _referring(spec: type[Spec]) -> tuple[tuple[str, str, Any], ...]:
+    """The fields that a reference may be in: name, name as written, annotation. Few kinds have any."""
+    found = (
+        (name, info.alias or name, Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation)
+        for name, info in spec.model_fields.items()
+    )
+    return tuple(field for field in found if _may_refer(field[2]))
+
+
+def _may_refer(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        return bool(_referring(annotation))
+    return isinstance(annotation, Ref) or any(map(_may_refer, get_args(annotation)))
 
 
 def _runtime_type(annotation: Any) -> type:

@@ -593,7 +593,7 @@ class FineTuneJob(Resource):
             Part(
                 slot=Slot(document.address),
                 fields=fields,
-                at={name: document.position("spec", name) for name in fields},
+                at=document.places({name: (name,) for name in fields}),
                 base=self._base(inputs),
                 tokens=tokens if known else None,
                 counted=bool(lengths and lengths.counted),
