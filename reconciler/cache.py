@@ -1,7 +1,7 @@
-"""What earlier commands learnt of the author's files: what those that have not changed since come to, and what was
-counted by content.
+"""What earlier commands learnt of the author's files: what manifests say, what data that has not changed since comes to,
+and what was counted by content.
 
-Numbers, hashes, paths and warnings, never a row. Losing any of it costs time and nothing else: what cannot be read, or
+Manifests as JSON; of data numbers, hashes, paths and warnings, never a row. Losing any of it costs time and nothing else: what cannot be read, or
 reads oddly, is as if it were not there, and what cannot be written is left out. Commands may share it.
 """
 
@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache as once
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -23,6 +24,7 @@ from reconciler.errors import Problem
 from reconciler.files import FileRefused, Stamp, Tree
 from reconciler.lengths import Lengths
 from reconciler.resource import Content
+from reconciler.yamltext import Piece, Pieces
 
 MAX_ENTRIES = 20_000
 MAX_BYTES = 64 << 20
@@ -57,6 +59,14 @@ class Memory:
     seen: dict[str, Seen]
 
 
+@dataclass(frozen=True)
+class Said:
+    """What documents of manifests say, in the order of their use; by an edition that might read them otherwise."""
+
+    edition: str
+    pieces: dict[str, Piece]
+
+
 class Cache:
     """The folder `.reconciler/cache` of a project. `clock` gives the time of its disk, in nanoseconds."""
 
@@ -88,7 +98,7 @@ class Cache:
         return found
 
     def save(self) -> None:
-        """Writes what was learnt, unless nothing was. Of two commands that end together, one is forgotten."""
+        """Writes what was learnt of files, unless nothing was. Of two commands that end together, one is forgotten."""
         if self._fresh:
             kept = {key: seen for key, seen in self._seen.items() if key not in self._fresh} | self._fresh
             newest = dict([*kept.items()][-MAX_ENTRIES:])
@@ -116,6 +126,23 @@ class Cache:
             made = os.fstat(descriptor).st_mtime_ns
             path.unlink()
         return made
+
+    # Manifests by content ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """What is known of documents of manifests, by the digest of their bytes."""
+        said = self._read("manifests", _said())
+        return said.pieces if said and said.edition == _edition() else {}
+
+    def keep(self, read: Pieces) -> None:
+        """Writes what a project consists of, unless it is known. Some that was, and was not read now, is kept too: it
+        may be that of an environment, or of another commit.
+        """
+        if not read.keys() <= self.pieces.keys():
+            others = [digest for digest in self.pieces if digest not in read][-len(read) :]
+            kept = {digest: self.pieces[digest] for digest in others} | read
+            self._write("manifests", _said().dump_json(Said(_edition(), kept)))
 
     # Counts by content ------------------------------------------------------------------------------------------
 
@@ -209,6 +236,11 @@ def _digest(data: bytes) -> bytes:
 @once
 def _memories() -> TypeAdapter[Memory]:
     return TypeAdapter(Memory)
+
+
+@once
+def _said() -> TypeAdapter[Said]:
+    return TypeAdapter(Said)
 
 
 @once

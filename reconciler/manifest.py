@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import is_
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
@@ -31,6 +32,7 @@ from reconciler.wording import did_you_mean, shown, suggestion
 from reconciler.yamltext import NO_VALUE, Places, Written, Yaml, overlaid, read_yaml
 
 Identity = tuple[str, str]
+MAX_HINTS = 20  # each of them looks at every name there is
 MAX_FAULTS = 50  # a section of a document: more than anybody reads at once
 
 
@@ -80,15 +82,22 @@ _NAMED_AT: tuple[Path, ...] = (("kind",), ("metadata", "name"))
 
 def merged(base: Sequence[Yaml], overlays: Sequence[Yaml]) -> tuple[list[Yaml], list[Yaml]]:
     """The files of the base with what an environment lays over their documents, and the files of the overlays with what
-    only they declare. Mistakes in how they go together are problems of the overlays.
+    only they declare. Mistakes in how they go together are problems of the overlays. A file that nothing is laid over is
+    the very same.
 
     Documents are told apart by kind and name. Which is laid over which is settled before anything else is read in them.
     """
+    if not overlays:
+        return [*base], []
     declared = {identity(written): None for yaml in base for written in yaml.documents}
     laid: dict[Identity, Written] = {}
     rest = [_sorted_out(yaml, declared, laid) for yaml in overlays]
-    under = [yaml._replace(documents=tuple(_under(one, laid) for one in yaml.documents)) for yaml in base]
-    return under, rest
+    return [_laid_under(yaml, laid) for yaml in base], rest
+
+
+def _laid_under(yaml: Yaml, laid: Mapping[Identity, Written]) -> Yaml:
+    documents = tuple(_under(written, laid) for written in yaml.documents)
+    return yaml if all(map(is_, documents, yaml.documents)) else yaml._replace(documents=documents)
 
 
 def _under(base: Written, laid: Mapping[Identity, Written]) -> Written:
@@ -121,7 +130,8 @@ def _sorted_out(yaml: Yaml, declared: Iterable[Identity], laid: dict[Identity, W
             alone.append(written)
         else:
             what = f"an overlay for {_address(name)}, which no manifest declares"
-            near = did_you_mean("/".join(name), ["/".join(known) for known in declared])
+            known = ["/".join(one) for one in declared] if len(problems) < MAX_HINTS else []
+            near = did_you_mean("/".join(name), known)
             hint = near or f"to declare it here, begin with apiVersion: {API_VERSION}"
             problems.append(Problem(what, _named_at(written), hint))
     return yaml._replace(documents=tuple(alone), problems=tuple(problems))

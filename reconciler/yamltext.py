@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import yaml
@@ -118,7 +117,7 @@ class Places(Mapping[Path, Position]):
         return len(self._at)
 
 
-def _members(value: Any) -> Mapping[str, str]:
+def _members(value: Any) -> dict[str, str]:
     return {name: json.dumps(member) for name, member in value.items()} if isinstance(value, dict) else {}
 
 
@@ -153,13 +152,10 @@ class Piece(NamedTuple):
     """What the bytes of one sound mapping say: how many values there are in it, and its members, each as JSON."""
 
     values: int
-    members: Mapping[str, str]
+    members: dict[str, str]
 
 
-Pieces = Mapping[str, Piece]  # by the sha256 of their bytes
-
-
-NO_PIECES: Pieces = MappingProxyType({})
+Pieces = dict[str, Piece]  # by the sha256 of their bytes
 
 
 class Yaml(NamedTuple):
@@ -171,13 +167,13 @@ class Yaml(NamedTuple):
     documents: tuple[Written, ...]
     problems: tuple[Problem, ...]
     whole: bool
-    pieces: Pieces = NO_PIECES
+    pieces: Pieces = {}
 
 
-def read_yaml(file: str, data: bytes, known: Pieces = NO_PIECES) -> Yaml:
+def read_yaml(file: str, data: bytes, known: Pieces | None = None) -> Yaml:
     """The documents of a file in YAML 1.2 core, without anchors, aliases, tags, directives and nulls."""
     try:
-        return _quickly(file, data, known)
+        return _quickly(file, data, known or {})
     except _Doubt:
         return _carefully(file, data)
 
