@@ -76,6 +76,7 @@ class Cache:
         self._known: dict[str, Seen] | None = None
         self._fresh: dict[str, Seen] = {}
         self._began: int | None = None
+        self._lengths: dict[str, Lengths] = {}  # many jobs may learn from the same
 
     # Files that have not changed --------------------------------------------------------------------------------
 
@@ -149,12 +150,13 @@ class Cache:
     def lengths(self, name: str, content: Content, count: Callable[[], Lengths]) -> Lengths:
         """The lengths of an upload; `name` says who counted. The same bytes are counted once, wherever they lie."""
         name = f"{name}-{content.digest}"
-        found = self._read(name, _lengths())
-        if found and found.is_sound and found.rows == content.rows:
-            return found
-        found = count()
-        self._write(name, _lengths().dump_json(found))
-        return found
+        if name not in self._lengths:
+            found = self._read(name, _lengths())
+            if not found or not found.is_sound or found.rows != content.rows:
+                found = count()
+                self._write(name, _lengths().dump_json(found))
+            self._lengths[name] = found
+        return self._lengths[name]
 
     def in_common(self, content: Content, others: Iterable[Content], count: Callable[[], int]) -> int:
         """How many rows of an upload are also in the others; counted once for the same bytes."""

@@ -164,7 +164,7 @@ def _document(written: Written, kinds: Mapping[str, type[Spec]], problems: list[
         return None
     problems += _envelope_problems(written, kinds)
     metadata = _validated(Metadata, written, "metadata", problems)
-    lifecycle = _validated(Lifecycle, written, "lifecycle", problems)
+    lifecycle = _validated(Lifecycle, written, "lifecycle", problems) if "lifecycle" in written.members else Lifecycle()
     name = text(written.member("kind"))
     kind = kinds.get(name)
     spec = _validated(kind, written, "spec", problems) if kind else None

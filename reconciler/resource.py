@@ -286,14 +286,19 @@ def marks(spec: type[Spec]) -> dict[str, frozenset[Mark]]:
 def authored(value: Any) -> Any:
     """The fields the author truly wrote, as plain data: what was left out is not ours and is absent here too."""
     if isinstance(value, Spec):
+        written = value.model_fields_set
         return {
-            info.alias or name: authored(getattr(value, name))
-            for name, info in type(value).model_fields.items()
-            if name in value.model_fields_set
+            alias: authored(getattr(value, name)) for name, alias in _aliases(type(value)) if name in written
         }
     if isinstance(value, list | tuple):
         return [authored(item) for item in value]
     return value
+
+
+@cache
+def _aliases(spec: type[Spec]) -> tuple[tuple[str, str], ...]:
+    """The name of each field, and the name that the author writes."""
+    return tuple((name, info.alias or name) for name, info in spec.model_fields.items())
 
 
 # What a document comes to on the service ----------------------------------------------------------------------------
@@ -457,8 +462,7 @@ class Resource(Spec):
 
     @model_validator(mode="after")
     def _nothing_computed(self) -> Self:
-        chosen = [n for n in self.model_fields_set if Mark.COMPUTED in type(self).model_fields[n].metadata]
-        if chosen:
+        if chosen := self.model_fields_set & _computed(type(self)):
             names = ", ".join(sorted(type(self).model_fields[name].alias or name for name in chosen))
             raise ValueError(f"{names} is chosen by the service: leave it out")
         return self
@@ -489,6 +493,11 @@ class Resource(Spec):
     def parts(self, document: Document, inputs: Inputs) -> tuple[Part, ...]:
         """What it comes to on the service, one part for each slot."""
         raise NotImplementedError
+
+
+@cache
+def _computed(kind: type[Resource]) -> frozenset[str]:
+    return frozenset(name for name, info in kind.model_fields.items() if Mark.COMPUTED in info.metadata)
 
 
 # What is said to the service, and what it answers -------------------------------------------------------------------

@@ -22,6 +22,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import yaml
+from yaml import MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent, SequenceStartEvent, StreamEndEvent
 
 from reconciler.errors import Position, Problem
 from reconciler.wording import is_hidden, shown, visible
@@ -213,9 +214,9 @@ def _quickly(file: str, data: bytes, known: Pieces) -> Yaml:
         if piece is None:
             checked = checked or _is_plain(file, data)
             piece = _piece(source.decode())
+        values += piece.values if piece else 1
         if piece:
             found[digest] = piece
-            values += piece.values
             documents.append(Written(piece.members, True, partial(_rebuilt, file, source, line)))
         line += source.count(b"\n")
     if values > MAX_NODES or len(documents) > MAX_DOCUMENTS:
@@ -244,51 +245,69 @@ def _is_plain(file: str, data: bytes) -> bool:
 
 def _piece(text: str) -> Piece | None:
     """One document without the place of anything; None where there is none. What `_Builder` might refuse is doubtful."""
-    values = 0
-    take = _LOADER(text).get_event
-
-    def built(event: Any, depth: int) -> Any:
-        nonlocal values
-        values += 1
-        kind = type(event)
-        if event.anchor or kind is yaml.AliasEvent or event.tag or depth > MAX_DEPTH:
-            raise _Doubt
-        if kind is yaml.ScalarEvent:
-            return _quick_text(event.value, event.style) if event.style else plain_value(event.value)
-        if kind is yaml.SequenceStartEvent:
-            items = []
-            while type(event := take()) is not yaml.SequenceEndEvent:
-                items.append(built(event, depth + 1))
-            return items
-        members: dict[str, Any] = {}
-        while type(event := take()) is not yaml.MappingEndEvent:
-            key = built(event, depth + 1)
-            if type(key) is not str or key in members:
-                raise _Doubt
-            members[key] = built(take(), depth + 1)
-        return members
-
     try:
+        take = _LOADER(text).get_event
         take()
         begin = take()
-        if type(begin) is yaml.StreamEndEvent:
+        if type(begin) is StreamEndEvent:
             return None
         root = take()
-        is_empty = type(root) is yaml.ScalarEvent and not (root.value or root.style or root.anchor or root.tag)
-        value = {} if is_empty else built(root, 1)
+        is_empty = type(root) is ScalarEvent and not (root.value or root.style or root.anchor or root.tag)
+        value, values = (None, 1) if is_empty else _value(root, take)
         take()
-        if begin.version or begin.tags or type(value) is not dict or type(take()) is not yaml.StreamEndEvent:
+        if begin.version or begin.tags or type(take()) is not StreamEndEvent:
             raise _Doubt
     except (yaml.YAMLError, Doubtful, ValueError, OverflowError) as error:
         raise _Doubt from error
-    return None if is_empty else Piece(values, _members(value))
+    if isinstance(value, dict):
+        return Piece(values, _members(value))
+    if is_empty:
+        return None
+    raise _Doubt
 
 
-def _quick_text(value: str, style: str) -> str:
-    """A quoted text, or a block of it. Only escapes can show in it what the file as a whole does not."""
-    if style == '"' and (_API_KEY.search(value) or not visible(value)):
+def _value(event: Any, take: Callable[[], Any]) -> tuple[Any, int]:
+    """What an event and those after it stand for, and how many values that is. One loop: most of all time goes here."""
+    outer: list[tuple[Any, str | None]] = []
+    here: Any = None
+    key, values, value = None, 1, None
+    while True:
+        kind = type(event)
+        if kind is ScalarEvent:
+            if event.anchor or event.tag:
+                raise _Doubt
+            value = _quoted(event) if event.style else plain_value(event.value)
+        elif kind is MappingStartEvent or kind is SequenceStartEvent:
+            if event.anchor or event.tag or len(outer) == MAX_DEPTH:
+                raise _Doubt
+            outer.append((here, key))
+            here, key = {} if kind is MappingStartEvent else [], None
+            event = take()
+            continue
+        elif kind is MappingEndEvent or kind is SequenceEndEvent:
+            value, values = here, values + len(here) * (2 if kind is MappingEndEvent else 1)
+            here, key = outer.pop()
+        else:
+            raise _Doubt
+        if not outer:
+            return value, values
+        if type(here) is list:
+            here.append(value)
+        elif key is not None:
+            here[key], key = value, None
+        elif type(value) is str and value not in here:
+            key = value
+        else:
+            raise _Doubt
+        event = take()
+
+
+def _quoted(event: Any) -> str:
+    """A text in quotes, or a block. Only behind escapes can hide in it what the file as a whole does not hold."""
+    text: str = event.value
+    if event.style == '"' and (_API_KEY.search(text) or not visible(text)):
         raise _Doubt
-    return value
+    return text
 
 
 def _rebuilt(file: str, source: bytes, line: int) -> Built:
@@ -418,11 +437,11 @@ class _Builder:
             case yaml.AliasEvent():
                 self._refuse("an alias (*)", event, "write the value out")
                 self._put(None, event)
-            case yaml.ScalarEvent():
+            case ScalarEvent():
                 self._scalar(event)
-            case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
+            case MappingStartEvent() | SequenceStartEvent():
                 self._open(event)
-            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+            case MappingEndEvent() | SequenceEndEvent():
                 self._frames.pop()
 
     def _begin(self) -> None:
@@ -443,7 +462,7 @@ class _Builder:
         self._check(event)
         if len(self._frames) == MAX_DEPTH:
             self._stop(_TOO_DEEP, event)
-        is_mapping = isinstance(event, yaml.MappingStartEvent)
+        is_mapping = isinstance(event, MappingStartEvent)
         container: Any = {} if is_mapping else []
         self._frames.append(_Frame(container, self._put(container, event), awaits_key=is_mapping))
 
