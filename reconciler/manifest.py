@@ -6,9 +6,11 @@ opens no file, follows no reference, and knows the kinds only as the classes it 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache as once
 from operator import is_
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
@@ -164,7 +166,7 @@ def _document(written: Written, kinds: Mapping[str, type[Spec]], problems: list[
         return None
     problems += _envelope_problems(written, kinds)
     metadata = _validated(Metadata, written, "metadata", problems)
-    lifecycle = _validated(Lifecycle, written, "lifecycle", problems) if "lifecycle" in written.members else Lifecycle()
+    lifecycle = _validated(Lifecycle, written, "lifecycle", problems) if "lifecycle" in written.members else _unsaid()
     name = text(written.member("kind"))
     kind = kinds.get(name)
     spec = _validated(kind, written, "spec", problems) if kind else None
@@ -178,6 +180,11 @@ def _document(written: Written, kinds: Mapping[str, type[Spec]], problems: list[
     return Document(name, metadata, spec, lifecycle, Places(written))
 
 
+@once
+def _unsaid() -> Lifecycle:
+    return Lifecycle()
+
+
 def _envelope_problems(written: Written, kinds: Mapping[str, type[Spec]]) -> Iterator[Problem]:
     """What stands beside the spec: the version, the kind, and nothing unknown."""
     for name in written.members:
@@ -188,13 +195,14 @@ def _envelope_problems(written: Written, kinds: Mapping[str, type[Spec]]) -> Ite
         if name not in written.members:
             hint = {"apiVersion": f"write apiVersion: {API_VERSION}", "kind": suggestion("", kinds)}.get(name, "")
             yield Problem(f"{name} is missing", written.position(()), hint)
-    version, kind = written.member("apiVersion"), written.member("kind")
-    if version not in (None, API_VERSION):
+    kind = written.member("kind")
+    if written.members.get("apiVersion", _OURS) != _OURS and written.member("apiVersion") is not None:
         yield Problem("an apiVersion that is not ours", written.position(("apiVersion",)), f"write {API_VERSION}")
     if kind is not None and text(kind) not in kinds:
         yield Problem(f"unknown kind {_quoted(kind)}", written.position(("kind",)), suggestion(text(kind), kinds))
 
 
+_OURS = json.dumps(API_VERSION)
 _TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "lifecycle")
 
 

@@ -7,6 +7,7 @@ nothing, writes nothing but what spares reading unchanged data again (`cache.py`
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from reconciler.kinds import KINDS, RESOURCES
 from reconciler.kinds.removed import Removed
 from reconciler.kinds.stack import Stack
 from reconciler.lengths import Lengths
-from reconciler.manifest import Parsed, checked, identity, merged
+from reconciler.manifest import Parsed, checked, merged
 from reconciler.resource import (
     NAME_PATTERN,
     Content,
@@ -49,6 +50,7 @@ DEFAULT_NAME = "default"
 
 WORTH_BYTES = 16 << 10  # of manifests, some fifty documents: fewer are read as soon as they are looked up
 
+_STACK = json.dumps(Stack.__name__)
 _WORDS = "words"  # the format of a source that is a list of hotwords, not rows of training data
 
 
@@ -283,7 +285,7 @@ def _inside(root: Path) -> str:
 def _root(paths: Sequence[str], sources: Iterable[_Source]) -> Path:
     """The folder that holds the Stack, also one that has mistakes; without one the first path, or its folder."""
     for source in sources:
-        if any(identity(written)[0] == Stack.__name__ for written in source.yaml.documents):
+        if any(written.members.get("kind") == _STACK for written in source.yaml.documents):
             return Path(source.display).parent
     return _first(paths)
 
@@ -393,10 +395,11 @@ class _Assembly:
         """The parts of a document whose own files and references came through; any other waits for a correction."""
         spec, needed = document.spec, {found.address for found in document.references}
         if isinstance(spec, Resource) and inputs and needed <= self.parts.keys():
-            inputs = replace(inputs, parts={address: self.parts[address] for address in needed})
+            inputs = Inputs(inputs.files, inputs.words, {address: self.parts[address] for address in needed})
             reading = spec.reading(inputs)
             try:
-                inputs = replace(inputs, lengths=dict(self._lengths(reading)), learnt=dict(self._learnt(reading)))
+                if reading.contents:
+                    inputs = replace(inputs, lengths=dict(self._lengths(reading)), learnt=dict(self._learnt(reading)))
             except FileRefused as error:
                 self.problems.append(Problem(f"{document.address}: {error}", document.position(), error.hint))
                 return

@@ -7,12 +7,12 @@ a kind (`kinds/*.py`) is written in them alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, get_args, get_origin
 from urllib.parse import quote
@@ -225,46 +225,53 @@ class Reference(NamedTuple):
 
 def references(spec: Spec) -> tuple[Reference, ...]:
     """Every `Ref`-marked name that the author wrote, in field order."""
-    return tuple(_references(spec, type(spec), ()))
+    find = _finder(type(spec))
+    return tuple(find(spec, ())) if find else ()
 
 
-def _references(value: Any, annotation: Any, path: Path) -> Iterator[Reference]:
-    origin, args = get_origin(annotation), get_args(annotation)
-    if value is None:
-        return
-    if origin is Annotated:
-        for mark in args[1:]:
-            if isinstance(mark, Ref) and isinstance(value, str):
-                yield Reference(path, mark.kind, value)
-        yield from _references(value, args[0], path)
-    elif origin in (Union, UnionType):
-        for member in args:
-            if isinstance(value, _runtime_type(member)):
-                yield from _references(value, member, path)
-                return
-    elif isinstance(value, Spec):
-        for name, alias, inner in _referring(type(value)):
-            if name in value.model_fields_set:
-                yield from _references(getattr(value, name), inner, (*path, alias))
-    elif isinstance(value, list | tuple) and args:
-        for index, item in enumerate(value):
-            yield from _references(item, args[0], (*path, index))
+_Find = Callable[[Any, Path], Iterator[Reference]]
 
 
 @cache
-def _referring(spec: type[Spec]) -> tuple[tuple[str, str, Any], ...]:
-    """The fields that a reference may be in: name, name as written, annotation. Few kinds have any."""
-    found = (
-        (name, info.alias or name, Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation)
-        for name, info in spec.model_fields.items()
-    )
-    return tuple(field for field in found if _may_refer(field[2]))
-
-
-def _may_refer(annotation: Any) -> bool:
+def _finder(annotation: Any) -> _Find | None:
+    """What finds the references in a value of this type; None where there can be none, as in nearly all."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        kinds = [mark.kind for mark in args[1:] if isinstance(mark, Ref)]
+        return partial(_named_by, kinds[0]) if kinds else _finder(args[0])
+    if origin in (Union, UnionType):
+        members = [(_runtime_type(member), _finder(member)) for member in args]
+        return partial(_in_union, members) if any(find for _, find in members) else None
     if isinstance(annotation, type) and issubclass(annotation, Spec):
-        return bool(_referring(annotation))
-    return isinstance(annotation, Ref) or any(map(_may_refer, get_args(annotation)))
+        fields = [
+            (name, info.alias or name, find)
+            for name, info in annotation.model_fields.items()
+            if (find := _finder(Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation))
+        ]
+        return partial(_in_fields, fields) if fields else None
+    find = _finder(args[0]) if origin in (list, tuple) else None
+    return partial(_in_items, find) if find else None
+
+
+def _named_by(kind: str, value: Any, path: Path) -> Iterator[Reference]:
+    if isinstance(value, str):
+        yield Reference(path, kind, value)
+
+
+def _in_union(members: Iterable[tuple[type, _Find | None]], value: Any, path: Path) -> Iterator[Reference]:
+    find = next((find for member, find in members if isinstance(value, member)), None)
+    return find(value, path) if find else iter(())
+
+
+def _in_fields(fields: Iterable[tuple[str, str, _Find]], spec: Spec, path: Path) -> Iterator[Reference]:
+    for name, alias, find in fields:
+        if name in spec.model_fields_set:
+            yield from find(getattr(spec, name), (*path, alias))
+
+
+def _in_items(find: _Find, items: Iterable[Any], path: Path) -> Iterator[Reference]:
+    for index, item in enumerate(items):
+        yield from find(item, (*path, index))
 
 
 def _runtime_type(annotation: Any) -> type:
@@ -290,7 +297,7 @@ def authored(value: Any) -> Any:
         return {
             alias: authored(getattr(value, name)) for name, alias in _aliases(type(value)) if name in written
         }
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [authored(item) for item in value]
     return value
 
