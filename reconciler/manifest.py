@@ -164,10 +164,10 @@ def _document(written: Written, kinds: Mapping[str, type[Spec]], problems: list[
             what = f"a document must be a mapping, not {_described(written.value)}"
             problems.append(Problem(what, written.position(()), f"it begins with apiVersion: {API_VERSION}"))
         return None
-    problems += _envelope_problems(written, kinds)
+    name = text(written.member("kind"))
+    problems += _envelope_problems(written, name, kinds)
     metadata = _validated(Metadata, written, "metadata", problems)
     lifecycle = _validated(Lifecycle, written, "lifecycle", problems) if "lifecycle" in written.members else _unsaid()
-    name = text(written.member("kind"))
     kind = kinds.get(name)
     spec = _validated(kind, written, "spec", problems) if kind else None
     if metadata:
@@ -185,7 +185,7 @@ def _unsaid() -> Lifecycle:
     return Lifecycle()
 
 
-def _envelope_problems(written: Written, kinds: Mapping[str, type[Spec]]) -> Iterator[Problem]:
+def _envelope_problems(written: Written, kind: str, kinds: Mapping[str, type[Spec]]) -> Iterator[Problem]:
     """What stands beside the spec: the version, the kind, and nothing unknown."""
     for name in written.members:
         if name not in _TOP_LEVEL:
@@ -195,11 +195,11 @@ def _envelope_problems(written: Written, kinds: Mapping[str, type[Spec]]) -> Ite
         if name not in written.members:
             hint = {"apiVersion": f"write apiVersion: {API_VERSION}", "kind": suggestion("", kinds)}.get(name, "")
             yield Problem(f"{name} is missing", written.position(()), hint)
-    kind = written.member("kind")
     if written.members.get("apiVersion", _OURS) != _OURS and written.member("apiVersion") is not None:
         yield Problem("an apiVersion that is not ours", written.position(("apiVersion",)), f"write {API_VERSION}")
-    if kind is not None and text(kind) not in kinds:
-        yield Problem(f"unknown kind {_quoted(kind)}", written.position(("kind",)), suggestion(text(kind), kinds))
+    if kind not in kinds and written.member("kind") is not None:
+        what = f"unknown kind {_quoted(written.member('kind'))}"
+        yield Problem(what, written.position(("kind",)), suggestion(kind, kinds))
 
 
 _OURS = json.dumps(API_VERSION)

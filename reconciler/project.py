@@ -451,8 +451,10 @@ def _placed(problem: Problem, document: Document, source: Source) -> Problem:
     return replace(problem, at=problem.at or document.position("spec", *source.path))
 
 
-def _remarked(parts: tuple[Part, ...], findings: Iterable[Finding]) -> tuple[Part, ...]:
+def _remarked(parts: tuple[Part, ...], findings: Sequence[Finding]) -> tuple[Part, ...]:
     """What is worth a warning is also worth knowing where it is decided to pay for it."""
+    if not findings:
+        return parts
     remarks = tuple(
         finding.what + (f": {finding.hint}" if finding.hint else "") for finding in findings if finding.warning
     )

@@ -175,7 +175,7 @@ class Document:
     lifecycle: Lifecycle
     at: Mapping[Path, Position]
 
-    @property
+    @cached_property
     def address(self) -> str:
         return f"{self.kind}/{self.metadata.name}"
 

@@ -343,6 +343,8 @@ def _readable(file: str, data: bytes) -> tuple[str, list[Problem]]:
         raise _Unreadable(Problem("this is not UTF-8", place, "save the file as UTF-8")) from error
     if hidden := tuple(islice(_hidden(file, text), MAX_PROBLEMS)):
         raise _Unreadable(*hidden)
+    if "sk-" not in text:
+        return text, []
     keys = islice(_API_KEY.finditer(text), MAX_PROBLEMS)
     problems = [_key_problem(_place(file, text, key.start())) for key in keys]
     return _API_KEY.sub(lambda key: "sk-".ljust(len(key[0]), "x"), text), problems
