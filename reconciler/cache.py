@@ -1,8 +1,9 @@
-"""What earlier commands learnt of the author's files: what manifests say, what data that has not changed since comes to,
-and what was counted by content.
+"""What earlier commands learnt of the author's files: what manifests say, what data that has not changed comes to, and
+what was counted by content.
 
-Manifests as JSON; of data numbers, hashes, paths and warnings, never a row. Losing any of it costs time and nothing else: what cannot be read, or
-reads oddly, is as if it were not there, and what cannot be written is left out. Commands may share it.
+Manifests as JSON; of data numbers, hashes, paths and warnings, never a row. Losing any of it costs time and nothing
+else: what cannot be read, or reads oddly, is as if it were not there, and what cannot be written is left out. Commands
+may share it.
 """
 
 from __future__ import annotations

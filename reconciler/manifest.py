@@ -84,8 +84,8 @@ _NAMED_AT: tuple[Path, ...] = (("kind",), ("metadata", "name"))
 
 def merged(base: Sequence[Yaml], overlays: Sequence[Yaml]) -> tuple[list[Yaml], list[Yaml]]:
     """The files of the base with what an environment lays over their documents, and the files of the overlays with what
-    only they declare. Mistakes in how they go together are problems of the overlays. A file that nothing is laid over is
-    the very same.
+    only they declare. Mistakes in how they go together are problems of the overlays. What nothing is laid over is the
+    very same file.
 
     Documents are told apart by kind and name. Which is laid over which is settled before anything else is read in them.
     """

@@ -6,12 +6,13 @@ nothing, writes nothing but what spares reading unchanged data again (`cache.py`
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from graphlib import CycleError
@@ -43,7 +44,7 @@ from reconciler.resource import (
 )
 from reconciler.wording import did_you_mean, shown, suggestion
 from reconciler.words import read_words
-from reconciler.yamltext import MAX_FILE_BYTES, Yaml, read_yaml
+from reconciler.yamltext import IS_FAST, MAX_FILE_BYTES, Yaml, read_yaml
 
 STDIN = "<stdin>"
 DEFAULT_NAME = "default"
@@ -95,6 +96,18 @@ def load(
     The root is the folder of the Stack, else the first path (of a file: its folder); every manifest must lie below it.
     The overlays of an environment lie in `envs/` there; UsageError where there is no such environment.
     """
+    with _undisturbed():
+        return _load(paths, environment, kinds, stdin, cache, records)
+
+
+def _load(
+    paths: Sequence[str],
+    environment: str,
+    kinds: Mapping[str, type[Spec]],
+    stdin: bytes | None,
+    cache: Callable[[Path], Cache],
+    records: Path | None,
+) -> Project:
     first = _first(paths)
     memory = cache(records or first)
     root, files, problems = _read_all(paths, environment, kinds, stdin, memory)
@@ -114,7 +127,7 @@ def load(
     profile, unusable = _profile(Tree(root), stacks)
     problems += unusable
     assembly = _Assembly(Tree(root), profile, memory)
-    order = _in_order(documents)
+    order, base = _in_order(documents), _inside(root)
     assembly.take(documents, order, blind=not stacks and any(lost.kind in ("", Stack.__name__) for lost in broken))
     assembly.cache.save()
     if problems or assembly.problems:
@@ -126,10 +139,9 @@ def load(
         profile=assembly.profile,
         documents=order,
         parts=assembly.counted_parts(),
-        warnings=(*_left_out(Tree(root), environment), *assembly.warnings),
+        warnings=(*_slow(), *_left_out(Tree(root), environment), *assembly.warnings),
         manifests={
-            file.source.location.removeprefix(_inside(root)): hashlib.sha256(file.source.data).hexdigest()
-            for file in files
+            file.source.location.removeprefix(base): hashlib.sha256(file.source.data).hexdigest() for file in files
         },
         environment=environment,
         removed={address: one for one in tombstones for address in one.spec.addresses},  # type: ignore[attr-defined]
@@ -161,6 +173,18 @@ def described(
             at = document.position("spec", *source.path)
             found[document.address] = partial(describe, Tree(root), source, profile, at=at)
     return found
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Nothing that is made here goes in circles, and looking for what does takes a fifth of a load of 10,000."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 # Finding and reading ------------------------------------------------------------------------------------------------
@@ -232,6 +256,12 @@ def _overlays(tree: Tree, environment: str) -> tuple[list[_Source], list[Problem
         what = f"{shown(tree.display(f'{OVERLAYS}/{environment}'))} holds no overlay"
         return [], [Problem(what, None, "where it is to be as the base, write a file with nothing but a comment")]
     return _all_read([Manifest(tree, name) for name in names])
+
+
+def _slow() -> Iterator[Problem]:
+    if not IS_FAST:
+        what = "this PyYAML was built without libyaml, and reads manifests nine times slower"
+        yield Problem(what, None, "its wheels on PyPI have it, and so has Debian's python3-yaml")
 
 
 def _left_out(tree: Tree, environment: str) -> Iterator[Problem]:
@@ -380,7 +410,7 @@ class _Assembly:
         """The files a document is made from, described; None where they have mistakes."""
         source = document.spec.source if isinstance(document.spec, Resource) else None
         if source is None:
-            return Inputs()
+            return _NO_FILES
         if source.format == _WORDS:
             words, problems = read_words(self.tree, source.patterns[0])
             inputs = Inputs(words=words)
@@ -444,6 +474,9 @@ class _Assembly:
             at = document.position("spec", *finding.path)
             where = self.warnings if finding.warning else self.problems
             where.append(Problem(f"{document.address}: {finding.what}", at, finding.hint))
+
+
+_NO_FILES = Inputs()
 
 
 def _placed(problem: Problem, document: Document, source: Source) -> Problem:

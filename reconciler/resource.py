@@ -225,7 +225,7 @@ class Reference(NamedTuple):
 
 def references(spec: Spec) -> tuple[Reference, ...]:
     """Every `Ref`-marked name that the author wrote, in field order."""
-    find = _finder(type(spec))
+    find = _finder_of(type(spec))
     return tuple(find(spec, ())) if find else ()
 
 
@@ -233,6 +233,15 @@ _Find = Callable[[Any, Path], Iterator[Reference]]
 
 
 @cache
+def _finder_of(spec: type[Spec]) -> _Find | None:
+    fields = [
+        (name, info.alias or name, find)
+        for name, info in spec.model_fields.items()
+        if (find := _finder(Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation))
+    ]
+    return partial(_in_fields, fields) if fields else None
+
+
 def _finder(annotation: Any) -> _Find | None:
     """What finds the references in a value of this type; None where there can be none, as in nearly all."""
     origin, args = get_origin(annotation), get_args(annotation)
@@ -243,12 +252,7 @@ def _finder(annotation: Any) -> _Find | None:
         members = [(_runtime_type(member), _finder(member)) for member in args]
         return partial(_in_union, members) if any(find for _, find in members) else None
     if isinstance(annotation, type) and issubclass(annotation, Spec):
-        fields = [
-            (name, info.alias or name, find)
-            for name, info in annotation.model_fields.items()
-            if (find := _finder(Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation))
-        ]
-        return partial(_in_fields, fields) if fields else None
+        return _finder_of(annotation)
     find = _finder(args[0]) if origin in (list, tuple) else None
     return partial(_in_items, find) if find else None
 
@@ -294,9 +298,7 @@ def authored(value: Any) -> Any:
     """The fields the author truly wrote, as plain data: what was left out is not ours and is absent here too."""
     if isinstance(value, Spec):
         written = value.model_fields_set
-        return {
-            alias: authored(getattr(value, name)) for name, alias in _aliases(type(value)) if name in written
-        }
+        return {alias: authored(getattr(value, name)) for name, alias in _aliases(type(value)) if name in written}
     if isinstance(value, (list, tuple)):
         return [authored(item) for item in value]
     return value

@@ -3,9 +3,9 @@
 Promises that no bytes make it crash, hang or guess: what YAML 1.1 and 1.2 read differently, and what is there only to
 surprise (anchors, tags, invisible characters), is refused with what to write instead. It knows nothing of manifests.
 
-A file is read twice as fast as with the place of everything where nothing is wrong with it: quickly, document by
-document, so that what was read of one before can be told by its bytes. Whatever is doubtful then, and every place that
-somebody asks for, is the business of the careful builder.
+Where nothing is wrong with a file it is read quickly, document by document and without the place of anything, so that
+what was read of a document before is known by its bytes. Whatever is doubtful then, and every place that somebody asks
+for, is the business of the careful builder.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import yaml
+from pydantic_core import to_json  # three times as fast as json
 from yaml import MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent, SequenceStartEvent, StreamEndEvent
 
 from reconciler.errors import Position, Problem
@@ -119,7 +120,7 @@ class Places(Mapping[Path, Position]):
 
 
 def _members(value: Any) -> dict[str, str]:
-    return {name: json.dumps(member) for name, member in value.items()} if isinstance(value, dict) else {}
+    return {name: to_json(member).decode() for name, member in value.items()} if isinstance(value, dict) else {}
 
 
 def overlaid(base: Written, over: Written) -> Written:
@@ -244,7 +245,7 @@ def _is_plain(file: str, data: bytes) -> bool:
 
 
 def _piece(text: str) -> Piece | None:
-    """One document without the place of anything; None where there is none. What `_Builder` might refuse is doubtful."""
+    """One document without the place of anything; None where there is none, _Doubt where `_Builder` may refuse it."""
     try:
         take = _LOADER(text).get_event
         take()
@@ -395,6 +396,7 @@ def _events(file: str, text: str) -> Iterator[yaml.Event]:
 
 
 _TOO_DEEP = f"more than {MAX_DEPTH} levels deep"
+IS_FAST: bool = yaml.__with_libyaml__
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _SYNTAX_HINTS = {

@@ -596,7 +596,8 @@ class Deployment(Resource):
             job = Known(Slot(f"FineTuneJob/{self.model.fine_tune_job}"), "id")
             fields = {"job": job, "checkpoint": self.model.checkpoint}
             slot = Slot(document.address, self.model.checkpoint)
-            yield Part(slot=slot, fields=fields, at=document.places(dict.fromkeys(fields, ("model", "checkpoint"))), collection=Checkpoints.name)
+            at = document.places(dict.fromkeys(fields, ("model", "checkpoint")))
+            yield Part(slot=slot, fields=fields, at=at, collection=Checkpoints.name)
 
     def _model(self, document: Document) -> str | Known:
         if isinstance(self.model, str):
