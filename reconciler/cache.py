@@ -1,8 +1,9 @@
-"""What earlier commands learnt of the author's files: what those that have not changed since come to, and what was
-counted by content.
+"""What earlier commands learnt of the author's files: what manifests say, what data that has not changed comes to, and
+what was counted by content.
 
-Numbers, hashes, paths and warnings, never a row. Losing any of it costs time and nothing else: what cannot be read, or
-reads oddly, is as if it were not there, and what cannot be written is left out. Commands may share it.
+Manifests as JSON; of data numbers, hashes, paths and warnings, never a row. Losing any of it costs time and nothing
+else: what cannot be read, or reads oddly, is as if it were not there, and what cannot be written is left out. Commands
+may share it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache as once
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -23,6 +25,7 @@ from reconciler.errors import Problem
 from reconciler.files import FileRefused, Stamp, Tree
 from reconciler.lengths import Lengths
 from reconciler.resource import Content
+from reconciler.yamltext import Piece, Pieces
 
 MAX_ENTRIES = 20_000
 MAX_BYTES = 64 << 20
@@ -57,6 +60,14 @@ class Memory:
     seen: dict[str, Seen]
 
 
+@dataclass(frozen=True)
+class Said:
+    """What documents of manifests say, in the order of their use; by an edition that might read them otherwise."""
+
+    edition: str
+    pieces: dict[str, Piece]
+
+
 class Cache:
     """The folder `.reconciler/cache` of a project. `clock` gives the time of its disk, in nanoseconds."""
 
@@ -66,6 +77,7 @@ class Cache:
         self._known: dict[str, Seen] | None = None
         self._fresh: dict[str, Seen] = {}
         self._began: int | None = None
+        self._lengths: dict[str, Lengths] = {}  # many jobs may learn from the same
 
     # Files that have not changed --------------------------------------------------------------------------------
 
@@ -88,7 +100,7 @@ class Cache:
         return found
 
     def save(self) -> None:
-        """Writes what was learnt, unless nothing was. Of two commands that end together, one is forgotten."""
+        """Writes what was learnt of files, unless nothing was. Of two commands that end together, one is forgotten."""
         if self._fresh:
             kept = {key: seen for key, seen in self._seen.items() if key not in self._fresh} | self._fresh
             newest = dict([*kept.items()][-MAX_ENTRIES:])
@@ -117,17 +129,35 @@ class Cache:
             path.unlink()
         return made
 
+    # Manifests by content ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """What is known of documents of manifests, by the digest of their bytes."""
+        said = self._read("manifests", _said())
+        return said.pieces if said and said.edition == _edition() else {}
+
+    def keep(self, read: Pieces) -> None:
+        """Writes what a project consists of, unless it is known. Some that was, and was not read now, is kept too: it
+        may be that of an environment, or of another commit.
+        """
+        if not read.keys() <= self.pieces.keys():
+            others = [digest for digest in self.pieces if digest not in read][-len(read) :]
+            kept = {digest: self.pieces[digest] for digest in others} | read
+            self._write("manifests", _said().dump_json(Said(_edition(), kept)))
+
     # Counts by content ------------------------------------------------------------------------------------------
 
     def lengths(self, name: str, content: Content, count: Callable[[], Lengths]) -> Lengths:
         """The lengths of an upload; `name` says who counted. The same bytes are counted once, wherever they lie."""
         name = f"{name}-{content.digest}"
-        found = self._read(name, _lengths())
-        if found and found.is_sound and found.rows == content.rows:
-            return found
-        found = count()
-        self._write(name, _lengths().dump_json(found))
-        return found
+        if name not in self._lengths:
+            found = self._read(name, _lengths())
+            if not found or not found.is_sound or found.rows != content.rows:
+                found = count()
+                self._write(name, _lengths().dump_json(found))
+            self._lengths[name] = found
+        return self._lengths[name]
 
     def in_common(self, content: Content, others: Iterable[Content], count: Callable[[], int]) -> int:
         """How many rows of an upload are also in the others; counted once for the same bytes."""
@@ -209,6 +239,11 @@ def _digest(data: bytes) -> bytes:
 @once
 def _memories() -> TypeAdapter[Memory]:
     return TypeAdapter(Memory)
+
+
+@once
+def _said() -> TypeAdapter[Said]:
+    return TypeAdapter(Said)
 
 
 @once

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -193,7 +193,11 @@ class ProfileCatalogue:
     limits: Limits
 
     def model(self, code: str) -> Model | None:
-        return next((model for model in self.models if model.code == code), None)
+        return self._models.get(code)
+
+    @cached_property
+    def _models(self) -> Mapping[str, Model]:
+        return {model.code: model for model in reversed(self.models)}
 
     def speech_model(self, code: str) -> SpeechModel | None:
         return next((model for model in self.speech_models if model.code == code), None)

@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 from reconciler.errors import ReconcilerError
 from reconciler.wording import shown
 
-MAX_ENTRIES = 10_000
+MAX_ENTRIES = 200_000
 MAX_DEPTH = 32
 MAX_PATH_LENGTH = 1_000
 MANIFEST_SUFFIXES = (".yaml", ".yml")

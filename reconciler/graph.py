@@ -11,10 +11,11 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 
 from reconciler.errors import Problem
-from reconciler.resource import Document, Reference, references
+from reconciler.resource import Document, Reference
 from reconciler.wording import did_you_mean
 
 MAX_CYCLES = 20
+MAX_HINTS = 20  # each of them looks at every name there is
 
 
 def check(documents: Sequence[Document], *, broken: Collection[str] = ()) -> tuple[Problem, ...]:
@@ -43,13 +44,15 @@ def dependencies(documents: Iterable[Document]) -> dict[str, tuple[str, ...]]:
     """For each address the addresses it refers to, sorted; only those that are declared."""
     by_address = {document.address: document for document in documents}
     return {
-        address: tuple(sorted({found.address for found in references(document.spec)} & by_address.keys()))
+        address: tuple(sorted({found.address for found in document.references} & by_address.keys()))
         for address, document in by_address.items()
     }
 
 
-def _repeated(documents: Iterable[Document]) -> Iterator[Problem]:
+def _repeated(documents: Sequence[Document]) -> Iterator[Problem]:
     first: dict[str, Document] = {}
+    if len({document.address for document in documents}) == len(documents):
+        return
     for document in sorted(documents, key=lambda document: document.position()):
         known = first.setdefault(document.address, document)
         if known is not document:
@@ -62,23 +65,21 @@ def _repeated(documents: Iterable[Document]) -> Iterator[Problem]:
 def _dangling(documents: Sequence[Document], broken: Collection[str]) -> Iterator[Problem]:
     if "" in broken:
         return
-    kinds_of: dict[str, list[str]] = {}
-    names_of: dict[str, list[str]] = {}
+    declared, hints = {document.address for document in documents}, dict[str, str]()
     for document in documents:
-        kinds_of.setdefault(document.metadata.name, []).append(document.kind)
-        names_of.setdefault(document.kind, []).append(document.metadata.name)
-    for document in documents:
-        for found in references(document.spec):
-            if found.name not in broken and found.kind not in kinds_of.get(found.name, ()):
+        for found in document.references:
+            if found.name not in broken and found.address not in declared:
                 what = f"{document.address} names {found.address}, which no manifest declares"
-                hint = _meant(found, kinds_of.get(found.name, ()), names_of.get(found.kind, ()))
-                yield Problem(what, document.position("spec", *found.path), hint)
+                if found.address not in hints:
+                    hints[found.address] = _meant(found, documents) if len(hints) < MAX_HINTS else ""
+                yield Problem(what, document.position("spec", *found.path), hints[found.address])
 
 
-def _meant(reference: Reference, kinds: Sequence[str], names: Sequence[str]) -> str:
+def _meant(reference: Reference, documents: Iterable[Document]) -> str:
+    kinds = [document.kind for document in documents if document.metadata.name == reference.name]
     if kinds:
         return f"{reference.name} is a {min(kinds)}, not a {reference.kind}"
-    return did_you_mean(reference.name, names)
+    return did_you_mean(reference.name, (one.metadata.name for one in documents if one.kind == reference.kind))
 
 
 def _cycles(documents: Sequence[Document]) -> Iterator[Problem]:
@@ -87,7 +88,7 @@ def _cycles(documents: Sequence[Document]) -> Iterator[Problem]:
     edges: Mapping[str, tuple[str, ...]] = dependencies(documents)
     while cycle := _cycle(edges):
         start = by_address[cycle[0]]
-        path = next(found.path for found in references(start.spec) if found.address == cycle[1])
+        path = next(found.path for found in start.references if found.address == cycle[1])
         yield Problem(
             f"a cycle: {' -> '.join(cycle)}", start.position("spec", *path), "one of them must go without the other"
         )

@@ -77,6 +77,8 @@ class Lengths:
 def merged(several: Iterable[Lengths]) -> Lengths | None:
     """All of them as one; None of nothing. It is counted where every one is."""
     found = list(several)
+    if len(found) == 1:
+        return found[0]
     total: Counter[int] = Counter()
     for one in found:
         for length, rows in one.counts:

@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache as once
+from operator import is_
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
@@ -29,9 +31,10 @@ from reconciler.resource import (
     text,
 )
 from reconciler.wording import did_you_mean, shown, suggestion
-from reconciler.yamltext import NO_VALUE, Written, Yaml, overlaid, read_yaml
+from reconciler.yamltext import NO_VALUE, Places, Written, Yaml, overlaid, read_yaml
 
 Identity = tuple[str, str]
+MAX_HINTS = 20  # each of them looks at every name there is
 MAX_FAULTS = 50  # a section of a document: more than anybody reads at once
 
 
@@ -71,7 +74,7 @@ def checked(source: Yaml, kinds: Mapping[str, type[Spec]]) -> Parsed:
 
 def identity(written: Written) -> Identity:
     """The kind and the name of a document before anything else is known of it; "" stands for what cannot be read."""
-    return text(dig(written.value, "kind")), text(dig(written.value, "metadata", "name"))
+    return text(written.member("kind")), text(dig(written.member("metadata"), "name"))
 
 
 # Environments -------------------------------------------------------------------------------------------------------
@@ -81,24 +84,33 @@ _NAMED_AT: tuple[Path, ...] = (("kind",), ("metadata", "name"))
 
 def merged(base: Sequence[Yaml], overlays: Sequence[Yaml]) -> tuple[list[Yaml], list[Yaml]]:
     """The files of the base with what an environment lays over their documents, and the files of the overlays with what
-    only they declare. Mistakes in how they go together are problems of the overlays.
+    only they declare. Mistakes in how they go together are problems of the overlays. What nothing is laid over is the
+    very same file.
 
     Documents are told apart by kind and name. Which is laid over which is settled before anything else is read in them.
     """
+    if not overlays:
+        return [*base], []
     declared = {identity(written): None for yaml in base for written in yaml.documents}
     laid: dict[Identity, Written] = {}
     rest = [_sorted_out(yaml, declared, laid) for yaml in overlays]
-    under = [yaml._replace(documents=tuple(_under(written, laid) for written in yaml.documents)) for yaml in base]
-    return under, rest
+    return [_laid_under(yaml, laid) for yaml in base], rest
 
 
-def _under(written: Written, laid: Mapping[Identity, Written]) -> Written:
+def _laid_under(yaml: Yaml, laid: Mapping[Identity, Written]) -> Yaml:
+    documents = tuple(_under(written, laid) for written in yaml.documents)
+    return yaml if all(map(is_, documents, yaml.documents)) else yaml._replace(documents=documents)
+
+
+def _under(base: Written, laid: Mapping[Identity, Written]) -> Written:
     """The document with its overlay; its name stays where the base has it."""
-    over = laid.get(identity(written))
+    over = laid.get(identity(base))
     if over is None:
-        return written
-    result = overlaid(written, over)
-    return replace(result, at={**result.at, **{path: written.at[path] for path in _NAMED_AT}})
+        return base
+    result = overlaid(base, over)
+    built = result.build()
+    named = {path: base.at[path] for path in _NAMED_AT}
+    return Written.of(built._replace(at={**built.at, **named}), sound=result.sound)
 
 
 def _sorted_out(yaml: Yaml, declared: Iterable[Identity], laid: dict[Identity, Written]) -> Yaml:
@@ -106,7 +118,7 @@ def _sorted_out(yaml: Yaml, declared: Iterable[Identity], laid: dict[Identity, W
     alone, problems = [], [_no_removal(problem) for problem in yaml.problems]
     for written in yaml.documents:
         name = identity(written)
-        if not isinstance(written.value, dict):
+        if not written.is_mapping:
             alone.append(written)
         elif not all(name):
             what = "an overlay says by kind and metadata.name what it is laid over"
@@ -116,11 +128,12 @@ def _sorted_out(yaml: Yaml, declared: Iterable[Identity], laid: dict[Identity, W
             problems.append(Problem(f"a second overlay for {_address(name)}", _named_at(written), f"first in {first}"))
         elif name in declared:
             laid[name] = written
-        elif "apiVersion" in written.value:
+        elif "apiVersion" in written.members:
             alone.append(written)
         else:
             what = f"an overlay for {_address(name)}, which no manifest declares"
-            near = did_you_mean("/".join(name), ["/".join(known) for known in declared])
+            known = ["/".join(one) for one in declared] if len(problems) < MAX_HINTS else []
+            near = did_you_mean("/".join(name), known)
             hint = near or f"to declare it here, begin with apiVersion: {API_VERSION}"
             problems.append(Problem(what, _named_at(written), hint))
     return yaml._replace(documents=tuple(alone), problems=tuple(problems))
@@ -146,15 +159,15 @@ def _named_at(written: Written) -> Position:
 def _document(written: Written, kinds: Mapping[str, type[Spec]], problems: list[Problem]) -> Document | None:
     """The document, or None with its mistakes added to `problems`."""
     before = len(problems)
-    if not isinstance(written.value, dict):
+    if not written.is_mapping:
         if written.value is not None:
             what = f"a document must be a mapping, not {_described(written.value)}"
             problems.append(Problem(what, written.position(()), f"it begins with apiVersion: {API_VERSION}"))
         return None
-    problems += _envelope_problems(written, kinds)
+    name = text(written.member("kind"))
+    problems += _envelope_problems(written, name, kinds)
     metadata = _validated(Metadata, written, "metadata", problems)
-    lifecycle = _validated(Lifecycle, written, "lifecycle", problems)
-    name = text(written.value.get("kind"))
+    lifecycle = _validated(Lifecycle, written, "lifecycle", problems) if "lifecycle" in written.members else _unsaid()
     kind = kinds.get(name)
     spec = _validated(kind, written, "spec", problems) if kind else None
     if metadata:
@@ -164,27 +177,32 @@ def _document(written: Written, kinds: Mapping[str, type[Spec]], problems: list[
         problems += _history_problems(lifecycle, kind, written)
     if len(problems) > before or not (metadata and lifecycle and spec):
         return None
-    return Document(name, metadata, spec, lifecycle, written.at)
+    return Document(name, metadata, spec, lifecycle, Places(written))
 
 
-def _envelope_problems(written: Written, kinds: Mapping[str, type[Spec]]) -> Iterator[Problem]:
+@once
+def _unsaid() -> Lifecycle:
+    return Lifecycle()
+
+
+def _envelope_problems(written: Written, kind: str, kinds: Mapping[str, type[Spec]]) -> Iterator[Problem]:
     """What stands beside the spec: the version, the kind, and nothing unknown."""
-    value = written.value
-    for name in value:
+    for name in written.members:
         if name not in _TOP_LEVEL:
             hint = "the service writes it: leave it out" if name == "status" else suggestion(name, _TOP_LEVEL)
             yield Problem(f"unknown field {shown(name)}", written.keys[(name,)], hint)
     for name in ("apiVersion", "kind", "metadata"):
-        if name not in value:
+        if name not in written.members:
             hint = {"apiVersion": f"write apiVersion: {API_VERSION}", "kind": suggestion("", kinds)}.get(name, "")
             yield Problem(f"{name} is missing", written.position(()), hint)
-    version, kind = value.get("apiVersion"), value.get("kind")
-    if version not in (None, API_VERSION):
+    if written.members.get("apiVersion", _OURS) != _OURS and written.member("apiVersion") is not None:
         yield Problem("an apiVersion that is not ours", written.position(("apiVersion",)), f"write {API_VERSION}")
-    if kind is not None and text(kind) not in kinds:
-        yield Problem(f"unknown kind {_quoted(kind)}", written.position(("kind",)), suggestion(text(kind), kinds))
+    if kind not in kinds and written.member("kind") is not None:
+        what = f"unknown kind {_quoted(written.member('kind'))}"
+        yield Problem(what, written.position(("kind",)), suggestion(kind, kinds))
 
 
+_OURS = json.dumps(API_VERSION)
 _TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "lifecycle")
 
 
@@ -194,10 +212,12 @@ def _metadata_problems(metadata: Metadata, written: Written) -> Iterator[Problem
         if name is not None and not re.fullmatch(NAME_PATTERN, name):
             yield Problem(f"metadata.{key}: {shown(name)} is not a name", written.position(("metadata", key)), hint)
     for key, value in metadata.labels.items():
-        at = written.position(("metadata", "labels", key))
+        path = ("metadata", "labels", key)
         if not _LABEL_KEY.fullmatch(key):
-            yield Problem(f"{shown(key)} is not a label", at, "up to 63 ASCII letters, digits and ._/-")
+            hint = "up to 63 ASCII letters, digits and ._/-"
+            yield Problem(f"{shown(key)} is not a label", written.position(path), hint)
         if not _LABEL_VALUE.fullmatch(value):
+            at = written.position(path)
             yield Problem(f"the value of label {shown(key)} is not one", at, "1 to 63 letters, digits and ._/-")
 
 
@@ -206,8 +226,8 @@ _LABEL_VALUE = re.compile(r"[\w./-]{1,63}")
 
 
 def _ignore_problems(lifecycle: Lifecycle, kind: type[Spec], written: Written) -> Iterator[Problem]:
-    fields = _known_fields(kind, ())
     for index, name in enumerate(lifecycle.ignore):
+        fields = _known_fields(kind, ())
         first, _, member = name.partition(".")
         members = _known_fields(kind, (first,))
         at = written.position(("lifecycle", "ignore", index))
@@ -239,12 +259,12 @@ def _validated(model: type[Model], written: Written, section: str, problems: lis
     Goes through JSON, where strict mode takes a list for a tuple and a word for an enumeration but never 4.0 for 4.
     What the YAML reader refused is null there: said already, so no finding at or below it is said again.
     """
-    value = written.value.get(section, {})
     try:
-        return model.model_validate_json(json.dumps(value))
+        return model.model_validate_json(written.members.get(section, "{}"))
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-    if section not in written.value:
+    value = written.value.get(section, {})
+    if section not in written.members:
         if section != "metadata":  # the envelope has said so
             problems.append(Problem(f"{section} is missing", written.position(())))
         return None

@@ -6,10 +6,13 @@ nothing, writes nothing but what spares reading unchanged data again (`cache.py`
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from graphlib import CycleError
@@ -26,7 +29,7 @@ from reconciler.kinds import KINDS, RESOURCES
 from reconciler.kinds.removed import Removed
 from reconciler.kinds.stack import Stack
 from reconciler.lengths import Lengths
-from reconciler.manifest import Parsed, checked, identity, merged
+from reconciler.manifest import Parsed, checked, merged
 from reconciler.resource import (
     NAME_PATTERN,
     Content,
@@ -36,16 +39,19 @@ from reconciler.resource import (
     Part,
     Reading,
     Resource,
+    Source,
     Spec,
-    references,
 )
 from reconciler.wording import did_you_mean, shown, suggestion
 from reconciler.words import read_words
-from reconciler.yamltext import MAX_FILE_BYTES, Yaml, read_yaml
+from reconciler.yamltext import IS_FAST, MAX_FILE_BYTES, Yaml, read_yaml
 
 STDIN = "<stdin>"
 DEFAULT_NAME = "default"
 
+WORTH_BYTES = 16 << 10  # of manifests, some fifty documents: fewer are read as soon as they are looked up
+
+_STACK = json.dumps(Stack.__name__)
 _WORDS = "words"  # the format of a source that is a list of hotwords, not rows of training data
 
 
@@ -90,7 +96,23 @@ def load(
     The root is the folder of the Stack, else the first path (of a file: its folder); every manifest must lie below it.
     The overlays of an environment lie in `envs/` there; UsageError where there is no such environment.
     """
-    root, files, problems = _read_all(paths, environment, kinds, stdin)
+    with _undisturbed():
+        return _load(paths, environment, kinds, stdin, cache, records)
+
+
+def _load(
+    paths: Sequence[str],
+    environment: str,
+    kinds: Mapping[str, type[Spec]],
+    stdin: bytes | None,
+    cache: Callable[[Path], Cache],
+    records: Path | None,
+) -> Project:
+    first = _first(paths)
+    memory = cache(records or first)
+    root, files, problems = _read_all(paths, environment, kinds, stdin, memory)
+    if not records and root != first:
+        memory = cache(root)
     declared = [document for file in files for document in file.parsed.documents]
     stacks = [document for document in declared if isinstance(document.spec, Stack)]
     documents = [document for document in declared if isinstance(document.spec, Resource)]
@@ -104,8 +126,9 @@ def load(
         problems.append(Problem("no document in any of the manifests", None, "nothing is deleted because of that"))
     profile, unusable = _profile(Tree(root), stacks)
     problems += unusable
-    assembly = _Assembly(Tree(root), profile, cache(records or root))
-    assembly.take(documents, blind=not stacks and any(lost.kind in ("", Stack.__name__) for lost in broken))
+    assembly = _Assembly(Tree(root), profile, memory)
+    order, base = _in_order(documents), _inside(root)
+    assembly.take(documents, order, blind=not stacks and any(lost.kind in ("", Stack.__name__) for lost in broken))
     assembly.cache.save()
     if problems or assembly.problems:
         raise ManifestError([*problems, *assembly.problems])
@@ -114,10 +137,12 @@ def load(
         stack=stacks[0] if stacks else None,
         name=stacks[0].metadata.name if stacks else DEFAULT_NAME,
         profile=assembly.profile,
-        documents=graph.ordered(documents),
+        documents=order,
         parts=assembly.counted_parts(),
-        warnings=(*_left_out(Tree(root), environment), *assembly.warnings),
-        manifests={_below(root, file.source): hashlib.sha256(file.source.data).hexdigest() for file in files},
+        warnings=(*_slow(), *_left_out(Tree(root), environment), *assembly.warnings),
+        manifests={
+            file.source.location.removeprefix(base): hashlib.sha256(file.source.data).hexdigest() for file in files
+        },
         environment=environment,
         removed={address: one for one in tombstones for address in one.spec.addresses},  # type: ignore[attr-defined]
         records=records,
@@ -135,7 +160,7 @@ def described(
 
     ManifestError holds the mistakes of the manifests themselves; whether they go together is not asked.
     """
-    root, files, problems = _read_all(paths, environment, kinds, stdin)
+    root, files, problems = _read_all(paths, environment, kinds, stdin, None)
     documents = [document for file in files for document in file.parsed.documents]
     profile, unusable = _profile(Tree(root), [one for one in documents if isinstance(one.spec, Stack)])
     problems += (*(problem for file in files for problem in file.parsed.problems), *unusable)
@@ -150,6 +175,18 @@ def described(
     return found
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Nothing that is made here goes in circles, and looking for what does takes a fifth of a load of 10,000."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 # Finding and reading ------------------------------------------------------------------------------------------------
 
 
@@ -157,10 +194,9 @@ class _Source(NamedTuple):
     """One manifest as it was read. `location` tells files apart, `display` is what the user would type."""
 
     display: str
-    folder: Path
-    location: Path
+    location: str
     data: bytes
-    yaml: Yaml
+    yaml: Yaml = Yaml((), (), True)
 
 
 class _File(NamedTuple):
@@ -169,24 +205,36 @@ class _File(NamedTuple):
 
 
 def _read_all(
-    paths: Sequence[str], environment: str, kinds: Mapping[str, type[Spec]], stdin: bytes | None
+    paths: Sequence[str], environment: str, kinds: Mapping[str, type[Spec]], stdin: bytes | None, memory: Cache | None
 ) -> tuple[Path, list[_File], list[Problem]]:
     """The root, every manifest that is none of the data files named by one, and what cannot be read.
 
     Where the root is the base alone decides. What the base alone would name as data is data in every environment.
+    What the manifests say is looked up in the memory of the first path, and kept there if that is the root.
     """
-    base, problems = _sources(paths, stdin)
+    sources, problems = _sources(paths, stdin)
+    if sum(len(source.data) for source in sources) < WORTH_BYTES:
+        memory = None
+    base = _parsed(sources, memory)
     root = _root(paths, base)
     overlays: list[_Source] = []
     if environment:
-        overlays, unreadable = _overlays(Tree(root), environment)
+        found, unreadable = _overlays(Tree(root), environment)
+        overlays = _parsed(found, memory)
         problems += unreadable
+    if memory and root == _first(paths):
+        memory.keep({digest: piece for source in (*base, *overlays) for digest, piece in source.yaml.pieces.items()})
     under, rest = merged([source.yaml for source in base], [source.yaml for source in overlays])
     pairs = zip((*base, *overlays), (*under, *rest), strict=True)
     files = [_File(source, checked(yaml, kinds)) for source, yaml in pairs]
-    alone = [_File(source, checked(source.yaml, kinds)) for source in base] if overlays else []
-    data = _data_files(root, [*files, *alone])
+    changed = [source for source, yaml in zip(base, under, strict=True) if yaml is not source.yaml]
+    data = _data_files(root, [*files, *(_File(source, checked(source.yaml, kinds)) for source in changed)])
     return root, [file for file in files if file.source.location not in data], problems
+
+
+def _parsed(sources: Iterable[_Source], memory: Cache | None) -> list[_Source]:
+    known = memory.pieces if memory else {}
+    return [source._replace(yaml=read_yaml(source.display, source.data, known)) for source in sources]
 
 
 def _overlays(tree: Tree, environment: str) -> tuple[list[_Source], list[Problem]]:
@@ -207,7 +255,13 @@ def _overlays(tree: Tree, environment: str) -> tuple[list[_Source], list[Problem
     if not names:
         what = f"{shown(tree.display(f'{OVERLAYS}/{environment}'))} holds no overlay"
         return [], [Problem(what, None, "where it is to be as the base, write a file with nothing but a comment")]
-    return _all_read(Manifest(tree, name) for name in names)
+    return _all_read([Manifest(tree, name) for name in names])
+
+
+def _slow() -> Iterator[Problem]:
+    if not IS_FAST:
+        what = "this PyYAML was built without libyaml, and reads manifests nine times slower"
+        yield Problem(what, None, "its wheels on PyPI have it, and so has Debian's python3-yaml")
 
 
 def _left_out(tree: Tree, environment: str) -> Iterator[Problem]:
@@ -219,13 +273,11 @@ def _left_out(tree: Tree, environment: str) -> Iterator[Problem]:
 
 def _sources(paths: Sequence[str], stdin: bytes | None) -> tuple[list[_Source], list[Problem]]:
     """Every manifest under the paths, each once, and what cannot be read."""
-    found: dict[Path, _Source] = {}
+    found: dict[str, _Source] = {}
     problems = []
     for path in paths:
         if path == "-":
-            here = Path()
-            data = stdin or b""
-            found[here / STDIN] = _Source(STDIN, here, here / STDIN, data, read_yaml(STDIN, data))
+            found[STDIN] = _Source(STDIN, STDIN, stdin or b"")
             continue
         try:
             manifests = find_manifests(path)
@@ -241,47 +293,53 @@ def _sources(paths: Sequence[str], stdin: bytes | None) -> tuple[list[_Source], 
     return list(found.values()), problems
 
 
-def _all_read(manifests: Iterable[Manifest]) -> tuple[list[_Source], list[Problem]]:
+def _all_read(manifests: Sequence[Manifest]) -> tuple[list[_Source], list[Problem]]:
     sources, problems = [], []
+    bases = {tree: str(tree.root.resolve()) for tree in {manifest.tree for manifest in manifests}}
     for manifest in manifests:
         try:
             data = manifest.tree.read(manifest.relative, limit_bytes=MAX_FILE_BYTES)
         except FileRefused as error:
             problems.append(Problem(str(error), Position(manifest.display, 1, 1), error.hint))
         else:
-            location = manifest.tree.root.resolve() / manifest.relative
-            yaml = read_yaml(manifest.display, data)
-            sources.append(_Source(manifest.display, manifest.folder, location, data, yaml))
+            location = os.path.join(bases[manifest.tree], manifest.relative)
+            sources.append(_Source(manifest.display, location, data))
     return sources, problems
 
 
-def _below(root: Path, source: _Source) -> str:
-    return STDIN if source.display == STDIN else source.location.relative_to(root.resolve()).as_posix()
+def _inside(root: Path) -> str:
+    """What the location of everything below the root begins with."""
+    return os.path.join(root.resolve(), "")
 
 
 def _root(paths: Sequence[str], sources: Iterable[_Source]) -> Path:
     """The folder that holds the Stack, also one that has mistakes; without one the first path, or its folder."""
     for source in sources:
-        if any(identity(written)[0] == Stack.__name__ for written in source.yaml.documents):
-            return source.folder
+        if any(written.members.get("kind") == _STACK for written in source.yaml.documents):
+            return Path(source.display).parent
+    return _first(paths)
+
+
+def _first(paths: Sequence[str]) -> Path:
+    """The first path, or its folder."""
     first = Path("." if not paths or paths[0] == "-" else paths[0])
     return first if first.is_dir() else first.parent
 
 
-def _data_files(root: Path, files: Iterable[_File]) -> set[Path]:
+def _data_files(root: Path, files: Iterable[_File]) -> set[str]:
     """The files that a document names as words or as a catalogue: data, although some of them are YAML."""
-    base = root.resolve()
+    base = _inside(root)
     specs = [document.spec for file in files for document in file.parsed.documents]
     sources = [spec.source for spec in specs if isinstance(spec, Resource)]
     named = [pattern for source in sources if source and source.format == _WORDS for pattern in source.patterns]
     named += [spec.catalogue for spec in specs if isinstance(spec, Stack) and spec.catalogue]
-    return {base / name for name in named}
+    return {base + name for name in named}
 
 
 def _layout_problems(root: Path, files: Iterable[_File], stacks: Sequence[Document]) -> Iterator[Problem]:
-    base = root.resolve()
+    base = _inside(root)
     for file in files:
-        if not file.source.location.is_relative_to(base) and file.source.display != STDIN:
+        if not file.source.location.startswith(base) and file.source.display != STDIN:
             what = f"the file lies outside the project root {shown(str(root))}"
             yield Problem(what, Position(file.source.display, 1, 1), "the root is the folder of the Stack")
     for stack in stacks[1:]:
@@ -338,40 +396,40 @@ class _Assembly:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
-    def take(self, documents: Sequence[Document], *, blind: bool) -> None:
+    def take(self, documents: Sequence[Document], order: Iterable[Document], *, blind: bool) -> None:
         """Checks every document; `blind` where the profile is unknown, so that only the files can be looked at."""
         inputs = {id(document): self._inputs(document) for document in documents}
         if blind:
             return
         for document in documents:
             self._report(document, document.spec.check(self.profile))
-        for document in _in_order(documents):
+        for document in order:
             self._make_parts(document, inputs[id(document)])
 
     def _inputs(self, document: Document) -> Inputs | None:
         """The files a document is made from, described; None where they have mistakes."""
         source = document.spec.source if isinstance(document.spec, Resource) else None
         if source is None:
-            return Inputs()
-        at = document.position("spec", *source.path)
+            return _NO_FILES
         if source.format == _WORDS:
-            words, problems = read_words(self.tree, source.patterns[0], at=at)
+            words, problems = read_words(self.tree, source.patterns[0])
             inputs = Inputs(words=words)
         else:
-            contents, problems, warnings, _ = describe(self.tree, source, self.profile, at=at, cache=self.cache)
-            self.warnings += warnings
+            contents, problems, warnings, _ = describe(self.tree, source, self.profile, cache=self.cache)
+            self.warnings += (_placed(warning, document, source) for warning in warnings)
             inputs = Inputs(files=contents)
-        self.problems += problems
+        self.problems += (_placed(problem, document, source) for problem in problems)
         return None if problems else inputs
 
     def _make_parts(self, document: Document, inputs: Inputs | None) -> None:
         """The parts of a document whose own files and references came through; any other waits for a correction."""
-        spec, needed = document.spec, {found.address for found in references(document.spec)}
+        spec, needed = document.spec, {found.address for found in document.references}
         if isinstance(spec, Resource) and inputs and needed <= self.parts.keys():
-            inputs = replace(inputs, parts={address: self.parts[address] for address in needed})
+            inputs = Inputs(inputs.files, inputs.words, {address: self.parts[address] for address in needed})
             reading = spec.reading(inputs)
             try:
-                inputs = replace(inputs, lengths=dict(self._lengths(reading)), learnt=dict(self._learnt(reading)))
+                if reading.contents:
+                    inputs = replace(inputs, lengths=dict(self._lengths(reading)), learnt=dict(self._learnt(reading)))
             except FileRefused as error:
                 self.problems.append(Problem(f"{document.address}: {error}", document.position(), error.hint))
                 return
@@ -418,8 +476,18 @@ class _Assembly:
             where.append(Problem(f"{document.address}: {finding.what}", at, finding.hint))
 
 
-def _remarked(parts: tuple[Part, ...], findings: Iterable[Finding]) -> tuple[Part, ...]:
+_NO_FILES = Inputs()
+
+
+def _placed(problem: Problem, document: Document, source: Source) -> Problem:
+    """What is of a source as a whole is said where the author wrote it."""
+    return replace(problem, at=problem.at or document.position("spec", *source.path))
+
+
+def _remarked(parts: tuple[Part, ...], findings: Sequence[Finding]) -> tuple[Part, ...]:
     """What is worth a warning is also worth knowing where it is decided to pay for it."""
+    if not findings:
+        return parts
     remarks = tuple(
         finding.what + (f": {finding.hint}" if finding.hint else "") for finding in findings if finding.warning
     )

@@ -7,12 +7,12 @@ a kind (`kinds/*.py`) is written in them alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property, partial
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, get_args, get_origin
 from urllib.parse import quote
@@ -175,15 +175,40 @@ class Document:
     lifecycle: Lifecycle
     at: Mapping[Path, Position]
 
-    @property
+    @cached_property
     def address(self) -> str:
         return f"{self.kind}/{self.metadata.name}"
+
+    @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        return references(self.spec)
+
+    def places(self, paths: Mapping[str, Path]) -> Mapping[str, Position]:
+        """Where each of these paths below the spec was written."""
+        return _Places(self, paths)
 
     def position(self, *path: str | int) -> Position:
         """Where a path was written; the nearest parent that was, if it was not written itself."""
         while path and path not in self.at:
             path = path[:-1]
         return self.at[path]
+
+
+@dataclass(frozen=True)
+class _Places(Mapping[str, Position]):
+    """Looked up one by one: hardly any is ever asked for."""
+
+    document: Document
+    paths: Mapping[str, Path]
+
+    def __getitem__(self, name: str) -> Position:
+        return self.document.position("spec", *self.paths[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
 
 
 class Reference(NamedTuple):
@@ -200,31 +225,57 @@ class Reference(NamedTuple):
 
 def references(spec: Spec) -> tuple[Reference, ...]:
     """Every `Ref`-marked name that the author wrote, in field order."""
-    return tuple(_references(spec, type(spec), ()))
+    find = _finder_of(type(spec))
+    return tuple(find(spec, ())) if find else ()
 
 
-def _references(value: Any, annotation: Any, path: Path) -> Iterator[Reference]:
+_Find = Callable[[Any, Path], Iterator[Reference]]
+
+
+@cache
+def _finder_of(spec: type[Spec]) -> _Find | None:
+    fields = [
+        (name, info.alias or name, find)
+        for name, info in spec.model_fields.items()
+        if (find := _finder(Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation))
+    ]
+    return partial(_in_fields, fields) if fields else None
+
+
+def _finder(annotation: Any) -> _Find | None:
+    """What finds the references in a value of this type; None where there can be none, as in nearly all."""
     origin, args = get_origin(annotation), get_args(annotation)
-    if value is None:
-        return
     if origin is Annotated:
-        for mark in args[1:]:
-            if isinstance(mark, Ref) and isinstance(value, str):
-                yield Reference(path, mark.kind, value)
-        yield from _references(value, args[0], path)
-    elif origin in (Union, UnionType):
-        for member in args:
-            if isinstance(value, _runtime_type(member)):
-                yield from _references(value, member, path)
-                return
-    elif isinstance(value, Spec):
-        for name, info in type(value).model_fields.items():
-            if name in value.model_fields_set:
-                rebuilt = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
-                yield from _references(getattr(value, name), rebuilt, (*path, info.alias or name))
-    elif isinstance(value, list | tuple) and args:
-        for index, item in enumerate(value):
-            yield from _references(item, args[0], (*path, index))
+        kinds = [mark.kind for mark in args[1:] if isinstance(mark, Ref)]
+        return partial(_named_by, kinds[0]) if kinds else _finder(args[0])
+    if origin in (Union, UnionType):
+        members = [(_runtime_type(member), _finder(member)) for member in args]
+        return partial(_in_union, members) if any(find for _, find in members) else None
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        return _finder_of(annotation)
+    find = _finder(args[0]) if origin in (list, tuple) else None
+    return partial(_in_items, find) if find else None
+
+
+def _named_by(kind: str, value: Any, path: Path) -> Iterator[Reference]:
+    if isinstance(value, str):
+        yield Reference(path, kind, value)
+
+
+def _in_union(members: Iterable[tuple[type, _Find | None]], value: Any, path: Path) -> Iterator[Reference]:
+    find = next((find for member, find in members if isinstance(value, member)), None)
+    return find(value, path) if find else iter(())
+
+
+def _in_fields(fields: Iterable[tuple[str, str, _Find]], spec: Spec, path: Path) -> Iterator[Reference]:
+    for name, alias, find in fields:
+        if name in spec.model_fields_set:
+            yield from find(getattr(spec, name), (*path, alias))
+
+
+def _in_items(find: _Find, items: Iterable[Any], path: Path) -> Iterator[Reference]:
+    for index, item in enumerate(items):
+        yield from find(item, (*path, index))
 
 
 def _runtime_type(annotation: Any) -> type:
@@ -247,14 +298,17 @@ def marks(spec: type[Spec]) -> Mapping[str, frozenset[Mark]]:
 def authored(value: Any) -> Any:
     """The fields the author truly wrote, as plain data: what was left out is not ours and is absent here too."""
     if isinstance(value, Spec):
-        return {
-            info.alias or name: authored(getattr(value, name))
-            for name, info in type(value).model_fields.items()
-            if name in value.model_fields_set
-        }
-    if isinstance(value, list | tuple):
+        written = value.model_fields_set
+        return {alias: authored(getattr(value, name)) for name, alias in _aliases(type(value)) if name in written}
+    if isinstance(value, (list, tuple)):
         return [authored(item) for item in value]
     return value
+
+
+@cache
+def _aliases(spec: type[Spec]) -> tuple[tuple[str, str], ...]:
+    """The name of each field, and the name that the author writes."""
+    return tuple((name, info.alias or name) for name, info in spec.model_fields.items())
 
 
 # What a document comes to on the service ----------------------------------------------------------------------------
@@ -418,8 +472,7 @@ class Resource(Spec):
 
     @model_validator(mode="after")
     def _nothing_computed(self) -> Self:
-        chosen = [n for n in self.model_fields_set if Mark.COMPUTED in type(self).model_fields[n].metadata]
-        if chosen:
+        if chosen := self.model_fields_set & _computed(type(self)):
             names = ", ".join(sorted(type(self).model_fields[name].alias or name for name in chosen))
             raise ValueError(f"{names} is chosen by the service: leave it out")
         return self
@@ -450,6 +503,11 @@ class Resource(Spec):
     def parts(self, document: Document, inputs: Inputs) -> tuple[Part, ...]:
         """What it comes to on the service, one part for each slot."""
         raise NotImplementedError
+
+
+@cache
+def _computed(kind: type[Resource]) -> frozenset[str]:
+    return frozenset(name for name, info in kind.model_fields.items() if Mark.COMPUTED in info.metadata)
 
 
 # What is said to the service, and what it answers -------------------------------------------------------------------

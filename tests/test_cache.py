@@ -401,9 +401,9 @@ def open_to_all(root: Path) -> None:
 def test_where_nothing_can_be_kept_it_is_only_slower(run: Run, reads: Reads, block: Callable[[Path], None]) -> None:
     block(run.root)
     before = sorted(run.root.rglob("*"))
-    cache = Cache(run.root)
     source, asked = Source(("*.jsonl",), "cpt", ("source",), None, 0), list[str]()
     for _ in range(2):
+        cache = Cache(run.root)
         contents, problems, *_ = describe(Tree(run.root), source, PROFILE, cache=cache)
         lengths(cache, asked)
         cache.save()

@@ -229,7 +229,7 @@ class Dataset(Resource):
         return Part(
             slot=Slot(document.address, name),
             fields=fields,
-            at={"source": document.position("spec", "source")},
+            at=document.places({"source": ("source",)}),
             content=content,
             tokens=content.tokens,
             format=self.format,

@@ -584,7 +584,7 @@ class Deployment(Resource):
             Part(
                 slot=Slot(document.address),
                 fields=fields,
-                at={name: document.position("spec", name) for name in fields},
+                at=document.places({name: (name,) for name in fields}),
                 probes=tuple(_probe(smoke) for smoke in self.smoke),
                 base=self._base(inputs),
             ),
@@ -593,11 +593,11 @@ class Deployment(Resource):
     def _checkpoint(self, document: Document) -> Iterator[Part]:
         """A checkpoint has to be published before it can be deployed."""
         if isinstance(self.model, TunedModel) and self.model.checkpoint:
-            at = document.position("spec", "model", "checkpoint")
             job = Known(Slot(f"FineTuneJob/{self.model.fine_tune_job}"), "id")
             fields = {"job": job, "checkpoint": self.model.checkpoint}
             slot = Slot(document.address, self.model.checkpoint)
-            yield Part(slot=slot, fields=fields, at=dict.fromkeys(fields, at), collection=Checkpoints.name)
+            at = document.places(dict.fromkeys(fields, ("model", "checkpoint")))
+            yield Part(slot=slot, fields=fields, at=at, collection=Checkpoints.name)
 
     def _model(self, document: Document) -> str | Known:
         if isinstance(self.model, str):

@@ -541,7 +541,8 @@ class FineTuneJob(Resource):
             return
         for index, item in enumerate(self.training):
             parts = _shares(inputs, item, "train") if isinstance(item, str) else []
-            allowed, lengths = next((part.max_dropped for part in parts), None), _lengths(inputs, parts)
+            allowed = next((part.max_dropped for part in parts), None)
+            lengths = _lengths(inputs, parts) if allowed is not None else None
             if lengths and allowed is not None and lengths.share_over(limit.tokens) > allowed:
                 about, over = "" if lengths.counted else "about ", lengths.over(limit.tokens)
                 what = f"{about}{over:,} of {lengths.rows:,} rows of Dataset/{item} are longer than {limit.name}"
@@ -593,7 +594,7 @@ class FineTuneJob(Resource):
             Part(
                 slot=Slot(document.address),
                 fields=fields,
-                at={name: document.position("spec", name) for name in fields},
+                at=document.places({name: (name,) for name in fields}),
                 base=self._base(inputs),
                 tokens=tokens if known else None,
                 counted=bool(lengths and lengths.counted),

@@ -309,10 +309,7 @@ class HotwordTable(Resource):
             Part(
                 slot=Slot(document.address),
                 fields={"targetModel": self.target_model, "words": words},
-                at={
-                    "targetModel": document.position("spec", "targetModel"),
-                    "words": document.position("spec", path),
-                },
+                at=document.places({"targetModel": ("targetModel",), "words": (path,)}),
             ),
         )
 
