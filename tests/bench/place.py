@@ -140,8 +140,12 @@ def _made(bench: Bench, form: Form, count: int) -> Project:
     pattern = bench.folder / "patterns" / form.name
     if not pattern.exists():
         one = unapplied(bench, form, len(form.once) + form.size, f"patterns/{form.name}")
-        with bench.service(one.data, FAST) as url:
-            one.apply(url)
+        try:
+            with bench.service(one.data, FAST) as url:
+                one.apply(url)
+        except Failed:
+            shutil.rmtree(pattern)
+            raise
     place = bench.folder / f"{form.name} {count}"
     shutil.copytree(pattern, place)
     project = Project(bench, place / "project", place / "service", form, count)

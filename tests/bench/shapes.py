@@ -14,7 +14,7 @@ from pathlib import Path
 FILE_BYTES, FILE_DOCUMENTS = 1 << 20, 1_000  # what one file may hold
 ROWS = 20
 ROW_FILE = "data/rows.jsonl"
-CHAIN = 8  # a model is named after all before it, and an identifier has an end: a longer chain cannot be made
+CHAIN = 7  # a model is named after all before it, and an identifier has an end: a longer chain cannot be made
 HEAD = "apiVersion: bailian.reconciler/v1alpha1\nkind: "
 STACK = f"{HEAD}Stack\nmetadata: {{name: bench}}\nspec: {{endpoint: emulator}}\n"
 
@@ -111,6 +111,18 @@ def chain(number: int) -> list[Block]:
     return [dataset(f"d{one}"), *jobs, deployment(f"p{one}", names[-1])]
 
 
+def alone(number: int) -> list[Block]:
+    return [dataset(f"d{number:06}")]
+
+
+def changed(number: int) -> list[Block]:
+    """A group; in every 25th the words are others, which is one resource in a hundred."""
+    *others, words = group(number)
+    return [*others, hotwords(words.name, weight=5) if number % 25 == 0 else words]
+
+
+ONE = Form("one", (), alone)
+CHANGED = Form("changed", (), changed)
 FORMS = {
     form.name: form
     for form in (
