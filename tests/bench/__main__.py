@@ -20,7 +20,7 @@ from tests.bench import apply, plan, refresh, rest, startup, upload
 from tests.bench.figures import Skipped, Told
 from tests.bench.measure import Failed
 from tests.bench.place import Bench
-from tests.bench.tables import chart, document, save, said, table
+from tests.bench.tables import chart, document, said, save, table
 
 FAMILIES: Mapping[Callable[[Bench], Iterator[Told]], frozenset[int]] = {
     startup.startup: frozenset({18}),

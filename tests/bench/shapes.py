@@ -55,10 +55,17 @@ class Form:
 
 
 def _block(kind: str, name: str, manifest: str, terraform: str) -> Block:
-    labels = f"labels: {{team: benchmark, tier: production, owner: nobody-in-particular, group: g{name[1:] or 'all'}}}"
-    note = f"description: made to be counted and not to be read, {name}"
-    head = f"{HEAD}{kind}\nmetadata:\n  name: {name}\n  {labels}\n  {note}\nspec:\n"
-    meta = f'    name = "{name}"\n    team = "benchmark"\n    tier = "production"\n    owner = "nobody-in-particular"\n'
+    about = {
+        "team": "benchmark",
+        "tier": "production",
+        "owner": "nobody-in-particular",
+        "group": f"g{name[1:] or 'all'}",
+    }
+    note = f"made to be counted and not to be read, {name}"
+    labels = ", ".join(f"{key}: {value}" for key, value in about.items())
+    head = f"{HEAD}{kind}\nmetadata:\n  name: {name}\n  labels: {{{labels}}}\n  description: {note}\nspec:\n"
+    tags = ", ".join(f'{key} = "{value}"' for key, value in about.items())
+    meta = f'    kind = "{kind}"\n    name = "{name}"\n    labels = {{ {tags} }}\n    description = "{note}"\n'
     resource = f'resource "terraform_data" "{name}" {{\n  input = {{\n{meta}{terraform}  }}\n}}\n'
     return Block(name, head + manifest, resource)
 
@@ -176,7 +183,7 @@ def write_terraform(folder: Path, form: Form, count: int) -> int:
 
 def write_records(folder: Path, count: int) -> int:
     """As many records of one DNS zone, for octoDNS: what it should hold, and what it holds."""
-    names = [f"r{number:06}:\n  type: A\n  ttl: 300\n  value: 192.0.2.{number % 250 + 1}\n" for number in range(count)]
+    names = [f"r{number:06}:\n  ttl: 300\n  type: A\n  value: 192.0.2.{number % 250 + 1}\n" for number in range(count)]
     for place in ("wanted", "held"):
         (folder / place).mkdir(parents=True, exist_ok=True)
         (folder / place / "bench.example.yaml").write_text("---\n" + "".join(names), encoding="utf-8")

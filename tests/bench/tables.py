@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -131,7 +132,7 @@ def chart(folder: Path, found: Sequence[Told]) -> None:
         if find_spec("pygal"):
             _svg(folder / f"{aspect}.svg", title, curves)
         if find_spec("plotext"):
-            print(_drawn(title, curves))
+            _drawn(title, curves)
     for module, what in (("pygal", "no SVG"), ("plotext", "no chart here")):
         if points and not find_spec(module):
             print(f"{what}: {module} is not installed (pip install 'bailian-reconciler[bench]')")
@@ -149,30 +150,34 @@ def _svg(path: Path, title: str, curves: dict[str, list[tuple[int, float]]]) -> 
     drawn.render_to_file(str(path))
 
 
-def _drawn(title: str, curves: dict[str, list[tuple[int, float]]]) -> str:
-    import plotext
+def _drawn(title: str, curves: dict[str, list[tuple[int, float]]]) -> None:
+    from plotext import figure
 
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plotsize(100, 24)
-    plotext.title(f"{title} over the number of resources")
-    plotext.xscale("log")
-    plotext.yscale("log")
+    figure.clear()
+    figure.plot_size(100, 24)
+    figure.title(f"{title} over the number of resources")
+    scales: tuple[list[float], list[float]] = ([], [])
     for line, places in curves.items():
-        plotext.plot([size for size, _ in places], [value for _, value in places], label=line, marker="dot")
-    return str(plotext.build())
+        xs, ys = ([math.log10(place[axis]) for place in places] for axis in (0, 1))
+        figure.draw(figure.signal(xs, ys).lines().label(line))
+        for scale, values in zip(scales, (xs, ys), strict=True):
+            scale += values
+    for axis, scale in zip(("x", "y"), scales, strict=True):
+        powers = range(math.ceil(min(scale)), math.floor(max(scale)) + 1)
+        figure.ruler(axis).ticks([*powers], [number(10**power) for power in powers])
+    figure.show(colorless=not sys.stdout.isatty())
 
 
 # The page -------------------------------------------------------------------------------------------------------------
 
 
-def document(found: Sequence[Told], minutes: float) -> None:
+def document(found: Sequence[Told], minutes: float, page: Path = PAGE) -> None:
     """The table in docs/performance.md, in place of the one before."""
-    text = PAGE.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     figures = "\n".join(_page(found, minutes))
-    PAGE.write_text(f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}", encoding="utf-8")
 
 
 def _page(found: Sequence[Told], minutes: float) -> Iterator[str]:

@@ -36,7 +36,7 @@ with socket.create_connection(("127.0.0.1", port)) as line, open(path, "rb") as 
 SDK = """
 import sys, dashscope
 dashscope.base_http_api_url, dashscope.api_key = f"http://127.0.0.1:{sys.argv[2]}/api/v1", "local"
-answer = dashscope.Files.upload(sys.argv[1], purpose="fine_tune")
+answer = dashscope.Files.upload(sys.argv[1], purpose="inference")  # for fine_tune it reads all of it once more
 assert answer.status_code == 200, answer
 """
 START = """
@@ -101,7 +101,7 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-# The far end ------------------------------------------------------------------------------------------------------------
+# The far end ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def _take(line: socket.socket, block: memoryview) -> None:
     line.sendall(b"Content-Length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER))
 
 
-# Ours, in a process of its own ------------------------------------------------------------------------------------------
+# Ours, in a process of its own ----------------------------------------------------------------------------------------
 
 
 def send(path: Path, port: int, md5: str) -> None:
