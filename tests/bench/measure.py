@@ -69,9 +69,14 @@ def run(
         file.seek(0)
         text = file.read().decode(errors="replace")
     if process.returncode not in exits:
-        line = " ".join(map(str, command))
-        raise Failed(f"{line[:200]} exits with {process.returncode}: {text[-600:].strip()}")
+        raise Failed(f"{named(command)} exits with {process.returncode}: {text[-600:].strip()}")
     return Cost(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, written, text)
+
+
+def named(command: Sequence[str | Path]) -> str:
+    """A command as it is told of: whose, and to do what; where it lies is nobody's concern."""
+    words = [Path(str(command[0])).name, *map(str, command[1:3])]
+    return " ".join(words)[:80].replace("\n", " ")
 
 
 def _await(process: subprocess.Popen[bytes], timeout_s: float) -> None:
@@ -81,7 +86,7 @@ def _await(process: subprocess.Popen[bytes], timeout_s: float) -> None:
         if not select.select([fd], [], [], timeout_s)[0]:
             process.kill()
             process.wait()
-            raise Failed(f"{process.args!s:.200} has not ended after {timeout_s:.0f} s")
+            raise Failed(f"it has not ended after {timeout_s:.0f} s")
     finally:
         os.close(fd)
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from urllib.request import urlopen
 
 from tests.bench.measure import Cost, Failed, run
 from tests.bench.shapes import Form, write_manifests, write_terraform
@@ -90,6 +91,11 @@ class Bench:
             process.terminate()
             process.wait()
 
+    def throttled(self, url: str) -> int:
+        """How many requests a service that keeps a rate has refused for it."""
+        with urlopen(url.replace("/api/v1", "/_emulator/info")) as answer:
+            return int(json.load(answer)["throttled"])
+
     def project(self, form: Form, count: int) -> Project:
         """Of about so many resources, applied; made once."""
         key = (form.name, count)
@@ -119,9 +125,9 @@ class Project:
             shutil.rmtree(self.folder / CACHE, ignore_errors=True)
         return self.bench.run(self.bench.ours, "plan", "--endpoint", url, *options, folder=self.folder)
 
-    def apply(self, url: str, options: Sequence[str] = ()) -> Cost:
+    def apply(self, url: str, options: Sequence[str] = (), exits: Sequence[int] = (0,)) -> Cost:
         line = ("apply", "--auto-approve", "--allow", "quota=yes", "--endpoint", url, *options)
-        return self.bench.run(self.bench.ours, *line, folder=self.folder)
+        return self.bench.run(self.bench.ours, *line, folder=self.folder, exits=exits)
 
     @property
     def state_bytes(self) -> int:

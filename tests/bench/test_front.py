@@ -20,12 +20,3 @@ def test_requests_of_the_api_are_counted_and_reads_of_one_object_among_them(serv
     assert len(counted.requests) == 6
     assert counted.requests[0] == "GET /api/v1/files?page_no=1"
     assert counted.singles() == 2
-    assert counted.throttled == 0
-
-
-def test_a_refusal_for_the_rate_is_counted(service: Emulator) -> None:
-    service.control("faults", {"faults": [{"operation": "*.list", "nth": 2, "throttle": "rate"}]})
-    with front(f"{service.origin}/api/v1") as counted, httpx.Client(trust_env=False) as client:
-        got = [client.get(f"{counted.url}/files", headers={"Authorization": f"Bearer {KEY}"}) for _ in range(3)]
-    assert [one.status_code for one in got] == [200, 429, 200]
-    assert counted.throttled == 1
