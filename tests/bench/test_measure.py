@@ -54,7 +54,7 @@ def test_a_cost_is_that_of_the_child_and_not_ours(tmp_path: Path) -> None:
 
 
 def test_a_command_that_fails_is_no_figure(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match="python.* exits with 3: what went wrong"):
+    with pytest.raises(Failed, match=r"python.* exits with 3: what went wrong"):
         run([sys.executable, "-c", "print('what went wrong'); exit(3)"], folder=tmp_path, environment={})
     with pytest.raises(Failed, match="has not ended after 0 s"):
         run([sys.executable, "-c", "input()"], folder=tmp_path, environment={}, timeout_s=0)
