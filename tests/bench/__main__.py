@@ -13,6 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -45,9 +46,10 @@ def main() -> None:
     began = time.monotonic()
     with TemporaryDirectory(prefix="bench-") as name:
         bench = Bench(Path(name), (*sizes, 100_000) if asked.full else sizes, quick=asked.quick)
-        for family, goals in FAMILIES.items():
-            if not asked.only or goals & asked.only:
-                found += measured(bench, family, goals)
+        with suppress(KeyboardInterrupt):  # what was measured by then is told all the same
+            for family, goals in FAMILIES.items():
+                if not asked.only or goals & asked.only:
+                    found += measured(bench, family, goals)
     minutes = (time.monotonic() - began) / 60
     print(table(found))
     save(asked.out, found, minutes)
@@ -63,7 +65,7 @@ def measured(bench: Bench, family: Callable[[Bench], Iterator[Told]], goals: fro
         for one in family(bench):
             print(said(one), file=sys.stderr, flush=True)
             found.append(one)
-    except (Failed, AssertionError) as error:
+    except (Failed, AssertionError, OSError) as error:
         found.append(Skipped(min(goals), family.__name__, f"failed: {error}"))
         print(said(found[-1]), file=sys.stderr, flush=True)
     return found
