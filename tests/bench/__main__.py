@@ -49,7 +49,7 @@ def main() -> None:
         with suppress(KeyboardInterrupt):  # what was measured by then is told all the same
             for family, goals in FAMILIES.items():
                 if not asked.only or goals & asked.only:
-                    found += measured(bench, family, goals)
+                    measure(bench, family, goals, found)
     minutes = (time.monotonic() - began) / 60
     print(table(found))
     save(asked.out, found, minutes)
@@ -58,9 +58,8 @@ def main() -> None:
         document(found, minutes)
 
 
-def measured(bench: Bench, family: Callable[[Bench], Iterator[Told]], goals: frozenset[int]) -> list[Told]:
+def measure(bench: Bench, family: Callable[[Bench], Iterator[Told]], goals: frozenset[int], found: list[Told]) -> None:
     """One thing that cannot be measured is said so, and the others are."""
-    found: list[Told] = []
     try:
         for one in family(bench):
             print(said(one), file=sys.stderr, flush=True)
@@ -68,7 +67,6 @@ def measured(bench: Bench, family: Callable[[Bench], Iterator[Told]], goals: fro
     except (Failed, AssertionError, OSError) as error:
         found.append(Skipped(min(goals), family.__name__, f"failed: {error}"))
         print(said(found[-1]), file=sys.stderr, flush=True)
-    return found
 
 
 def arguments() -> argparse.Namespace:

@@ -84,9 +84,11 @@ def _await(process: subprocess.Popen[bytes], timeout_s: float) -> None:
     fd = os.pidfd_open(process.pid)
     try:
         if not select.select([fd], [], [], timeout_s)[0]:
-            process.kill()
-            process.wait()
             raise Failed(f"it has not ended after {timeout_s:.0f} s")
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     finally:
         os.close(fd)
 
