@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.fleet import grown
+from tests.bench.fleet import grown
 from tests.fleet.yard import Yard
 from tests.tally import LONG
 

@@ -1,6 +1,6 @@
 """How long the reading of training data takes beside the parsing of its JSON alone, and how much memory.
 
-    python -m tests.benchmarks.lint [MEGABYTES]
+    python -m tests.bench.lint [MEGABYTES]
 
 The rows are made of the sample's, in the temporary folder. CPU seconds, in turn, the median of three; the loop over
 `json.loads` is what the official SDK's check does. Memory is the peak of a process of its own, above that of one row.
@@ -27,7 +27,7 @@ from reconciler.resource import Source
 
 SAMPLE = Path(__file__).parents[2] / "manifests/quickstart/data/assistant.sft.jsonl"
 PEAK = (
-    "import resource, sys; from pathlib import Path; from tests.benchmarks.lint import lint;"
+    "import resource, sys; from pathlib import Path; from tests.bench.lint import lint;"
     " lint(Path(sys.argv[1])); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
 )
 

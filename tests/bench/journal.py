@@ -1,6 +1,6 @@
 """What the journal costs a create, and how long the recovery of a thousand open operations takes.
 
-    python -m tests.benchmarks.journal [OPERATIONS]
+    python -m tests.bench.journal [OPERATIONS]
 
 The store is on the disk of the temporary folder; the service is the emulator on loopback, its clock a number.
 """

@@ -1,6 +1,6 @@
 """What a fleet gets done, whether it stays right in trouble, and whether it stays small.
 
-    python -m tests.benchmarks.fleet [rate|soak|memory] [NUMBER]
+    python -m tests.bench.fleet [rate|soak|memory] [NUMBER]
 
 rate: looks in a minute of 1, 2 and 4 processes on one PostgreSQL: first of the list of stacks alone, then of NUMBER
 (40) small stacks at rest on one emulator. soak: NUMBER (30) stacks, an author who changes them, a service that falters,

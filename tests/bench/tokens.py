@@ -1,6 +1,6 @@
 """What counting costs beside the bare library, and what unchanged files cost beside hashing them.
 
-    python -m tests.benchmarks.tokens [FILES]
+    python -m tests.bench.tokens [FILES]
 
 FILES files of 1 MiB each (1,000 unless said otherwise) are written to the temporary folder and are in the page cache
 when they are read. Figures are ratios within this run: medians of rounds taken in turn.

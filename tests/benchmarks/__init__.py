@@ -1,1 +1,0 @@
-"""Figures, not tests: nothing here passes or fails. Each module is run by `python -m tests.benchmarks.NAME`."""
