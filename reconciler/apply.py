@@ -60,6 +60,7 @@ GOING_S = (
 LOG_LINES, LOG_CHARACTERS = 3, 300  # of a failed run's log, kept with its failure
 TOO_LATE = "it was ready before it could be stopped, and is in use"
 UNHEARD = "a status this program does not know; it is waited for"
+LOOKS = 4  # at what is ready and may change unseen; then it is put in use, and read again by every plan
 GAUGE_S = 1.0  # how often an upload says how far it is
 REST_S_MAX = 10.0  # how long a heartbeat, or a request to stop, may go unnoticed by a `sleep` that nothing wakes
 
@@ -649,6 +650,8 @@ class _Apply:
                 return self._still(op, one, "not visible yet")
             self._vanished(op, one)
         elif observed.phase is Phase.READY:
+            if one.looks < LOOKS and self.collections[op.collection].unsettled(observed.outputs):
+                return self._still(op, one, observed.status)
             self._arrived(pool, op, observed)
         elif observed.phase is Phase.FAILED:
             self._fail(op, " ".join(filter(None, (observed.status, observed.detail, self._last_words(op, observed)))))

@@ -727,6 +727,10 @@ class Collection:
         """Whether a list entry is not enough and the object must be read to know its fields."""
         return False
 
+    def unsettled(self, outputs: Mapping[str, Any]) -> bool:
+        """Whether it was read so soon that one more change would not show: until that is over it is read each time."""
+        return False
+
     def foreign(self, seen: Observed, recorded: Mapping[str, Any]) -> frozenset[str]:
         """Fields that somebody else changed, though the service does not show what to."""
         return frozenset()

@@ -120,9 +120,12 @@ class Vocabularies(Collection):
         return self._call("delete", effect=Effect.REPEATABLE, vocabulary_id=remote_id)
 
     def stale(self, seen: Observed, recorded: Mapping[str, Any]) -> bool:
-        """Read again where the table's time moved, or where we last read it in the second of its last change."""
-        modified = seen.outputs.get("modified")
-        return modified != recorded.get("modified") or str(recorded.get("read", "")) <= str(modified)
+        """Read again where the table's time moved."""
+        return seen.outputs.get("modified") != recorded.get("modified") or self.unsettled(recorded)
+
+    def unsettled(self, outputs: Mapping[str, Any]) -> bool:
+        """Read in the second of its last change: its time shows no smaller part."""
+        return str(outputs.get("read", "")) <= str(outputs.get("modified", ""))
 
     def signs(self, item: Json, tag: str, fields: Mapping[str, Any]) -> Iterator[Sign]:
         remote_id = text(item.get("vocabulary_id"))
