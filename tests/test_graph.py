@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.errors import Position
-from reconciler.graph import check, dependencies, ordered
+from reconciler.graph import MAX_HINTS, check, dependencies, ordered
 from reconciler.resource import Document, Lifecycle, Metadata, Ref, Spec
 
 
@@ -100,3 +100,11 @@ def test_a_chain_of_thousands_does_not_exhaust_the_stack() -> None:
     documents = [node("n0"), *(node(f"n{number}", f"n{number - 1}") for number in range(1, 5000))]
     assert [document.metadata.name for document in ordered(documents)][-1] == "n4999"
     assert said([*documents[1:], node("n0", "n4999")])[0].count("->") == 5000
+
+
+def test_only_the_first_of_many_that_dangle_get_a_hint() -> None:
+    """A hint looks at every name: ten thousand of them would take hours."""
+    documents = [node(f"node-{number}", f"nude-{number}") for number in range(3 * MAX_HINTS)]
+    found = check(documents)
+    assert len(found) == 3 * MAX_HINTS
+    assert sum(bool(problem.hint) for problem in found) == MAX_HINTS

@@ -1,6 +1,7 @@
 """A whole project: what it comes to, and every mistake of every file at once."""
 
 import cProfile
+import gc
 import json
 import os
 import pstats
@@ -8,10 +9,14 @@ import random
 import shutil
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from reconciler import project as module
+from reconciler import yamltext
+from reconciler.cache import Cache
 from reconciler.errors import ManifestError
 from reconciler.kinds import RESOURCES
 from reconciler.project import Project, load
@@ -358,3 +363,139 @@ def test_a_second_dataset_may_hold_what_the_first_one_validates_on(folder: Path)
     )
     (warning,) = load(["."]).warnings
     assert "Dataset/chat:validation are also trained on" in warning.what
+
+
+# Read again ---------------------------------------------------------------------------------------------------------
+
+
+class Parsed:
+    """Counts how many documents were made from YAML."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        true = yamltext._piece
+
+        def noted(text: str) -> yamltext.Piece | None:
+            self.count += 1
+            return true(text)
+
+        monkeypatch.setattr(yamltext, "_piece", noted)
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> Parsed:
+    return Parsed(monkeypatch)
+
+
+MANY = 200
+TABLES = 2  # the list of words is no mapping, and is read as what may be a manifest and as a table
+KEPT = ".reconciler/cache/manifests"
+
+
+@pytest.fixture
+def many(folder: Path) -> Path:
+    """A project of so many documents that it is worth to remember them, with an environment."""
+    deployments = [DEPLOYMENT.replace("prod", f"d{number}") for number in range(MANY)]
+    write(folder / "many.yaml", "---\n".join(deployments))
+    write(folder / "envs/test/over.yaml", "kind: Deployment\nmetadata: {name: d3}\nspec: {capacity: 8}\n")
+    return folder
+
+
+def everything(project: Project) -> object:
+    """With the place of every value of every document."""
+    return (
+        project,
+        [dict(document.at) for document in project.documents],
+        [{part.slot: dict(part.at) for part in parts} for parts in project.parts.values()],
+    )
+
+
+@pytest.mark.parametrize("environment", ["", "test"])
+def test_what_was_read_before_is_the_same_again(many: Path, parsed: Parsed, environment: str) -> None:
+    cold = everything(load(["."], environment=environment))
+    assert parsed.count > MANY
+    parsed.count = 0
+    assert everything(load(["."], environment=environment)) == cold
+    assert parsed.count == TABLES
+
+
+def test_a_second_look_writes_nothing(many: Path) -> None:
+    old = partial(Cache, clock=lambda: 1 << 62)
+    load(["."], cache=old)
+    before = {path: path.stat().st_mtime_ns for path in many.rglob("*")}
+    load(["."], cache=old)
+    assert {path: path.stat().st_mtime_ns for path in many.rglob("*")} == before
+
+
+def test_only_the_document_that_changed_is_read_again(many: Path, parsed: Parsed) -> None:
+    """Wherever the others have moved to."""
+    load(["."])
+    parsed.count, text = 0, (many / "many.yaml").read_text()
+    first, rest = text.split("---\n", 1)
+    write(many / "many.yaml", first + "---\n# a note\n---\n" + rest.replace("{name: d7}", "{name: other}"))
+    project = load(["."])
+    assert parsed.count == TABLES + 2  # the note says nothing, and is read again each time
+    last, other = (one for one in project.documents if one.metadata.name in ("other", "d199"))
+    assert (other.position("spec", "capacity").line, last.position("spec", "capacity").line) == (41, 2 + 5 * 199 + 4)
+
+
+def test_mistakes_are_the_same_again_and_at_their_places(many: Path) -> None:
+    write(many / "wrong.yaml", "---\n".join([DEPLOYMENT.replace("mu", "nu"), DEPLOYMENT.replace("prod", "d5")]))
+    said = problems()
+    assert [one.partition(" ")[0] for one in said] == ["wrong.yaml:4:45", "wrong.yaml:8:18"]
+    assert (many / KEPT).exists()
+    assert problems() == said
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"MU1", b"MU8")),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.chmod(0o666),
+    ],
+    ids=["truncated", "changed", "empty", "open to all"],
+)
+def test_a_memory_that_others_may_have_touched_is_not_believed(
+    many: Path, parsed: Parsed, spoil: Callable[[Path], None]
+) -> None:
+    cold = everything(load(["."]))
+    spoil(many / KEPT)
+    parsed.count = 0
+    assert everything(load(["."])) == cold
+    assert parsed.count > MANY
+
+
+def test_a_few_documents_are_not_worth_a_memory(folder: Path) -> None:
+    load(["."])
+    assert not (folder / KEPT).exists()
+
+
+def test_a_memory_does_not_grow_with_every_edit(many: Path) -> None:
+    text = (many / "many.yaml").read_text()
+    for number in range(4):
+        write(many / "many.yaml", text.replace("capacity: 4", f"capacity: {4 * number + 4}"))
+        load(["."])
+    assert len(Cache(many).pieces) <= 2 * (MANY + 10)
+
+
+def test_what_is_recorded_elsewhere_is_remembered_there(many: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """As a controller does, whose checkouts come and go."""
+    records = tmp_path_factory.mktemp("records")
+    load(["."], records=records)
+    assert (records / KEPT).exists()
+    assert not (many / ".reconciler").exists()
+
+
+def test_a_slow_yaml_is_told_of_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IS_FAST", False)
+    assert ["libyaml" in warning.what for warning in load(["."]).warnings] == [True]
+
+
+def test_the_garbage_collector_is_left_as_it_was(folder: Path) -> None:
+    assert gc.isenabled()
+    load(["."])
+    with pytest.raises(ManifestError):
+        load(["none.yaml"])
+    assert gc.isenabled()

@@ -2,10 +2,12 @@
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+import yaml
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.errors import Position
@@ -14,13 +16,14 @@ from reconciler.yamltext import (
     MAX_DOCUMENTS,
     MAX_NODES,
     MAX_PROBLEMS,
-    Path,
     Written,
     Yaml,
+    _carefully,
     overlaid,
     plain_value,
     read_yaml,
 )
+from reconciler.yamltext import Path as ValuePath
 
 
 def read(text: str | bytes) -> Yaml:
@@ -261,7 +264,7 @@ def written(file: str, value: Any) -> Written:
     return document
 
 
-def leaves(value: Any, path: Path = ()) -> dict[Path, Any]:
+def leaves(value: Any, path: ValuePath = ()) -> dict[ValuePath, Any]:
     """What is replaced as a whole, by path: everything but a mapping that holds something."""
     if not isinstance(value, dict) or not value:
         return {path: value}
@@ -281,12 +284,12 @@ def assigned(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def paths(value: Any, path: Path = ()) -> set[Path]:
+def paths(value: Any, path: ValuePath = ()) -> set[ValuePath]:
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return {path}.union(*(paths(item, (*path, key)) for key, item in inner))
 
 
-def at(value: Any, path: Path) -> Any:
+def at(value: Any, path: ValuePath) -> Any:
     for step in path:
         value = value[step]
     return value
@@ -345,3 +348,72 @@ def test_what_was_refused_in_either_makes_the_whole_unsound() -> None:
     fine = written("f.yaml", {"b": 1})
     assert not overlaid(fine, doubtful).sound
     assert not overlaid(doubtful, fine).sound
+
+
+# Quickly and carefully ----------------------------------------------------------------------------------------------
+
+LINES = [
+    *("---", "---", "--- # next", "--- {a: 1}", "--- |", "--- text", "---x: 1", "--- !t", "...", "# note", ""),
+    *("%YAML 1.1", "%TAG ! x", "a: 1", "b: [x, 'y', \"z\"]", "c: {d: 1.5, e: true}", "f: |+", "f: >-", "   text"),
+    *("   --- no", "g:", "  h: x", "  - 1", "- 1", 'i: "\\x61"', 'i: "\\u202e"', 'i: "x', 'y"', "'---'", "j: &x 1"),
+    *("k: *x", "? l", ": 1", "m: no", "n: ~", "a: 2", "o: 数据", "p: \u202e", "q: sk-0123456789abcdef0", "{r: 1}"),
+    *('q: "sk\\x2d0123456789abcdef0"', "1: x", "\ts: 1", "t: 'a", "b'", "u: x\r", "v: x\ry", "x: [1, {y: [z]}]"),
+    "w: " + "[" * 70 + "]" * 70,
+]
+
+
+def facts(yaml: Yaml) -> object:
+    return (
+        [(exactly(one.value), dict(one.at), dict(one.keys), one.sound, one.members) for one in yaml.documents],
+        yaml.problems,
+        yaml.whole,
+    )
+
+
+def assert_alike(data: bytes) -> None:
+    """However a file is read, and whatever was read before, it says the same at the same places."""
+    carefully = facts(_carefully("f.yaml", data))
+    quickly = read_yaml("f.yaml", data)
+    assert facts(quickly) == carefully
+    assert facts(read_yaml("f.yaml", b"---\nbefore: 1\n" + data, quickly.pieces)) == facts(
+        _carefully("f.yaml", b"---\nbefore: 1\n" + data)
+    )
+    assert facts(read_yaml("f.yaml", data, quickly.pieces)) == carefully
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=9), st.sampled_from(["\n", "\n", "\r\n"]), st.booleans())
+@settings(max_examples=1000)
+def test_lines_are_read_quickly_as_they_are_carefully(lines: list[str], end: str, ended: bool) -> None:
+    assert_alike((end.join(lines) + (end if ended else "")).encode())
+
+
+@given(st.lists(DOCUMENTS, max_size=4), st.integers(0, 5))
+def test_documents_are_read_quickly_as_they_are_carefully(values: list[Any], indent: int) -> None:
+    """Also as other programs write them."""
+    assert_alike("---\n".join(json.dumps(value, indent=indent) + "\n" for value in values).encode())
+    assert_alike(yaml.safe_dump_all(values, indent=indent or None).encode())
+
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("path", sorted(map(str, (*ROOT.glob("manifests/**/*.yaml"), *ROOT.glob("docs/**/*.yaml")))))
+def test_every_manifest_of_ours_is_read_quickly_as_it_is_carefully(path: str) -> None:
+    assert_alike(Path(path).read_bytes())
+
+
+def test_only_what_is_sound_is_known_again() -> None:
+    source = read("a: 1\n---\nb: [2, 3]\n---\n# nothing\n")
+    assert [(piece.values, piece.members) for piece in source.pieces.values()] == [(3, {"a": "1"}), (5, {"b": "[2,3]"})]
+    for doubtful in ("a: no", "a: *x", "- 1", "a: 1\n---\nb: [", "a: \u202e"):
+        assert read("c: 1\n---\n" + doubtful).pieces == {}
+
+
+def test_the_bounds_of_a_file_hold_for_what_is_known() -> None:
+    document = "---\na: [" + "1," * 999 + "]\n"
+    known = read(document).pieces
+    assert known
+    assert not read_yaml("f.yaml", document.encode() * 99, known).problems
+    assert "more than 100,000 values" in str(read_yaml("f.yaml", document.encode() * 100, known).problems)
+    known = read("---\na: 1\n").pieces
+    assert "more than 1,000 documents" in str(read_yaml("f.yaml", b"---\na: 1\n" * 1001, known).problems)

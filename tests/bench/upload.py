@@ -76,7 +76,7 @@ def uploads(bench: Bench) -> Iterator[Told]:
         peaks[size] = middle(taken["ours"], "rss_mb")
     times = ratio([peaks[LARGE]], [peaks[SMALL]])
     yield Figure(
-        16, "peak memory of an upload", LARGE >> 20, peaks[LARGE], "MB", 1.05, "at 300 MB", peaks[SMALL], times
+        16, "peak memory of an upload, MiB", LARGE >> 20, peaks[LARGE], "MB", 1.05, "at 300 MB", peaks[SMALL], times
     )
     yield Figure(16, "peak memory above a start", LARGE >> 20, peaks[LARGE] - idle.rss_mb, "MB", 45)
 
@@ -92,7 +92,7 @@ def _told(size: int, taken: dict[str, list[Cost]], *, large: bool) -> Iterator[T
     for aspect, rival, most in pairs:
         if rival in taken:
             judged = most if large else None
-            yield against(16, "upload", size >> 20, aspect, taken["ours"], rival, taken[rival], judged)
+            yield against(16, "upload, MiB", size >> 20, aspect, taken["ours"], rival, taken[rival], judged)
 
 
 def _md5(path: Path) -> str:
