@@ -194,12 +194,11 @@ class Document:
         return self.at[path]
 
 
-@dataclass(frozen=True)
 class _Places(Mapping[str, Position]):
-    """Looked up one by one: hardly any is ever asked for."""
+    """Looked up one by one: hardly any is ever asked for. No dataclass, which would be written out field by field."""
 
-    document: Document
-    paths: Mapping[str, Path]
+    def __init__(self, document: Document, paths: Mapping[str, Path]) -> None:
+        self.document, self.paths = document, paths
 
     def __getitem__(self, name: str) -> Position:
         return self.document.position("spec", *self.paths[name])
