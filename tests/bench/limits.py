@@ -1,10 +1,11 @@
 """What a fleet's parts cost, each measured by itself and small: the constants of `tests.bench.scale`.
 
-    python -m tests.bench.limits [claims|walks|looks]
+    python -m tests.bench.limits [claims|walks|looks|refusals]
 
 claims: what a controller asks of the list of stacks, by the number of stacks that it names. walks: finding the stacks
 below a folder, which it does every second. looks: cpu, memory, requests and bytes of a look at rest, by the resources
-of its stack and by the objects of others that its account lists.
+of its stack and by the objects of others that its account lists. refusals: what a service that enforces a rate refuses,
+when one, two and four look at stacks of one account without a pause.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +34,7 @@ from reconciler.store.postgres import PostgresFleet
 from tests.desk import document, emulator, sft
 from tests.store.conftest import started
 
-TIMES, LOOKS = 20, 15
+TIMES, LOOKS, RATE, REFUSED_S = 20, 15, 20, 10
 LISTS, WALKS = (100, 1_000, 10_000), (100, 1_000, 4_000)
 TEAMS = {"a": 10, "b": 100, "c": 400, "d": 10}  # in turn: `d` is as `a`, beside all the others
 
@@ -106,8 +109,34 @@ def looks() -> None:
             )
 
 
+def refusals() -> None:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        emulator(Path(name) / "service", rate_per_s=RATE, burst=RATE) as service,
+    ):
+        root, called, looked = Path(name) / "stacks", Counter[str](), Counter[str]()
+        look = Looker(
+            Folder(root), Mode.APPLY, endpoint=service.origin, called=lambda operation, end: called.update([end])
+        )
+
+        def go(stack: str, until: float) -> None:
+            while time.monotonic() < until:
+                looked[look(stack, Report(stack)).verdict.value] += 1
+
+        for number in range(4):
+            declare(root / f"s{number}", f"s{number}", 3)
+            go(f"s{number}", time.monotonic() + 2)
+        for many in (1, 2, 4):
+            called.clear()
+            looked.clear()
+            with ThreadPoolExecutor(many) as pool:
+                for number in range(many):
+                    pool.submit(go, f"s{number}", time.monotonic() + REFUSED_S)
+            print(f"{many} at once, {RATE} requests a second for {REFUSED_S} s: {dict(called)}; looks {dict(looked)}")
+
+
 def declare(folder: Path, name: str, count: int) -> None:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "rows.jsonl").write_text("".join(json.dumps(sft(f"{name} {row}")) + "\n" for row in range(20)))
     spec = {"source": "rows.jsonl", "format": "sft"}
     documents = [document("Dataset", f"{name}-{number}", spec) for number in range(count)]
@@ -138,6 +167,6 @@ if __name__ == "__main__":
         case ["in", folder, origin]:
             inside(folder, origin)
         case words:
-            for word, call in {"claims": claims, "walks": walks, "looks": looks}.items():
+            for word, call in {"claims": claims, "walks": walks, "looks": looks, "refusals": refusals}.items():
                 if word in (words or [word]):
                     call()

@@ -308,6 +308,7 @@ SCENARIOS = (
     MIDDLE,
     replace(MIDDLE, processes=4),
     replace(MIDDLE, processes=16, rounds=15),
+    replace(MIDDLE, processes=4, interval_s=300.0, rounds=8),
     *(replace(LARGE, processes=many, rounds=rounds) for many, rounds in ((1, 90), (4, 60), (16, 30))),
     LARGE,
     replace(LARGE, interval_s=900.0, rounds=3),
