@@ -190,6 +190,7 @@ class _Wait:
     status_since: float = 0.0
     looks: int = 0
     seen: bool = False
+    unsettled: bool = False  # ready, and one more look tells whether it stays as it was seen
     log_lines: int = 0
     figure: str = ""
 
@@ -318,7 +319,7 @@ class _Apply:
     def _unseen(self) -> bool:
         """Whether one of those that wait is worth a look yet: what was asked for a moment ago and is slow is not."""
         waits = ((self.progress[name].operation, one) for ours in self.waiting.values() for name, one in ours.items())
-        return any(one.looks == 0 and self._looks_at_once(op) for op, one in waits)
+        return any(one.unsettled or (one.looks == 0 and self._looks_at_once(op)) for op, one in waits)
 
     def _looks_at_once(self, op: Operation) -> bool:
         return not self.collections[op.collection].slow or (self.terms.wait == "once" and op.verb is Verb.WAIT)
@@ -650,7 +651,8 @@ class _Apply:
                 return self._still(op, one, "not visible yet")
             self._vanished(op, one)
         elif observed.phase is Phase.READY:
-            if one.looks < LOOKS and self.collections[op.collection].unsettled(observed.outputs):
+            one.unsettled = one.looks < LOOKS and self.collections[op.collection].unsettled(observed.outputs)
+            if one.unsettled:
                 return self._still(op, one, observed.status)
             self._arrived(pool, op, observed)
         elif observed.phase is Phase.FAILED:
