@@ -14,7 +14,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -518,6 +518,8 @@ def _json(body: bytes) -> Json | None:
         return None
     if not isinstance(value, dict) or not _shallow(value):
         return None
+    if rb"\u" not in body:
+        return value
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:  # half a character, written as an escape: no file and no terminal takes it
@@ -541,18 +543,13 @@ def _finite(number: str) -> float:
 
 def _shallow(value: Any) -> bool:
     """Whether nothing lies deeper than `DEPTH_MAX`, found out without descending."""
-    level = [value]
+    level: list[Any] = [value]
     for _ in range(DEPTH_MAX):
-        level = [child for item in level for child in _children(item)]
+        inside = (child for item in level for child in (item.values() if isinstance(item, dict) else item))
+        level = [child for child in inside if isinstance(child, (dict, list))]
         if not level:
             return True
     return False
-
-
-def _children(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
 
 
 # Uploads --------------------------------------------------------------------------------------------------------------
