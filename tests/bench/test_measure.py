@@ -45,11 +45,11 @@ def test_rivals_are_measured_in_turn(tmp_path: Path) -> None:
     assert taken == {"a": [cost, cost], "b": [cost, cost]}
 
 
-def test_a_cost_is_that_of_the_child_and_not_ours(tmp_path: Path) -> None:
-    """200 MB that are touched, and as little as can be."""
+def test_a_cost_counts_what_the_child_touches(tmp_path: Path) -> None:
+    """200 MB. Of a child that touches less the system tells no less than its parent had: measure from a small one."""
     touch = "data = bytearray(200_000_000)\nfor place in range(0, len(data), 4096): data[place] = 1\nprint('done')"
-    large, small = (run([sys.executable, "-c", code], folder=tmp_path, environment={}) for code in (touch, "pass"))
-    assert large.rss_mb > small.rss_mb + 100
+    large = run([sys.executable, "-c", touch], folder=tmp_path, environment={})
+    assert large.rss_mb > 190
     assert large.said == "done\n"
 
 
