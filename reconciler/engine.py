@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 from reconciler import adoption, approvals, data, files, kinds, quotas, surgery
@@ -24,7 +25,7 @@ from reconciler.catalogue import other_limits
 from reconciler.clock import boottime
 from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateError, StateMismatch
 from reconciler.guards import NO_LIMITS, Breach, Limits, breaches, strictest
-from reconciler.observe import list_all, look_closer, observe, offers, read_one
+from reconciler.observe import begun, list_all, look_closer, observe, offers, read_one
 from reconciler.plan import (
     VANISHED_HINT,
     Choices,
@@ -86,6 +87,13 @@ if TYPE_CHECKING:
 AGAIN = "plan again: reconciler plan --out FILE"
 
 
+class Ahead(NamedTuple):
+    """What was recorded, and what the service showed of it, while something else was being done."""
+
+    state: State
+    world: World
+
+
 @dataclass(frozen=True)
 class Session:
     """A project on one account: everything a command needs, opened once."""
@@ -96,6 +104,7 @@ class Session:
     collections: Mapping[str, Collection]
     hurry: float = 1.0
     limits: Limits = NO_LIMITS
+    ahead: Future[Ahead] | None = None
 
     @property
     def asks_on_unknown(self) -> bool:
@@ -181,9 +190,10 @@ def open_store(project: Project, stamp: Stamp) -> Store:
 
 def plan(session: Session, choices: Choices, leash: Leash | None = None) -> Snapshot:
     """What an apply would do now; on a `leash`, a loop. Sends only reads and writes nothing, not even state."""
-    before, documents = session.store.load(), session.project.documents
+    ahead = session.ahead.result() if session.ahead else None
+    before, documents = ahead.state if ahead else session.store.load(), session.project.documents
     state, names = surgery.renamed(before, documents), surgery.renames(before, documents)
-    world = _world(session, state)
+    world = _world(session, state, ahead.world if ahead else World())
     made = make_plan(session.desired, state, world, session.collections, choices)
     if offered := _offers(session, made):
         world = replace(world, offers=offered)
@@ -197,6 +207,17 @@ def plan(session: Session, choices: Choices, leash: Leash | None = None) -> Snap
     moves = tuple(sorted((new, old) for old, new in names.items()))
     notes = (*quotas.notes(needs), *made.notes, *paused)
     return Snapshot(replace(made, notes=notes, moves=moves), state, world, found, held)
+
+
+def looking_ahead(session: Session) -> Session:
+    """The same, while what is recorded is already looked up on the service: for one plan, which takes it from there."""
+
+    def look() -> Ahead:
+        state = session.store.load()
+        names = {row.collection for row in state.owned.values()}
+        return Ahead(state, observe(session.api, session.collections, names, state.owned.values()))
+
+    return replace(session, ahead=begun(look))
 
 
 def canceling(session: Session, address: str, choices: Choices) -> Snapshot:
@@ -241,14 +262,15 @@ def _refuse_kept(session: Session, row: Owned, choices: Choices) -> None:
         raise Refused(f"{row.slot}: {why[0]}", hint=why[1])
 
 
-def _world(session: Session, state: State) -> World:
-    """Everything that matters to the project, recorded or declared."""
+def _world(session: Session, state: State, seen: World) -> World:
+    """Everything that matters to the project, recorded or declared, beside what was seen already."""
     watched = (*state.open_intents(), *state.given_up(written(session.api.now())))
     names = {row.collection for row in state.owned.values()} | {intent.collection for intent in watched}
     names |= {d.spec.collection for d in session.project.documents if isinstance(d.spec, Resource)}
     if any(document.lifecycle.keep_last is not None for document in session.project.documents):
         names |= session.collections.keys()  # what nobody makes use of is known only once all are looked at
-    world = observe(session.api, session.collections, names, state.owned.values())
+    world = observe(session.api, session.collections, names - seen.objects.keys(), state.owned.values())
+    world = replace(world, objects={**seen.objects, **world.objects})
     for name in sorted(_taken_from(session, state)):
         world = _closer(session, state, world, name)
     return replace(world, at=written(session.api.now()))
@@ -653,7 +675,7 @@ def restore(session: Session, *, approve: Callable[[Restored], bool], lock_timeo
 def _rebuilt(session: Session, state: State, deed: Deed) -> Rebuilt:
     from reconciler.rebuild import rebuild
 
-    world = _world(session, state)
+    world = _world(session, state, World())
     read = partial(read_one, session.api)
     return rebuild(session.desired, state, world, session.collections, read, deed)
 

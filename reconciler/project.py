@@ -90,14 +90,24 @@ def load(
     stdin: bytes | None = None,
     cache: Callable[[Path], Cache] = Cache,
     records: Path | None = None,
+    known: Callable[[Project], object] = lambda outline: None,
 ) -> Project:
     """The project that `-f` paths stand for, `-` being the bytes of standard input. ManifestError holds every mistake.
 
     The root is the folder of the Stack, else the first path (of a file: its folder); every manifest must lie below it.
-    The overlays of an environment lie in `envs/` there; UsageError where there is no such environment.
+    The overlays of an environment lie in `envs/` there; UsageError where there is no such environment. `known` is told
+    whose project it is, without a document of it, before the documents are looked at: unless the Stack has mistakes.
     """
+
+    def begin(root: Path, stack: Document) -> None:
+        profile, unusable = _profile(Tree(root), [stack])
+        if not unusable:
+            known(
+                Project(root, stack, stack.metadata.name, profile, (), {}, (), environment=environment, records=records)
+            )
+
     with _undisturbed():
-        return _load(paths, environment, kinds, stdin, cache, records)
+        return _load(paths, environment, kinds, stdin, cache, records, begin)
 
 
 def _load(
@@ -107,10 +117,11 @@ def _load(
     stdin: bytes | None,
     cache: Callable[[Path], Cache],
     records: Path | None,
+    begin: Begin,
 ) -> Project:
     first = _first(paths)
     memory = cache(records or first)
-    root, files, problems = _read_all(paths, environment, kinds, stdin, memory)
+    root, files, problems = _read_all(paths, environment, kinds, stdin, memory, begin)
     if not records and root != first:
         memory = cache(root)
     declared = [document for file in files for document in file.parsed.documents]
@@ -204,8 +215,17 @@ class _File(NamedTuple):
     parsed: Parsed
 
 
+Begin = Callable[[Path, Document], object]
+"""Told the root and the Stack as soon as they are known."""
+
+
 def _read_all(
-    paths: Sequence[str], environment: str, kinds: Mapping[str, type[Spec]], stdin: bytes | None, memory: Cache | None
+    paths: Sequence[str],
+    environment: str,
+    kinds: Mapping[str, type[Spec]],
+    stdin: bytes | None,
+    memory: Cache | None,
+    begin: Begin = lambda root, stack: None,
 ) -> tuple[Path, list[_File], list[Problem]]:
     """The root, every manifest that is none of the data files named by one, and what cannot be read.
 
@@ -225,11 +245,20 @@ def _read_all(
     if memory and root == _first(paths):
         memory.keep({digest: piece for source in (*base, *overlays) for digest, piece in source.yaml.pieces.items()})
     under, rest = merged([source.yaml for source in base], [source.yaml for source in overlays])
+    _begin(root, (*under, *rest), kinds, begin)
     pairs = zip((*base, *overlays), (*under, *rest), strict=True)
     files = [_File(source, checked(yaml, kinds)) for source, yaml in pairs]
     changed = [source for source, yaml in zip(base, under, strict=True) if yaml is not source.yaml]
     data = _data_files(root, [*files, *(_File(source, checked(source.yaml, kinds)) for source in changed)])
     return root, [file for file in files if file.source.location not in data], problems
+
+
+def _begin(root: Path, yamls: Iterable[Yaml], kinds: Mapping[str, type[Spec]], begin: Begin) -> None:
+    """Tells of the Stack where there is one, and nothing is wrong with it."""
+    found = [written for yaml in yamls for written in yaml.documents if written.members.get("kind") == _STACK]
+    stacks, problems, _ = checked(Yaml(tuple(found), (), whole=True), kinds)
+    if len(found) == 1 and stacks and not problems:
+        begin(root, stacks[0])
 
 
 def _parsed(sources: Iterable[_Source], memory: Cache | None) -> list[_Source]:

@@ -8,6 +8,7 @@ import pstats
 import random
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -252,6 +253,35 @@ def test_a_cycle_is_named_and_nothing_else_breaks(folder: Path) -> None:
     )
     write(folder / "loop.yaml", loop)
     assert any("a cycle: FineTuneJob/a -> FineTuneJob/b -> FineTuneJob/a" in problem for problem in problems())
+
+
+def outlines(folder: Path) -> list[Project]:
+    """What is told of a project before its documents are looked at, whatever becomes of them."""
+    told: list[Project] = []
+    with suppress(ManifestError):
+        load([str(folder)], known=told.append)
+    return told
+
+
+def test_whose_project_it_is_is_told_before_its_documents_are_looked_at(folder: Path) -> None:
+    """So that its service can be asked meanwhile. A mistake in another document is no reason not to."""
+    write(folder / "prod.yaml", DEPLOYMENT.replace("capacity: 4", "capacity: many"))
+    (outline,) = outlines(folder)
+    write(folder / "prod.yaml", DEPLOYMENT)
+    whole = load([str(folder)])
+    assert outline.documents == ()
+    about = [(one.root, one.stack, one.name, one.profile, one.environment, one.home) for one in (outline, whole)]
+    assert about[0] == about[1]
+
+
+@pytest.mark.parametrize(
+    "stack",
+    ["", STACK.replace("kind: Stack", "kind: Stack\nspecs: {}"), STACK + "---\n" + STACK],
+    ids=["none", "wrong", "two"],
+)
+def test_where_nobody_can_say_whose_project_it_is_nobody_is_told(folder: Path, stack: str) -> None:
+    write(folder / "stack.yaml", stack)
+    assert outlines(folder) == []
 
 
 @pytest.mark.parametrize("sample", sorted(path.name for path in SAMPLES.iterdir() if path.is_dir()))

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from reconciler import engine
 from reconciler.approvals import Mode
 from reconciler.observe import list_all, look, observe
-from reconciler.resource import Collection, Slot
+from reconciler.plan import Choices
+from reconciler.resource import Action, Collection, Slot
 from reconciler.state import Owned, Role
 from tests.desk import WIRE, Desk, document, emulator, lines, multiply, texts
 
@@ -152,3 +154,29 @@ def test_a_server_that_enforces_its_rate_refuses_nothing(tmp_path: Path) -> None
         assert len(desk.sent) > 35
         told = WIRE.get(f"{service.origin}/_emulator/info").json()
     assert (told["rate_per_s"], told["burst"], told["throttled"]) == (50, 1, 0)
+
+
+# A look that begins early -------------------------------------------------------------------------------------------
+
+
+def test_a_plan_that_looked_ahead_asks_no_more_and_comes_to_the_same(settled: Desk) -> None:
+    with settled.session() as session:
+        plain, asked = engine.plan(session, Choices()), Counter(settled.sent)
+        settled.sent.clear()
+        early = engine.plan(engine.looking_ahead(session), Choices())
+    assert Counter(settled.sent) == asked
+    assert early.plan == plain.plan
+    assert early.state == plain.state
+    assert early.world.objects.keys() == plain.world.objects.keys()
+
+
+def test_what_is_declared_and_not_recorded_is_looked_at_all_the_same(tmp_path: Path) -> None:
+    """Nothing is known beforehand of what a first plan is about."""
+    (tmp_path / "project").mkdir()
+    with emulator(tmp_path / "service") as service:
+        desk = Desk(tmp_path / "project", service)
+        desk.declare(TABLE)
+        with desk.session() as session:
+            early = engine.plan(engine.looking_ahead(session), Choices())
+    assert early.world.objects.keys() == {"vocabularies"}
+    assert [op.action for op in early.plan.operations] == [Action.CREATE]

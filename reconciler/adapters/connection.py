@@ -67,6 +67,12 @@ def connect(
         yield Service(name, REGIONS[spec.endpoint], _key_or_none(key_file, keyless), emulated=False)
 
 
+def is_embedded(project: Project, endpoint: str) -> bool:
+    """Whether its service is the emulator that runs only while it is used."""
+    spec = project.stack.spec if project.stack else Stack()
+    return getattr(spec, "endpoint", "") == "emulator" and not (endpoint or os.environ.get(ENDPOINT_VARIABLE))
+
+
 def name_of(endpoint: str) -> str:
     """What a person calls the endpoint of a stamp."""
     regions = {urlsplit(origin).hostname: region for region, origin in REGIONS.items()}

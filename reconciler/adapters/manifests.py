@@ -20,21 +20,24 @@ from reconciler.yamltext import MAX_FILE_BYTES
 RECORDS = "RECONCILER_RECORDS"  # the folder whose .reconciler/ counts, for a stack that a controller has from Git
 
 
-def read(target: Target) -> Project:
-    """The project that the command line names, its warnings told. ManifestError holds every mistake."""
-    project = loaded(target)
+def read(target: Target, known: Callable[[Project], object] = lambda outline: None) -> Project:
+    """The project that the command line names, its warnings told. ManifestError holds every mistake.
+
+    `known` is told whose project it is before its documents are looked at.
+    """
+    project = loaded(target, known)
     if project.warnings:
         terminal.mention(warnings_text(project.warnings))
     return project
 
 
-def loaded(target: Target) -> Project:
+def loaded(target: Target, known: Callable[[Project], object] = lambda outline: None) -> Project:
     """The same without a word, for who reads it again and again."""
     elsewhere = os.environ.get(RECORDS)
     records = Path(elsewhere) if elsewhere else None
     if records and not records.is_dir():
         raise UsageError(f"{RECORDS} names {shown(elsewhere or '')}, which is no folder")
-    return load(target.files, environment=target.environment, stdin=_stdin(target), records=records)
+    return load(target.files, environment=target.environment, stdin=_stdin(target), records=records, known=known)
 
 
 def described(target: Target) -> dict[str, Callable[[], Described]]:

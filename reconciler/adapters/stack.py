@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 
 from reconciler import engine
 from reconciler.adapters import connection, operator
@@ -12,7 +12,7 @@ from reconciler.adapters.manifests import read
 from reconciler.adapters.options import Target
 from reconciler.api import Called, uncounted
 from reconciler.engine import Session, Snapshot
-from reconciler.errors import UsageError
+from reconciler.errors import ReconcilerError, UsageError
 from reconciler.project import Project
 from reconciler.render.plan import Heading, plan_text
 from reconciler.resource import Budget
@@ -44,6 +44,27 @@ def opened(
     """The project on its service. Offline mistakes are told before a key is asked for or anything is started."""
     with connected(read(target), target, writes=writes, max_cost=max_cost, called=called) as ready:
         yield ready
+
+
+@contextmanager
+def opened_early(target: Target, *, max_cost: float | None = None) -> Iterator[Opened]:
+    """The same for a look: the service is read while the manifests are checked, where it need not be started for that.
+
+    Offline mistakes are still told first, and alone.
+    """
+    early: list[Opened] = []
+    with ExitStack() as held:
+
+        def begin(outline: Project) -> None:
+            if connection.is_embedded(outline, target.endpoint):
+                return
+            with suppress(ReconcilerError):  # whatever it is, it is met again once the manifests are known to be right
+                ready = held.enter_context(connected(outline, target, max_cost=max_cost))
+                early.append(replace(ready, session=engine.looking_ahead(ready.session)))
+
+        project = read(target, begin)
+        ready = early[0] if early else held.enter_context(connected(project, target, max_cost=max_cost))
+        yield replace(ready, session=replace(ready.session, project=project))
 
 
 @contextmanager

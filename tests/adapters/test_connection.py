@@ -11,6 +11,7 @@ from reconciler.adapters import connection
 from reconciler.adapters.connection import REGIONS, connect, origin_of, private_folder
 from reconciler.errors import NotAuthorised, ReconcilerError, Refused, UsageError
 from reconciler.project import Project, load
+from tests.adapters.conftest import Shell
 
 KEY = "sk-secretsecretsecret"
 
@@ -155,3 +156,16 @@ def test_a_private_folder_that_leads_elsewhere_is_refused(tmp_path: Path) -> Non
     with pytest.raises(ReconcilerError, match="is a link"):
         private_folder(tmp_path)
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("env", [{}, {"DASHSCOPE_API_KEY": "made-up"}], ids=["no key", "no service"])
+def test_a_wrong_manifest_is_told_alone_whatever_there_is_against_the_service(
+    shell: Shell, env: dict[str, str]
+) -> None:
+    """A plan asks its service while the manifests are checked: what comes of that matters once they are right."""
+    shell.change("stack.yaml", "capacity: 4", "capacity: many")
+    result = shell("plan", "-f", "stack.yaml", "--endpoint", "http://127.0.0.1:9", env=env)
+    assert result.code == 1
+    assert "spec.capacity must be a whole number" in result.err
+    assert "127.0.0.1" not in result.err
+    assert "key" not in result.err

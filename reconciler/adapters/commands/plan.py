@@ -58,7 +58,7 @@ def plan(
         from reconciler.adapters import planfile
 
         planfile.check(out)
-    with stack.opened(target, max_cost=max_cost) as opened:
+    with stack.opened_early(target, max_cost=max_cost) as opened:
         stack.check_addresses(opened.session.project, (*replace, *options.addresses(allow)))
         choices = Choices(
             destroy=destroy,
