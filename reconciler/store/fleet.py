@@ -21,11 +21,14 @@ from reconciler.store import Database
 
 CLAIM_S = 60.0  # a claim that was not renewed for so long is anybody's
 AT_ONCE = 0.0  # the time at which a stack is due that was asked for; it keeps that also while somebody looks at it
-TABLE = (
+FLEET_TABLES = (
     "create table if not exists fleet (scope text not null, name text not null, due double precision not null,"
     " holder text not null, until double precision not null, epoch integer not null, report text not null,"
-    " primary key (scope, name))"
+    " primary key (scope, name))",
+    "create table if not exists fleet_lists (scope text not null, name text not null, lists text not null,"
+    " primary key (scope, name))",
 )
+"""A report is two lines of text. The second is long and seldom changes, so it lies apart and is written only then."""
 
 
 class Claim(NamedTuple):
@@ -79,7 +82,11 @@ class Fleet(ABC):
         with self._transaction() as db:
             now = self._now(db)
             rows = db(take, self.holder, now + self.term_s, now, self.scope, self.scope, *names, now, now)
-        return Claim(*rows[0]) if rows else None
+            if not rows:
+                return None
+            name, epoch, first = rows[0]
+            kept = db("select lists from fleet_lists where scope = ? and name = ?", self.scope, name)
+        return Claim(name, epoch, _joined(first, kept[0][0] if kept else ""))
 
     def renew(self, claim: Claim) -> bool:
         """Keep a claim; False where it is finished, or another's by now."""
@@ -93,8 +100,13 @@ class Fleet(ABC):
             f"update fleet set due = case when due = {AT_ONCE} then due else ? end, until = 0, holder = '', report = ?"
             " where scope = ? and name = ? and epoch = ? and holder <> '' returning epoch"
         )
+        first, _, lists = report.partition("\n")
         with self._transaction() as db:
-            return bool(db(ended, self._now(db) + due_in_s, report, self.scope, claim.name, claim.epoch))
+            ours = bool(db(ended, self._now(db) + due_in_s, first, self.scope, claim.name, claim.epoch))
+            if ours and lists != claim.report.partition("\n")[2]:
+                upsert = "insert into fleet_lists values (?, ?, ?) on conflict (scope, name) do update set lists = ?"
+                db(f"{upsert} returning name", self.scope, claim.name, lists, lists)
+        return ours
 
     def hurry(self, names: Sequence[str]) -> None:
         """Make these due at once; one that is being looked at, once more after that."""
@@ -124,7 +136,9 @@ class Fleet(ABC):
     def reports(self) -> Mapping[str, str]:
         """What the last look at every stack came to, by name; "" where nobody looked yet."""
         with self._transaction(writes=False) as db:
-            return dict(db("select name, report from fleet where scope = ? order by name", self.scope))
+            firsts = db("select name, report from fleet where scope = ? order by name", self.scope)
+            lists = dict(db("select name, lists from fleet_lists where scope = ?", self.scope))
+        return {name: _joined(first, lists.get(name, "")) for name, first in firsts}
 
     def queue(self, names: Sequence[str] | None = None) -> Queue:
         """What there is to do at this moment, of all stacks or of these."""
@@ -178,8 +192,11 @@ class SqliteFleet(Fleet):
             with closing(sqlite3.connect(self.path, isolation_level=None, timeout=10)) as db:
                 db.execute("pragma journal_mode=delete")
                 db.execute("pragma synchronous=full")
-                if db.execute("select count(*) from sqlite_master").fetchone() == (0,):
-                    db.execute(TABLE)
+                if db.execute("select count(*) from sqlite_master where type = 'table'").fetchone() < (
+                    len(FLEET_TABLES),
+                ):
+                    for table in FLEET_TABLES:
+                        db.execute(table)
                 db.execute("begin immediate" if writes else "begin")
                 yield lambda statement, *values: db.execute(statement, values).fetchall()
                 db.execute("commit")
@@ -197,15 +214,23 @@ def _places(names: Sequence[str]) -> str:
     return ", ".join("?" * len(names))
 
 
+def _joined(first: str, lists: str) -> str:
+    return f"{first}\n{lists}" if lists else first
+
+
 def packed(data: Mapping[str, Any]) -> str:
-    """A report as the text that a row keeps."""
-    return json.dumps(data, sort_keys=True)
+    """A report as two lines of text: its single values, which each look writes, and its lists."""
+    lists = {name: value for name, value in data.items() if isinstance(value, (list, tuple))}
+    singles = {name: value for name, value in data.items() if name not in lists}
+    return f"{json.dumps(singles, sort_keys=True)}\n{json.dumps(lists, sort_keys=True)}"
 
 
 def unpacked(report: str) -> Mapping[str, Any] | None:
-    """The data of a row's report; None where there is none, or none that this version can read."""
+    """The data of a report; None where there is none, or none that this version can read."""
+    data: dict[str, Any] = {}
     try:
-        data = json.loads(report)
-    except ValueError:
+        for line in report.split("\n"):
+            data |= json.loads(line)
+    except (ValueError, TypeError):
         return None
-    return data if isinstance(data, dict) else None
+    return data

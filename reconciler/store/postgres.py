@@ -22,7 +22,7 @@ from reconciler.clock import boottime
 from reconciler.errors import StateError
 from reconciler.state import Stamp
 from reconciler.store import SCHEMA, TABLES, Database, Lock, Store
-from reconciler.store.fleet import CLAIM_S, TABLE, Fleet
+from reconciler.store.fleet import CLAIM_S, FLEET_TABLES, Fleet
 from reconciler.wording import shown
 
 DSN = "RECONCILER_STATE_DSN"
@@ -246,9 +246,11 @@ class PostgresFleet(Fleet):
         self._db = self._server.connect()
         try:
             self._db.execute(begin)
-            if _one(self._db, "select to_regclass('reconciler.fleet')") is None:
+            there = "to_regclass('reconciler.fleet') is not null and to_regclass('reconciler.fleet_lists') is not null"
+            if not _one(self._db, f"select {there}"):
                 _make_schema(self._db)
-                self._db.execute(TABLE.encode())
+                for table in FLEET_TABLES:
+                    self._db.execute(table.encode())
         except BaseException:
             self._drop()
             raise

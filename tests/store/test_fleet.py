@@ -88,6 +88,34 @@ def test_what_has_been_due_longest_comes_first(hall: Hall) -> None:
     assert [taken(fleet, ["a", "b", "c"]).name for _ in "abc"] == ["c", "a", "b"]
 
 
+def test_a_report_comes_back_as_it_was_given_also_where_half_of_it_is_as_before(hall: Hall) -> None:
+    fleet = hall.claimant()
+    fleet.enlist(["a"])
+    for report in ("1\nlong", "2\nlong", "3\nlonger", "4", "5\nlong", "6\n"):
+        claim = taken(fleet, ["a"])
+        assert fleet.finish(claim, report, due_in_s=0)
+        assert fleet.reports() == {"a": report.rstrip("\n")}
+        assert taken(fleet, ["a"]).report == fleet.reports()["a"]
+        hall.now_s += CLAIM_S + 1
+
+
+def test_a_look_at_rest_writes_what_changed_of_its_report_and_not_the_lists(tmp_path: Path) -> None:
+    """What is long is the same from look to look, and of a thousand objects a third of a megabyte."""
+    fleet = SqliteFleet(tmp_path / "fleet.db", "me")
+    fleet.enlist(["a"])
+    lists = "x" * 300_000
+    fleet.finish(taken(fleet, ["a"]), f"1\n{lists}", due_in_s=0)
+    before = pages(fleet.path)
+    fleet.finish(taken(fleet, ["a"]), f"2\n{lists}", due_in_s=0)
+    assert fleet.reports() == {"a": f"2\n{lists}"}
+    assert sum(one != other for one, other in zip(before, pages(fleet.path), strict=True)) <= 3
+
+
+def pages(path: Path) -> list[bytes]:
+    data = path.read_bytes()
+    return [data[start : start + 4096] for start in range(0, len(data), 4096)]
+
+
 def test_a_claim_that_was_not_renewed_is_anybodys_after_one_term(hall: Hall) -> None:
     dead, heir = hall.claimant("dead"), hall.claimant("heir")
     dead.enlist(["a"])
