@@ -651,7 +651,8 @@ class _Apply:
                 return self._still(op, one, "not visible yet")
             self._vanished(op, one)
         elif observed.phase is Phase.READY:
-            one.unsettled = one.looks < LOOKS and self.collections[op.collection].unsettled(observed.outputs)
+            stays = self.terms.wait in ("ready", "once") and one.looks < LOOKS
+            one.unsettled = stays and self.collections[op.collection].unsettled(observed.outputs)
             if one.unsettled:
                 return self._still(op, one, observed.status)
             self._arrived(pool, op, observed)

@@ -104,7 +104,7 @@ def an_open_operation_counts_as_absent() -> None:
             keeper.commit(epoch, replace(intent, phase=IntentPhase.ABSENT, reason="forgotten"))
         return ()
 
-    put(engine, "recover", forget)
+    put(recover, "recover", forget)
 
 
 @mistake("what was there before is not ours", "adopted")
