@@ -220,14 +220,14 @@ class _Order:
             heappush(self._lanes.setdefault(op.collection if op.verb is Verb.CREATE else "", []), place)
 
     def done(self, name: str) -> None:
-        for place in self._heirs.get(name, ()):
+        for place in self._heirs.pop(name, ()):
             self._awaited[place].discard(name)
             if not self._awaited[place]:
                 self._may_begin(place)
 
     def lost(self, name: str) -> None:
         """It comes to nothing, and so does what comes after it."""
-        for place in self._heirs.get(name, ()):
+        for place in self._heirs.pop(name, ()):
             heappush(self._lost, place)
 
     def any(self) -> bool:
