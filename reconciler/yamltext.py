@@ -249,14 +249,13 @@ def _piece(text: str) -> Piece | None:
     try:
         take = _LOADER(text).get_event
         take()
-        begin = take()
-        if type(begin) is StreamEndEvent:
+        if type(take()) is StreamEndEvent:
             return None
         root = take()
         is_empty = type(root) is ScalarEvent and not (root.value or root.style or root.anchor or root.tag)
         value, values = (None, 1) if is_empty else _value(root, take)
         take()
-        if begin.version or begin.tags or type(take()) is not StreamEndEvent:
+        if type(take()) is not StreamEndEvent:  # a directive lies before its `---`, so in a piece that cannot be read
             raise _Doubt
     except (yaml.YAMLError, Doubtful, ValueError, OverflowError) as error:
         raise _Doubt from error
