@@ -43,7 +43,6 @@ from reconciler.state import (
     Intent,
     IntentPhase,
     Role,
-    State,
     canonical,
     generation,
     reopened,
@@ -277,7 +276,7 @@ class _Apply:
                 self.order.lost(op.id)
 
     @contextmanager
-    def _step(self, keep: Callable[..., State], *, come_what_may: bool = False) -> Iterator[None]:
+    def _step(self, *, come_what_may: bool = False) -> Iterator[None]:
         """What is decided inside is recorded in one transaction; only after that it is told, and acted upon.
 
         Where something goes wrong in the middle it is forgotten, unless it must be kept `come_what_may`.
@@ -293,7 +292,7 @@ class _Apply:
             events, then = self.decided, self.then
             self.decided, self.then = None, []
             if events:
-                self.state = keep(self.epoch, *events)
+                self.state = (self.store.record if come_what_may else self.store.commit)(self.epoch, *events)
             for action in then:
                 action()
 
@@ -336,7 +335,7 @@ class _Apply:
     # Starting ---------------------------------------------------------------------------------------------------
 
     def start(self, pool: ThreadPoolExecutor) -> None:
-        with self._step(self.store.commit):
+        with self._step():
             self._skip_unreachable()
             leaving: list[_Flight] = []
             while len(self.flights) + len(leaving) < self.terms.parallelism:
@@ -502,7 +501,7 @@ class _Apply:
     # Concluding what was sent -----------------------------------------------------------------------------------
 
     def conclude(self) -> None:
-        with self._step(self.store.record, come_what_may=True):  # the service has done it already
+        with self._step(come_what_may=True):  # the service has done it already
             for future in [future for future in self.flights if future.done()]:
                 flight = self.flights.pop(future)
                 if flight.intent is None:
@@ -604,7 +603,7 @@ class _Apply:
             pace = self.paces[name]
             if self.clock() < pace.due:
                 continue
-            with self._step(self.store.commit):
+            with self._step():
                 moved = self._poll_collection(pool, self.collections[name])
             pace.looked(self.clock(), moved=moved)
 

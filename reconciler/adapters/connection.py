@@ -70,7 +70,8 @@ def connect(
 def is_embedded(project: Project, endpoint: str) -> bool:
     """Whether its service is the emulator that runs only while it is used."""
     spec = project.stack.spec if project.stack else Stack()
-    return getattr(spec, "endpoint", "") == "emulator" and not (endpoint or os.environ.get(ENDPOINT_VARIABLE))
+    assert isinstance(spec, Stack)
+    return spec.endpoint == "emulator" and not (endpoint or _from_environment(spec))
 
 
 def name_of(endpoint: str) -> str:

@@ -56,9 +56,9 @@ def opened_early(target: Target, *, max_cost: float | None = None) -> Iterator[O
     with ExitStack() as held:
 
         def begin(outline: Project) -> None:
-            if connection.is_embedded(outline, target.endpoint):
-                return
             with suppress(ReconcilerError):  # whatever it is, it is met again once the manifests are known to be right
+                if connection.is_embedded(outline, target.endpoint):
+                    return
                 ready = held.enter_context(connected(outline, target, max_cost=max_cost))
                 early.append(replace(ready, session=engine.looking_ahead(ready.session)))
 

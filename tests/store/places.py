@@ -41,6 +41,12 @@ def intent(op_id: str = "1", **facts: Any) -> Intent:
     return replace(sent, **facts)
 
 
+def pages(path: Path) -> list[bytes]:
+    """A file as a database writes it."""
+    data = path.read_bytes()
+    return [data[start : start + 4096] for start in range(0, len(data), 4096)]
+
+
 @dataclass
 class Ticks:
     """A clock that moves only when somebody sleeps; `meanwhile` happens during each sleep."""

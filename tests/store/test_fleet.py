@@ -14,7 +14,7 @@ from reconciler.errors import StateError
 from reconciler.store.fleet import CLAIM_S, Claim, Fleet, SqliteFleet
 from reconciler.store.postgres import PostgresFleet
 from tests.store.conftest import Server
-from tests.store.places import Base, File, Place, dying_at
+from tests.store.places import Base, File, Place, dying_at, pages
 from tests.store.wire import Line, Pooler, listening
 
 
@@ -109,11 +109,6 @@ def test_a_look_at_rest_writes_what_changed_of_its_report_and_not_the_lists(tmp_
     fleet.finish(taken(fleet, ["a"]), f"2\n{lists}", due_in_s=0)
     assert fleet.reports() == {"a": f"2\n{lists}"}
     assert sum(one != other for one, other in zip(before, pages(fleet.path), strict=True)) <= 3
-
-
-def pages(path: Path) -> list[bytes]:
-    data = path.read_bytes()
-    return [data[start : start + 4096] for start in range(0, len(data), 4096)]
 
 
 def test_a_claim_that_was_not_renewed_is_anybodys_after_one_term(hall: Hall) -> None:

@@ -18,7 +18,7 @@ from reconciler.errors import StateCorrupt, StateError, StateMismatch
 from reconciler.state import Gone, IntentPhase, Record, Role, State, to_json
 from reconciler.store import HEADER, Header, _sorted_seal
 from reconciler.store.sqlite import OVERRIDE, SqliteStore
-from tests.store.places import STAMP, File, child, dying_at, intent, row
+from tests.store.places import STAMP, File, child, dying_at, intent, pages, row
 
 EVERYTHING = State(STAMP, {"deployments/p-1": row()}, {"1": intent()})
 BIG = row("p-2", Role.NEXT, outputs={"x": "y" * 200_000})
@@ -524,11 +524,6 @@ def test_a_step_rewrites_a_few_pages_however_much_there_is(file: File, there: in
         after = pages(file.path)
     changed = sum(one != other for one, other in zip(before, after, strict=False)) + len(after) - len(before)
     assert 0 < changed <= 10
-
-
-def pages(path: Path) -> list[bytes]:
-    data = path.read_bytes()
-    return [data[start : start + 4096] for start in range(0, len(data), 4096)]
 
 
 def test_a_state_that_was_sealed_the_old_way_is_read_and_sealed_anew(kept: File) -> None:
