@@ -96,12 +96,14 @@ def renames(state: State, documents: Iterable[Document]) -> dict[Slot, Slot]:
     A name that is still declared, or already has an object of its own, is left as it is; so is one whose last creation
     is not decided.
     """
+    if not (former_names := _former_names(documents)):
+        return {}
     held_by: dict[str, set[Slot]] = {}
     for row in state.owned.values():
         held_by.setdefault(row.slot.address, set()).add(row.slot)
     creating = {intent.slot.address for intent in state.open_intents() if intent.verb == "create"}
     found: dict[Slot, Slot] = {}
-    for former, address in _former_names(documents):
+    for former, address in former_names:
         if address not in held_by and not creating & {former, address}:
             found |= {slot: Slot(address, slot.part) for slot in held_by.get(former, ())}
     return found
@@ -126,6 +128,8 @@ def renamed(state: State, documents: Iterable[Document]) -> State:
 
 def still_paused(state: State, names: Iterable[tuple[str, str]], moved: Container[Slot]) -> tuple[Event, ...]:
     """What is paused stays so under another name; under the old one too, while that holds what was not `moved`."""
+    if not state.pauses:
+        return ()
     left = {row.slot.address for row in state.owned.values() if row.slot not in moved}
     events: list[Event] = []
     for old, new in names:
