@@ -12,10 +12,9 @@ from itertools import islice
 
 from reconciler.errors import Problem
 from reconciler.resource import Document, Reference
-from reconciler.wording import did_you_mean
+from reconciler.wording import MAX_HINTS, did_you_mean
 
 MAX_CYCLES = 20
-MAX_HINTS = 20  # each of them looks at every name there is
 
 
 def check(documents: Sequence[Document], *, broken: Collection[str] = ()) -> tuple[Problem, ...]:

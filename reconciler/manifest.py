@@ -30,11 +30,10 @@ from reconciler.resource import (
     dig,
     text,
 )
-from reconciler.wording import did_you_mean, shown, suggestion
+from reconciler.wording import MAX_HINTS, did_you_mean, shown, suggestion
 from reconciler.yamltext import NO_VALUE, Places, Written, Yaml, overlaid, read_yaml
 
 Identity = tuple[str, str]
-MAX_HINTS = 20  # each of them looks at every name there is
 MAX_FAULTS = 50  # a section of a document: more than anybody reads at once
 
 

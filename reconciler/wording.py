@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MAX_HINTS = 20  # of many mistakes alike: for each hint every name there is is looked at
+
 
 def shown(word: str, *, limit: int = 100) -> str:
     """A word in quotes, with everything invisible written as an escape and cut to `limit` characters."""

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.errors import Position
-from reconciler.graph import MAX_HINTS, check, dependencies, ordered
+from reconciler.graph import check, dependencies, ordered
 from reconciler.resource import Document, Lifecycle, Metadata, Ref, Spec
+from reconciler.wording import MAX_HINTS
 
 
 class Node(Spec):

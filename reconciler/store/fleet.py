@@ -192,9 +192,8 @@ class SqliteFleet(Fleet):
             with closing(sqlite3.connect(self.path, isolation_level=None, timeout=10)) as db:
                 db.execute("pragma journal_mode=delete")
                 db.execute("pragma synchronous=full")
-                if db.execute("select count(*) from sqlite_master where type = 'table'").fetchone() < (
-                    len(FLEET_TABLES),
-                ):
+                ((there,),) = db.execute("select count(*) from sqlite_master where type = 'table'")
+                if there < len(FLEET_TABLES):
                     for table in FLEET_TABLES:
                         db.execute(table)
                 db.execute("begin immediate" if writes else "begin")
