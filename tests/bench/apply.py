@@ -12,7 +12,7 @@ from tests.bench.front import front
 from tests.bench.measure import Cost, in_turn, ratio
 from tests.bench.place import FAST, Bench, terraform, unapplied
 from tests.bench.plan import FORM, started
-from tests.bench.refresh import LATENCY_S, PACED, RATE, UNPACED
+from tests.bench.refresh import LATENCY_S, PACED, RATE
 
 TERRAFORM_MOST = 1_000  # resources; an apply of ten times as many takes a hundred times as long
 
@@ -71,9 +71,6 @@ def delays(bench: Bench) -> Iterator[Told]:
 
     They are counted in another apply than the one that is timed: to be counted takes time.
     """
-    if "--rate" not in bench.help("emulator", "start"):
-        yield Skipped(11, "delay of an apply at a rate", UNPACED)
-        return
     size, start_s = 100, started(bench)
     project = unapplied(bench, FORM, size, "counted")
     with bench.service(project.data, FAST, PACED) as url, front(url) as counted:

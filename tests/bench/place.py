@@ -69,9 +69,6 @@ class Bench:
     def run(self, *command: str | Path, folder: Path | None = None, exits: Sequence[int] = (0,)) -> Cost:
         return run(command, folder=folder or self.folder, environment=self.environment, exits=exits)
 
-    def help(self, *command: str) -> str:
-        return self.run(self.ours, *command, "--help").said
-
     @contextmanager
     def service(self, data: Path, speed: float = 1, options: Sequence[str] = ()) -> Iterator[str]:
         """An emulator in a process of its own, with room for everything; its URL."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from math import ceil
 
-from tests.bench.figures import Figure, Skipped, Told
+from tests.bench.figures import Figure, Told
 from tests.bench.front import front
 from tests.bench.measure import ratio
 from tests.bench.place import Bench
@@ -15,7 +15,6 @@ from tests.bench.plan import FORM, started
 PAGE = 100  # objects; the most that every list takes
 RATE, LATENCY_S = 20, 0.05
 PACED = ("--rate", f"{RATE}", "--latency-ms", f"{LATENCY_S * 1000:.0f}")
-UNPACED = "this emulator keeps no rate"
 
 
 def requests(bench: Bench) -> Iterator[Told]:
@@ -33,9 +32,6 @@ def requests(bench: Bench) -> Iterator[Told]:
 
 def paced(bench: Bench) -> Iterator[Told]:
     """Goal 9, and that a service which enforces its rate refuses nothing."""
-    if "--rate" not in bench.help("emulator", "start"):
-        yield Skipped(9, "refresh and plan at a rate", UNPACED)
-        return
     start_s = started(bench)
     for size in bench.sizes:
         project = bench.project(FORM, size)
