@@ -39,6 +39,26 @@ def diff(
     return [(".".join(change.path), change.before, change.after) for change in changes]
 
 
+class _Asked(dict[str, Position]):
+    """Places that note which were asked for."""
+
+    def __init__(self, places: Mapping[str, Position]) -> None:
+        super().__init__(places)
+        self.names: list[str] = []
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.append(name)
+        return super().get(name, default)
+
+
+def test_only_a_field_that_differs_has_its_place_looked_up() -> None:
+    """To find one may take reading its document anew, which a plan without changes has no time for."""
+    places = _Asked({name: Position("g.yaml", line, 3) for line, name in enumerate(("model", "capacity"), start=1)})
+    desired, applied = {"model": "a", "capacity": 4}, {"model": "a", "capacity": 2}
+    (change,) = differences(Part(SLOT, desired, at=places), desired, applied, None, Compared(MARKS))
+    assert (change.at, places.names) == (Position("g.yaml", 2, 3), ["capacity"])
+
+
 # Whose field it is --------------------------------------------------------------------------------------------------
 
 
