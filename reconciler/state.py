@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple, assert_never
 
 from reconciler.errors import StateCorrupt
@@ -582,8 +582,19 @@ def _from_ascii(key: str) -> str:
 
 
 def to_json(event: Owned | Intent | Fact | Ticket | Pause | Approval) -> str:
-    """A row as ASCII text: half a character in a name of the service's must not cost us the row."""
-    return json.dumps(vars(event), sort_keys=True, default=_inner)
+    """A row as ASCII text: half a character in a name of the service's must not cost us the row.
+
+    What says nothing is left out: most of it never says anything.
+    """
+    silent = _silent(type(event))
+    body = {name: value for name, value in vars(event).items() if name not in silent or value != silent[name]}
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), default=_inner)
+
+
+@cache
+def _silent(row: type[Event]) -> Mapping[str, Any]:
+    """The fields of a row that hold one value until there is something to say, with that value."""
+    return {one.name: one.default for one in fields(row) if one.default in ("", None, False)}
 
 
 def _inner(value: Any) -> Any:
