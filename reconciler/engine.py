@@ -51,6 +51,7 @@ from reconciler.resource import (
     Match,
     Measurement,
     Observed,
+    Part,
     Phase,
     Resource,
     Slot,
@@ -67,6 +68,7 @@ from reconciler.state import (
     Stamp,
     State,
     Ticket,
+    generation,
     live_rows,
     written,
 )
@@ -88,10 +90,10 @@ AGAIN = "plan again: reconciler plan --out FILE"
 
 
 class Ahead(NamedTuple):
-    """What was recorded, and what the service showed of it, while something else was being done."""
+    """What is recorded, and what the service shows of it, both looked up while something else is done."""
 
-    state: State
-    world: World
+    state: Future[State]
+    world: Future[World]
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Session:
     collections: Mapping[str, Collection]
     hurry: float = 1.0
     limits: Limits = NO_LIMITS
-    ahead: Future[Ahead] | None = None
+    ahead: Ahead | None = None
 
     @property
     def asks_on_unknown(self) -> bool:
@@ -113,7 +115,8 @@ class Session:
 
     @property
     def desired(self) -> Desired:
-        return Desired(self.project.documents, self.project.parts, self.project.removed)
+        project = self.project
+        return Desired(project.documents, project.parts, project.removed, project.count)
 
 
 @dataclass(frozen=True)
@@ -190,10 +193,10 @@ def open_store(project: Project, stamp: Stamp) -> Store:
 
 def plan(session: Session, choices: Choices, leash: Leash | None = None) -> Snapshot:
     """What an apply would do now; on a `leash`, a loop. Sends only reads and writes nothing, not even state."""
-    ahead = session.ahead.result() if session.ahead else None
-    before, documents = ahead.state if ahead else session.store.load(), session.project.documents
+    ahead, documents = session.ahead, session.project.documents
+    before = ahead.state.result() if ahead else session.store.load()
     state, names = surgery.renamed(before, documents), surgery.renames(before, documents)
-    world = _world(session, state, ahead.world if ahead else World())
+    world = _world(session, state, ahead.world.result() if ahead else World())
     made = make_plan(session.desired, state, world, session.collections, choices)
     if offered := _offers(session, made):
         world = replace(world, offers=offered)
@@ -212,12 +215,27 @@ def plan(session: Session, choices: Choices, leash: Leash | None = None) -> Snap
 def looking_ahead(session: Session) -> Session:
     """The same, while what is recorded is already looked up on the service: for one plan, which takes it from there."""
 
-    def look() -> Ahead:
-        state = session.store.load()
-        names = {row.collection for row in state.owned.values()}
-        return Ahead(state, observe(session.api, session.collections, names, state.owned.values()))
+    recorded = begun(session.store.load)
 
-    return replace(session, ahead=begun(look))
+    def look() -> World:
+        rows = recorded.result().owned.values()
+        return observe(session.api, session.collections, {row.collection for row in rows}, rows)
+
+    return replace(session, ahead=Ahead(recorded, begun(look)))
+
+
+def is_made(session: Session, part: Part) -> bool:
+    """Whether a part is recorded as made, with all that cannot change in it as it is declared."""
+    try:
+        state = session.ahead.state.result() if session.ahead else session.store.load()
+        row = state.head(part.slot)
+        if row is None or row.failure:
+            return False
+        collection = session.collections[row.collection]
+        fields = adoption.filled(part, state, by_content=True)
+        return row.generation == generation(collection.name, collection.lasting(fields))
+    except ReconcilerError:  # whatever it is, the plan meets it too and tells of it
+        return False
 
 
 def canceling(session: Session, address: str, choices: Choices) -> Snapshot:

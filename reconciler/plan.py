@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -184,12 +184,14 @@ def sums(operations: Iterable[Operation], hour_before: Decimal | None) -> Totals
 class Desired:
     """What the manifests declare: documents in graph order, and the parts of each address.
 
-    `removed` are tombstones by the address that is to go.
+    `removed` are tombstones by the address that is to go. `count` gives a part that is to be bought as its price needs
+    it; it may read files, and raises ManifestError for what they hold.
     """
 
     documents: tuple[Document, ...] = ()
     parts: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
     removed: Mapping[str, Document] = field(default_factory=dict)
+    count: Callable[[Part], Part] = field(default=lambda part: part, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

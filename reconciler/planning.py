@@ -310,6 +310,7 @@ class _Draft:
             return False
         if not self._fits(document, part, fields, reasons):
             return False
+        part = self.desired.count(part)
         operation = Operation(
             id=f"create {part.slot}",
             action=action,

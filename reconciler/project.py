@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cache as once
 from functools import partial
 from graphlib import CycleError
 from pathlib import Path
@@ -61,7 +62,8 @@ class Project:
 
     `root` is as the user would type it; `stack` is None where no manifest declares one. `manifests` are the digests of
     all that was read, by path below the root; `environment` is "" for the base by itself. `records` is where what is
-    recorded lies; None for beside the manifests.
+    recorded lies; None for beside the manifests. `count` has the tokens of a part counted, where that was put off
+    because it was bought already.
     """
 
     root: Path
@@ -75,11 +77,16 @@ class Project:
     environment: str = ""
     removed: Mapping[str, Document] = field(default_factory=dict)
     records: Path | None = None
+    count: Callable[[Part], Part] = field(default=lambda part: part, compare=False, repr=False)
 
     @property
     def home(self) -> Path:
         """The folder that what is recorded lies in, which outlives a checkout."""
         return self.records or self.root
+
+
+Bought = Callable[[Part], bool]
+"""Whether this very part was made already: what went into it is then not counted and judged anew."""
 
 
 def load(
@@ -90,24 +97,29 @@ def load(
     stdin: bytes | None = None,
     cache: Callable[[Path], Cache] = Cache,
     records: Path | None = None,
-    known: Callable[[Project], object] = lambda outline: None,
+    known: Callable[[Project], Bought | None] = lambda outline: None,
 ) -> Project:
     """The project that `-f` paths stand for, `-` being the bytes of standard input. ManifestError holds every mistake.
 
     The root is the folder of the Stack, else the first path (of a file: its folder); every manifest must lie below it.
     The overlays of an environment lie in `envs/` there; UsageError where there is no such environment. `known` is told
-    whose project it is, without a document of it, before the documents are looked at: unless the Stack has mistakes.
+    whose project it is, without a document of it, before those are looked at, unless the Stack has mistakes; it may
+    answer what of it was bought.
     """
+    bought: Bought | None = None
 
     def begin(root: Path, stack: Document) -> None:
+        nonlocal bought
         profile, unusable = _profile(Tree(root), [stack])
         if not unusable:
-            known(
+            bought = known(
                 Project(root, stack, stack.metadata.name, profile, (), {}, (), environment=environment, records=records)
             )
 
     with _undisturbed():
-        return _load(paths, environment, kinds, stdin, cache, records, begin)
+        return _load(
+            paths, environment, kinds, stdin, cache, records, begin, lambda part: bought is not None and bought(part)
+        )
 
 
 def _load(
@@ -118,6 +130,7 @@ def _load(
     cache: Callable[[Path], Cache],
     records: Path | None,
     begin: Begin,
+    bought: Bought,
 ) -> Project:
     first = _first(paths)
     memory = cache(records or first)
@@ -137,7 +150,7 @@ def _load(
         problems.append(Problem("no document in any of the manifests", None, "nothing is deleted because of that"))
     profile, unusable = _profile(Tree(root), stacks)
     problems += unusable
-    assembly = _Assembly(Tree(root), profile, memory)
+    assembly = _Assembly(Tree(root), profile, memory, bought)
     order, base = _in_order(documents), _inside(root)
     assembly.take(documents, order, blind=not stacks and any(lost.kind in ("", Stack.__name__) for lost in broken))
     assembly.cache.save()
@@ -157,6 +170,7 @@ def _load(
         environment=environment,
         removed={address: one for one in tombstones for address in one.spec.addresses},  # type: ignore[attr-defined]
         records=records,
+        count=assembly.count,
     )
 
 
@@ -420,7 +434,9 @@ class _Assembly:
     tree: Tree
     profile: ProfileCatalogue
     cache: Cache
+    bought: Bought
     parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)
+    later: dict[str, Callable[[], None]] = field(default_factory=dict)  # by address, what is left to do to be judged
     counts: dict[str, set[int]] = field(default_factory=dict)  # tokens of an upload, by whatever vocabularies count it
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
@@ -456,15 +472,34 @@ class _Assembly:
         if isinstance(spec, Resource) and inputs and needed <= self.parts.keys():
             inputs = Inputs(inputs.files, inputs.words, {address: self.parts[address] for address in needed})
             reading = spec.reading(inputs)
-            try:
-                if reading.contents:
-                    inputs = replace(inputs, lengths=dict(self._lengths(reading)), learnt=dict(self._learnt(reading)))
-            except FileRefused as error:
-                self.problems.append(Problem(f"{document.address}: {error}", document.position(), error.hint))
-                return
-            findings = tuple(spec.fits(inputs, self.profile))
-            self._report(document, findings)
-            self.parts[document.address] = _remarked(spec.parts(document, inputs), findings)
+            if reading.contents and any(map(self.bought, spec.parts(document, inputs))):
+                self.later[document.address] = once(partial(self._judge, document, inputs, reading))
+                reading = _UNREAD
+            self._judge(document, inputs, reading)
+
+    def _judge(self, document: Document, inputs: Inputs, reading: Reading) -> None:
+        """The parts of a document, with what can be said against them in view of what a model would read."""
+        spec = document.spec
+        assert isinstance(spec, Resource)
+        try:
+            if reading.contents:
+                inputs = replace(inputs, lengths=dict(self._lengths(reading)), learnt=dict(self._learnt(reading)))
+        except FileRefused as error:
+            self.problems.append(Problem(f"{document.address}: {error}", document.position(), error.hint))
+            return
+        findings = tuple(spec.fits(inputs, self.profile))
+        self._report(document, findings)
+        self.parts[document.address] = _remarked(spec.parts(document, inputs), findings)
+
+    def count(self, part: Part) -> Part:
+        """A part that is to be bought again, judged as if it never had been; ManifestError where it has mistakes."""
+        if part.slot.address not in self.later:
+            return part
+        self.later[part.slot.address]()
+        if self.problems:
+            raise ManifestError(self.problems)
+        made = next(one for one in self.parts[part.slot.address] if one.slot == part.slot)
+        return replace(part, tokens=made.tokens, counted=made.counted, lengths=made.lengths, remarks=made.remarks)
 
     def _lengths(self, reading: Reading) -> Iterator[tuple[str, Lengths]]:
         """How long the rows are that a model would learn from, by the digest of their upload; of no archive."""
@@ -505,7 +540,7 @@ class _Assembly:
             where.append(Problem(f"{document.address}: {finding.what}", at, finding.hint))
 
 
-_NO_FILES = Inputs()
+_NO_FILES, _UNREAD = Inputs(), Reading()
 
 
 def _placed(problem: Problem, document: Document, source: Source) -> Problem:

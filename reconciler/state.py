@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, NamedTuple, assert_never
 
 from reconciler.errors import StateCorrupt
@@ -586,15 +586,16 @@ def to_json(event: Owned | Intent | Fact | Ticket | Pause | Approval) -> str:
 
     What says nothing is left out: most of it never says anything.
     """
-    silent = _silent(type(event))
+    silent = _SILENT[type(event)]
     body = {name: value for name, value in vars(event).items() if name not in silent or value != silent[name]}
     return json.dumps(body, sort_keys=True, separators=(",", ":"), default=_inner)
 
 
-@cache
-def _silent(row: type[Event]) -> Mapping[str, Any]:
-    """The fields of a row that hold one value until there is something to say, with that value."""
-    return {one.name: one.default for one in fields(row) if one.default in ("", None, False)}
+_SILENT: Mapping[type[Any], Mapping[str, Any]] = {
+    row: {one.name: one.default for one in fields(row) if one.default in ("", None, False)}
+    for row in (Owned, Intent, Fact, Ticket, Approval, Pause)
+}
+"""The fields of each row that hold one value until there is something to say, with that value."""
 
 
 def _inner(value: Any) -> Any:

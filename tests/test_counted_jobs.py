@@ -11,7 +11,7 @@ from reconciler.cache import Cache
 from reconciler.errors import ManifestError
 from reconciler.files import Tree
 from reconciler.plan import Operation, Verb, facts
-from reconciler.project import Project, load
+from reconciler.project import Bought, Project, load
 from reconciler.resource import Action, Content, Part, Slot
 from tests.desk import document
 
@@ -39,10 +39,11 @@ class Folder:
         ]
         (self.root / name).write_text("\n".join(lines) + "\n")
 
-    def load(self, *documents: dict[str, object], profile: str = "2026") -> Project:
+    def load(self, *documents: dict[str, object], profile: str = "2026", bought: Bought | None = None) -> Project:
         everything = [document("Stack", "s", {"endpoint": "emulator", "profile": profile}), *documents]
         (self.root / "stack.yaml").write_text("---\n".join(json.dumps(one) + "\n" for one in everything))
-        return load([str(self.root)], cache=lambda root: Cache(root, clock=lambda: LONG_AFTER))
+        memory = Cache(self.root, clock=lambda: LONG_AFTER)
+        return load([str(self.root)], cache=lambda root: memory, known=lambda outline: bought)
 
 
 @pytest.fixture
@@ -306,6 +307,35 @@ def test_how_an_upload_was_counted_does_not_make_it_another_operation() -> None:
         for one in (content, counted)
     ]
     assert facts(made[0]) == facts(made[1])
+
+
+# What was bought ----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_bought_is_counted_only_to_be_bought_again(folder: Folder) -> None:
+    """A plan in a fresh clone, which remembers no count, must not take a minute to find that nothing changed."""
+    folder.rows("a.jsonl", *[20] * 90, *[600] * 10)
+    documents = dataset(), job(), job("k")
+    at_rest = folder.load(*documents, bought=lambda part: part.slot.address == "FineTuneJob/j")
+    whole = folder.load(*documents)
+    known, told = the(at_rest), the(whole)
+    assert (known.counted, known.lengths, known.remarks) == (False, None, ())
+    assert (told.counted, len(told.remarks)) == (True, 1)
+    assert [line for line in warnings(whole) if "FineTuneJob/k" in line] == warnings(at_rest)
+    assert the(at_rest, "FineTuneJob/k") == the(whole, "FineTuneJob/k")
+    assert at_rest.count(known) == told == at_rest.count(known), "and as often as it is asked for"
+    assert at_rest.count(the(at_rest, "FineTuneJob/k")) == the(whole, "FineTuneJob/k")
+
+
+def test_what_is_bought_again_has_no_mistake_that_a_first_one_may_not_have(folder: Folder) -> None:
+    folder.rows("a.jsonl", *[20] * 90, *[600] * 10)
+    documents = dataset(lint={"maxDropped": "5%"}), job()
+    project = folder.load(*documents, bought=lambda part: True)
+    with pytest.raises(ManifestError) as first:
+        folder.load(*documents)
+    with pytest.raises(ManifestError) as again:
+        project.count(the(project))
+    assert [one.what for one in again.value.problems] == [one.what for one in first.value.problems]
 
 
 def test_a_price_is_never_made_of_a_forgotten_share(folder: Folder) -> None:

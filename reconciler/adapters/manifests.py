@@ -12,7 +12,7 @@ from reconciler.adapters import terminal
 from reconciler.adapters.options import Target
 from reconciler.data import Described
 from reconciler.errors import UsageError
-from reconciler.project import Project, load
+from reconciler.project import Bought, Project, load
 from reconciler.render.errors import warnings_text
 from reconciler.wording import shown
 from reconciler.yamltext import MAX_FILE_BYTES
@@ -20,10 +20,10 @@ from reconciler.yamltext import MAX_FILE_BYTES
 RECORDS = "RECONCILER_RECORDS"  # the folder whose .reconciler/ counts, for a stack that a controller has from Git
 
 
-def read(target: Target, known: Callable[[Project], object] = lambda outline: None) -> Project:
+def read(target: Target, known: Callable[[Project], Bought | None] = lambda outline: None) -> Project:
     """The project that the command line names, its warnings told. ManifestError holds every mistake.
 
-    `known` is told whose project it is before its documents are looked at.
+    `known` is told whose project it is before its documents are looked at, and may answer what of it was bought.
     """
     project = loaded(target, known)
     if project.warnings:
@@ -31,7 +31,7 @@ def read(target: Target, known: Callable[[Project], object] = lambda outline: No
     return project
 
 
-def loaded(target: Target, known: Callable[[Project], object] = lambda outline: None) -> Project:
+def loaded(target: Target, known: Callable[[Project], Bought | None] = lambda outline: None) -> Project:
     """The same without a word, for who reads it again and again."""
     elsewhere = os.environ.get(RECORDS)
     records = Path(elsewhere) if elsewhere else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from reconciler import engine
 from reconciler.adapters import connection, operator
@@ -13,7 +14,7 @@ from reconciler.adapters.options import Target
 from reconciler.api import Called, uncounted
 from reconciler.engine import Session, Snapshot
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.project import Project
+from reconciler.project import Bought, Project
 from reconciler.render.plan import Heading, plan_text
 from reconciler.resource import Budget
 from reconciler.state import Role
@@ -55,12 +56,13 @@ def opened_early(target: Target, *, max_cost: float | None = None) -> Iterator[O
     early: list[Opened] = []
     with ExitStack() as held:
 
-        def begin(outline: Project) -> None:
+        def begin(outline: Project) -> Bought | None:
             with suppress(ReconcilerError):  # whatever it is, it is met again once the manifests are known to be right
-                if connection.is_embedded(outline, target.endpoint):
-                    return
-                ready = held.enter_context(connected(outline, target, max_cost=max_cost))
-                early.append(replace(ready, session=engine.looking_ahead(ready.session)))
+                if not connection.is_embedded(outline, target.endpoint):
+                    ready = held.enter_context(connected(outline, target, max_cost=max_cost))
+                    early.append(replace(ready, session=engine.looking_ahead(ready.session)))
+                    return partial(engine.is_made, early[0].session)
+            return None
 
         project = read(target, begin)
         ready = early[0] if early else held.enter_context(connected(project, target, max_cost=max_cost))

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import stat
 import subprocess
@@ -93,6 +94,11 @@ def test_a_plan_loads_only_what_a_plan_needs(shell: Shell, tmp_path: Path) -> No
         assert loaded(shell, "show", "plan.json") & unneeded == set()
         assert shell("apply", "-y", "--endpoint", origin).code == 0
         assert loaded(shell, "plan", "--endpoint", origin) & unneeded == set()
+        shutil.rmtree(shell.folder / ".reconciler" / "cache")
+        assert loaded(shell, "plan", "--endpoint", origin) & unneeded == set(), "what was bought is not counted again"
+        shutil.rmtree(shell.folder / ".reconciler" / "cache")
+        again = shell("plan", "--endpoint", origin, "--replace", "FineTuneJob/tuned").out
+        assert re.search(r"CNY once: [\d,]+ tokens", again), "unless it is to be bought again"
 
 
 def test_completion_knows_commands_and_options(empty: Shell) -> None:
