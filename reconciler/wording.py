@@ -29,6 +29,8 @@ def is_hidden(letter: str) -> bool:
 
 def visible(text: str) -> bool:
     """Whether a text holds no hidden character."""
+    if text.isascii() and text.isprintable():  # as most texts are
+        return True
     return not any(is_hidden(letter) for letter in set(text))
 
 

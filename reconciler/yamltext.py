@@ -379,19 +379,19 @@ def _place(file: str, text: str, offset: int) -> Position:
 
 def _events(file: str, text: str) -> Iterator[yaml.Event]:
     """The event stream. Never the composer: it is recursive, and libyaml's dies on 100,000 brackets."""
-    here = Position(file, 1, 1)
+    last: yaml.Event | None = None
     try:
         for event in yaml.parse(text, Loader=_LOADER):
-            here = _position(file, event.start_mark)
+            last = event
             yield event
     except yaml.MarkedYAMLError as error:
         what = error.problem or "it cannot be understood"
-        at = _position(file, error.problem_mark) if error.problem_mark else here
+        at = _position(file, error.problem_mark or (last and last.start_mark))
         if "nesting depth" in what:  # a bound of libyaml's own, which looks ahead of its events
             raise _Unreadable(Problem(_TOO_DEEP, at)) from error
         raise _Unreadable(Problem(f"not YAML: {what}", at, _SYNTAX_HINTS.get(what, ""))) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # what the pure Python loader raises for bad escapes
-        raise _Unreadable(Problem("not YAML from here on", here)) from error
+        raise _Unreadable(Problem("not YAML from here on", _position(file, last and last.start_mark))) from error
 
 
 _TOO_DEEP = f"more than {MAX_DEPTH} levels deep"
@@ -406,7 +406,7 @@ _SYNTAX_HINTS = {
 
 
 def _position(file: str, mark: Any) -> Position:
-    return Position(file, mark.line + 1, mark.column + 1)
+    return Position(file, mark.line + 1, mark.column + 1) if mark else Position(file, 1, 1)
 
 
 @dataclass
@@ -500,14 +500,14 @@ class _Builder:
 
     def _clean(self, value: str, event: Any) -> str | None:
         """The text, or None where it hides behind escapes what the file itself may not hold."""
-        at = self._place(event)
-        hidden = sorted(letter for letter in set(value) if is_hidden(letter))
-        self.problems += (_hidden_problem(letter, at) for letter in hidden)
-        if _API_KEY.search(value):
-            self.problems.append(_key_problem(at))
-        elif not hidden:
+        holds_key = bool(_API_KEY.search(value))
+        if visible(value) and not holds_key:  # as nearly all of them
             return value
-        return None
+        at, hidden = self._place(event), sorted(letter for letter in set(value) if is_hidden(letter))
+        self.problems += (_hidden_problem(letter, at) for letter in hidden)
+        if holds_key:
+            self.problems.append(_key_problem(at))
+        return None if hidden or holds_key else value
 
     def _take_key(self, key: Any, event: Any) -> None:
         """Remembers the key of the value to come; the value is dropped where the key is refused."""
