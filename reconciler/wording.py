@@ -29,9 +29,7 @@ def is_hidden(letter: str) -> bool:
 
 def visible(text: str) -> bool:
     """Whether a text holds no hidden character."""
-    if text.isascii() and text.isprintable():  # as most texts are
-        return True
-    return not any(is_hidden(letter) for letter in set(text))
+    return text.isprintable() or not any(is_hidden(letter) for letter in set(text))
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
