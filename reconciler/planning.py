@@ -131,7 +131,6 @@ class _Draft:
                 if slot.address == former:
                     self.unresolved.setdefault(Slot(document.address, slot.part), intent)
         self.late = dict(self._late())  # by key: what a creation that was given up made after all
-        self.runs = money.bought(state, world.objects, collections, before=choices.learnt_before)
         self.vanished = vanished(state, world, choices)
 
     def is_about(self, address: str) -> bool:
@@ -360,9 +359,14 @@ class _Draft:
         price = collection.price(part.fields, base=part.base, tokens=part.tokens, counted=part.counted)
         return money.calibrated(price, self._learnt(part.base, part.counted) if price.once else None)
 
+    @cached_property
+    def _runs(self) -> tuple[money.Run, ...]:
+        """What was paid for until now; only a price has to be learnt from it."""
+        return money.bought(self.state, self.world.objects, self.collections, before=self.choices.learnt_before)
+
     def _learnt(self, base: str, counted: bool) -> money.Calibration | None:
         if (base, counted) not in self.learnt:
-            self.learnt[base, counted] = money.calibration(self.runs, base=base, counted=counted)
+            self.learnt[base, counted] = money.calibration(self._runs, base=base, counted=counted)
         return self.learnt[base, counted]
 
     def _fits(
