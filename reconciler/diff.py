@@ -60,7 +60,7 @@ def differences(
         closed = Mark.CLOSED in marks
         before = UNSET if name in rules.foreign else _told(first, second, name, closed)
         if not rules.ignores((name,)):
-            changes = _field(name, before, after, closed=closed, at=part.at.get(name))
+            changes = _field(name, before, after, closed=closed, places=part.at)
             found += (change for change in changes if not rules.ignores(change.path))
     return tuple(found)
 
@@ -106,10 +106,11 @@ def _told(first: Mapping[str, Any], second: Mapping[str, Any], name: str, closed
     return {key: _told(known, other, key, False) for key in (known if closed else {**other, **known})}
 
 
-def _field(name: str, before: Any, after: Any, *, closed: bool, at: Position | None) -> Iterable[Change]:
+def _field(name: str, before: Any, after: Any, *, closed: bool, places: Mapping[str, Position]) -> Iterable[Change]:
     before = scoped(before, after, closed)
     if repr(before) == repr(after) or canonical(before) == canonical(after):  # most are written alike
         return ()
+    at = places.get(name)  # only now: its document is read once more for it
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return (Change((name,), before, after, at),)
     return sorted(

@@ -39,6 +39,30 @@ def diff(
     return [(".".join(change.path), change.before, change.after) for change in changes]
 
 
+class Asked(dict[str, Position]):
+    """Where fields were written, and which of them somebody asked for."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__({name: Position("a.yaml", line, 1) for line, name in enumerate(names, 1)})
+        self.asked: list[str] = []
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked.append(name)
+        return super().get(name, default)
+
+    def __getitem__(self, name: str) -> Position:
+        self.asked.append(name)
+        return super().__getitem__(name)
+
+
+def test_where_a_field_was_written_is_asked_for_only_where_it_differs() -> None:
+    """The answer takes reading its document once more."""
+    declared, places = {"model": "a", "capacity": 4}, Asked("model", "capacity")
+    seen = Observed("g-1", Phase.READY, "OK", fields={"capacity": 8})
+    (change,) = differences(Part(SLOT, declared, at=places), declared, {"model": "a"}, seen, Compared(MARKS))
+    assert (change.at, places.asked) == (Position("a.yaml", 2, 1), ["capacity"])
+
+
 # Whose field it is --------------------------------------------------------------------------------------------------
 
 
