@@ -196,6 +196,11 @@ def after_look(
     return _with(after, [*happened, *moved, *_of_the_stack(before, after, at)])
 
 
+def unmoved(before: Report, at: str) -> Report:
+    """The stack after a look at which `after_look` would be told all the same as by the look before."""
+    return replace(before, looked_at=at, succeeded_at=at, fresh=0)
+
+
 def after_error(before: Report, error: str, *, at: str, cause: str = "", reason: str = News.LOOK_FAILED) -> Report:
     """The stack after a look that came to nothing: what is known of its objects stays as it was.
 
