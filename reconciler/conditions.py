@@ -7,7 +7,7 @@ so; what moved is an event, and the newest `EVENTS_MAX` are kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -434,7 +434,8 @@ def _shown(seen: Observed) -> _Well:
 
 def to_data(report: Report) -> dict[str, Any]:
     """A report as plain data, which `from_data` reads back."""
-    return asdict(report)
+    flat = {name: tuple(dict(vars(one)) for one in getattr(report, name)) for name in ("conditions", "events")}
+    return {**vars(report), **flat}
 
 
 def from_data(data: Mapping[str, Any]) -> Report:

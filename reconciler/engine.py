@@ -155,10 +155,11 @@ class Memory:
         return self.state
 
     def turned(self, project: Project) -> Sheets:
-        """A new reading over the pages of the last one; over none where another project may read them otherwise."""
-        if self.project is not project:
-            self.project, self.sheets, self.came = project, Sheets(), None
-        self.sheets = Sheets(self.sheets.now)
+        """A new reading over the pages of the last one; over none where another profile may read them otherwise."""
+        before, self.project = self.project, project
+        if before is not project:
+            self.came = None
+        self.sheets = Sheets(self.sheets.now if before and before.profile is project.profile else {})
         return self.sheets
 
     def again(self, world: World, asked: tuple[Choices, Leash | None, Limits]) -> Snapshot | None:

@@ -66,13 +66,14 @@ class Remembered:
         """What is declared; read again unless nothing of it can have changed."""
         if self.project and self.sure and self.key == key and still_look(self.stamps):
             return self.project
-        began, self.project = clock(), None
+        began, before, self.project = clock(), self.project, None
         with noting() as stamps:
-            project = load()
+            read = load()
         if self.key != key or self.stamps != stamps:
             self.key, self.stamps, self.since = key, stamps, clock()
-        self.project, self.sure = project, (began - self.since) * 1e9 >= GRAIN_NS
-        return project
+        self.sure = (began - self.since) * 1e9 >= GRAIN_NS
+        self.project = before if before and _says(before) == _says(read) else read
+        return self.project
 
     @property
     def size(self) -> int:
@@ -83,6 +84,12 @@ class Remembered:
         same = self.plan is plan and self.report == before
         self.plan, self.report = plan, unmoved(before, at) if same else make()
         return self.report
+
+
+def _says(read: Project) -> tuple[object, ...]:
+    """All that decides about a project: the bytes of its manifests, and what became of its other files."""
+    parts = {address: [replace(part, at={}) for part in parts] for address, parts in read.parts.items()}
+    return (read.root, read.manifests, read.profile, parts)
 
 
 @dataclass(frozen=True)

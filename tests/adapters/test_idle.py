@@ -183,6 +183,14 @@ def test_files_are_read_until_they_have_looked_the_same_for_longer_than_any_cloc
     assert [watch.thoughts(after_s)["load"] for after_s in (61, 0.5, 1, 0.5, 0.5)] == [1, 1, 1, 1, 0]
 
 
+def test_files_that_are_touched_and_say_the_same_change_nothing(watch: Watch) -> None:
+    """What they say is what decides, not when somebody wrote it."""
+    watch.rest()
+    os.utime(watch.desk.root / "stack.yaml")
+    watch.desk.rows("d.jsonl", texts(40))
+    assert watch.thoughts() == Counter({"load": 1})
+
+
 def test_what_time_alone_can_change_is_thought_out_at_each_look(watch: Watch) -> None:
     """A run that goes on: it may be over time, without a word of its list being another."""
     longer = {**JOB, "spec": {**JOB["spec"], "hyperParameters": {**HYPER, "n_epochs": 2}}}
