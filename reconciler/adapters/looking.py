@@ -38,6 +38,7 @@ from reconciler.files import Stamps, noting, still_look
 from reconciler.plan import Choices, Operation, Plan, Verb
 from reconciler.project import Project
 from reconciler.render.errors import error_text
+from reconciler.resource import Part
 from reconciler.source import SHORT, Checkout, Source, split
 from reconciler.state import Role, written
 from reconciler.store import Sighting
@@ -72,7 +73,7 @@ class Remembered:
         if self.key != key or self.stamps != stamps:
             self.key, self.stamps, self.since = key, stamps, clock()
         self.sure = (began - self.since) * 1e9 >= GRAIN_NS
-        self.project = before if before and _says(before) == _says(read) else read
+        self.project = before if before and _same(before, read) else read
         return self.project
 
     @property
@@ -86,10 +87,16 @@ class Remembered:
         return self.report
 
 
-def _says(read: Project) -> tuple[object, ...]:
-    """All that decides about a project: the bytes of its manifests, and what became of its other files."""
-    parts = {address: [replace(part, at={}) for part in parts] for address, parts in read.parts.items()}
-    return (read.root, read.manifests, read.profile, parts)
+def _same(before: Project, read: Project) -> bool:
+    """Whether two readings are of the same bytes, and of data that came to the same."""
+    if (before.root, before.manifests) != (read.root, read.manifests):
+        return False
+    return before.profile == read.profile and _unplaced(before) == _unplaced(read)
+
+
+def _unplaced(read: Project) -> list[Part]:
+    """Its parts but for where they were written, which takes reading their documents once more."""
+    return [replace(part, at={}) for parts in read.parts.values() for part in parts]
 
 
 @dataclass(frozen=True)
