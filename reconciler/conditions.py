@@ -7,7 +7,7 @@ so; what moved is an event, and the newest `EVENTS_MAX` are kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -194,6 +194,11 @@ def after_look(
         conditions=now,
     )
     return _with(after, [*happened, *moved, *_of_the_stack(before, after, at)])
+
+
+def unmoved(before: Report, at: str) -> Report:
+    """The stack after a look at which `after_look` would be told all the same as by the look before."""
+    return replace(before, looked_at=at, succeeded_at=at, fresh=0)
 
 
 def after_error(before: Report, error: str, *, at: str, cause: str = "", reason: str = News.LOOK_FAILED) -> Report:
@@ -429,7 +434,8 @@ def _shown(seen: Observed) -> _Well:
 
 def to_data(report: Report) -> dict[str, Any]:
     """A report as plain data, which `from_data` reads back."""
-    return asdict(report)
+    flat = {name: tuple(dict(vars(one)) for one in getattr(report, name)) for name in ("conditions", "events")}
+    return {**vars(report), **flat}
 
 
 def from_data(data: Mapping[str, Any]) -> Report:

@@ -6,12 +6,13 @@ cannot be looked at keeps nobody waiting but itself.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -21,6 +22,7 @@ from reconciler.state import written
 from reconciler.store.fleet import Claim, Fleet, packed, unpacked
 
 TICK_S = 0.1  # how long it may take until a wish to stop is noticed
+KEPT_MAX = 20_000  # objects of all stacks together that are remembered from one look to the next
 
 
 class Verdict(StrEnum):
@@ -83,6 +85,7 @@ class Controller:
     troubled: Callable[[Exception], None] = lambda error: None
     excuse: Callable[[Exception], str] = lambda error: f"internal error: {type(error).__name__}"
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    last: _Last = field(default_factory=lambda: _Last())
 
     def once(self, stopped: threading.Event | None = None) -> int:
         """Look once at everything that is due now; at how many stacks that was."""
@@ -129,23 +132,65 @@ class Controller:
     def _work(self, claim: Claim) -> None:
         """One look, from claim to finish. Where the claim was lost meanwhile its new holder tells how the stack is."""
         try:
+            before = self.last.read(claim)
             with _renewing(self.fleet, claim):
-                look = self._looked_at(claim)
-            if self.fleet.finish(claim, packed(to_data(look.report)), due_in_s=step(look, self.pace)):
+                look = self._looked_at(claim.name, before)
+            text, at_rest = self.last.written(claim, look.report), _found_nothing(before, look)
+            if self.fleet.finish(claim, text, due_in_s=step(look, self.pace), at_rest=at_rest):
+                self.last.keep(claim.name, text, look.report)
                 self.looked(claim.name, look)
         except Exception as error:  # it is looked at again as soon as the claim has run out
             self._tell(error)
 
-    def _looked_at(self, claim: Claim) -> Look:
-        before = report_of(claim.name, claim.report)
+    def _looked_at(self, name: str, before: Report) -> Look:
         try:
-            return self.look(claim.name, before)
+            return self.look(name, before)
         except Exception as error:
             return Look(after_error(before, self.excuse(error), at=written(self.now())), Verdict.FAILED)
 
     def _tell(self, error: Exception) -> None:
         with suppress(Exception):  # whoever cannot even be told must not end the loop
             self.troubled(error)
+
+
+class _Last:
+    """The reports of our own last looks, so that what is unchanged of a row is neither read nor written out again."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[bytes, Report]] = {}  # beside a digest of the text that a report became
+
+    def read(self, claim: Claim) -> Report:
+        known = self._of(claim)
+        return report_of(claim.name, claim.report) if known is None else known
+
+    def written(self, claim: Claim, report: Report) -> str:
+        known = self._of(claim)
+        if known is None or any(getattr(known, name) is not getattr(report, name) for name in _LISTS):
+            return packed(to_data(report))
+        singles = packed(to_data(replace(report, conditions=(), held=(), events=())))
+        return "\n".join((singles.partition("\n")[0], claim.report.partition("\n")[2]))
+
+    def keep(self, name: str, text: str, report: Report) -> None:
+        self._known.pop(name, None)
+        if len(report.conditions) + sum(len(one.conditions) for _, one in [*self._known.values()]) <= KEPT_MAX:
+            self._known[name] = (_digest(text), report)
+
+    def _of(self, claim: Claim) -> Report | None:
+        digest, report = self._known.get(claim.name, (b"", None))
+        return report if digest == _digest(claim.report) else None
+
+
+_LISTS = ("conditions", "held", "events")
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _found_nothing(before: Report, look: Look) -> bool:
+    """Whether nothing is under way and nothing is new but the time."""
+    same = replace(look.report, looked_at=before.looked_at, succeeded_at=before.succeeded_at) == before
+    return look.verdict is Verdict.QUIET and same
 
 
 class _Hands:

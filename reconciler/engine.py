@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,7 +25,7 @@ from reconciler.catalogue import other_limits
 from reconciler.clock import boottime
 from reconciler.errors import ReconcilerError, Refused, StalePlan, StateCorrupt, StateError, StateMismatch
 from reconciler.guards import NO_LIMITS, Breach, Limits, breaches, strictest
-from reconciler.observe import begun, list_all, look_closer, observe, offers, read_one
+from reconciler.observe import Sheets, begun, list_all, look_closer, observe, offers, read_one
 from reconciler.plan import (
     VANISHED_HINT,
     Choices,
@@ -107,6 +107,7 @@ class Session:
     hurry: float = 1.0
     limits: Limits = NO_LIMITS
     ahead: Ahead | None = None
+    memory: Memory | None = None
 
     @property
     def asks_on_unknown(self) -> bool:
@@ -133,6 +134,48 @@ class Snapshot:
     held: tuple[Operation, ...] = ()
 
 
+@dataclass
+class Memory:
+    """What the last look of a loop was made from: what is still so is neither read nor thought out again.
+
+    The service is asked all the same. A plan is kept only where there is nothing to do: whatever time alone can change,
+    a wait or a deadline, is an operation.
+    """
+
+    header: tuple[str, int, str] = ("", 0, "")
+    state: State | None = None
+    project: Project | None = None
+    sheets: Sheets = field(default_factory=Sheets)
+    asked: tuple[Choices, Leash | None, Limits] | None = None
+    came: Snapshot | None = None
+
+    def recorded(self, store: Store) -> State:
+        """What a store holds, read only where its seal moved, which is over every row and the number of writes."""
+        header = store.header()
+        now = (header.lineage, header.serial, header.seal) if header else ("", 0, "")
+        if self.state is None or self.header != now or header is None:
+            self.header, self.state, self.came = now, store.load(), None
+        return self.state
+
+    def turned(self, project: Project) -> Sheets:
+        """A new reading over the pages of the last one; over none where another profile may read them otherwise."""
+        before, self.project = self.project, project
+        if before is not project:
+            self.came = None
+        self.sheets = Sheets(self.sheets.now if before and before.profile is project.profile else {})
+        return self.sheets
+
+    def again(self, world: World, asked: tuple[Choices, Leash | None, Limits]) -> Snapshot | None:
+        """What the last look came to, where nothing moved since; its plan is the very same then."""
+        came = self.came
+        if came is None or self.asked != asked or came.world.objects != world.objects or world.at < came.world.at:
+            return None
+        return replace(came, world=world)
+
+    def keep(self, snapshot: Snapshot, asked: tuple[Choices, Leash | None, Limits]) -> None:
+        self.asked, self.came = asked, None if snapshot.plan.operations else snapshot
+
+
 @dataclass(frozen=True)
 class Applied:
     """What an apply came to. `progress` is empty where it was declined or had nothing to do."""
@@ -153,18 +196,22 @@ def session(
     patience: Patience | None = None,
     budgets: Iterable[Budget | None] = (),
     called: Called = uncounted,
+    memory: Memory | None = None,
 ) -> Iterator[Session]:
     """Connect a project to a service; on an emulator, waiting keeps the pace of its time.
 
     `budgets` are those from outside the project; the Stack's own holds beside them. `called` hears of every request.
+    A loop gives the `memory` of its last look at this stack.
 
     Raises StateMismatch before anything is read when the recorded state belongs to another endpoint or workspace.
     """
     contents = partial(data.stream, files.Tree(project.root))
     with Api(origin, key, workspace=workspace, contents=contents, called=called, patience=patience) as api:
         stamp = Stamp(api.identify(), workspace, project.name, project.environment)
-        collections = kinds.collections(project.profile)
-        yield Session(project, api, open_store(project, stamp), collections, api.hurry, limits_of(project, budgets))
+        collections, limits = kinds.collections(project.profile), limits_of(project, budgets)
+        yield Session(
+            project, api, open_store(project, stamp), collections, hurry=api.hurry, limits=limits, memory=memory
+        )
 
 
 def limits_of(project: Project, budgets: Iterable[Budget | None] = ()) -> Limits:
@@ -193,10 +240,22 @@ def open_store(project: Project, stamp: Stamp) -> Store:
 
 def plan(session: Session, choices: Choices, leash: Leash | None = None) -> Snapshot:
     """What an apply would do now; on a `leash`, a loop. Sends only reads and writes nothing, not even state."""
-    ahead, documents = session.ahead, session.project.documents
-    before = ahead.state.result() if ahead else session.store.load()
-    state, names = surgery.renamed(before, documents), surgery.renames(before, documents)
+    ahead, memory = session.ahead, session.memory
+    before = ahead.state.result() if ahead else memory.recorded(session.store) if memory else session.store.load()
+    state, asked = surgery.renamed(before, session.project.documents), (choices, leash, session.limits)
     world = _world(session, state, ahead.world.result() if ahead else World())
+    if memory and (again := memory.again(world, asked)):
+        return again
+    snapshot = _drawn_up(session, before, state, world, choices, leash)
+    if memory:
+        memory.keep(snapshot, asked)
+    return snapshot
+
+
+def _drawn_up(
+    session: Session, before: State, state: State, world: World, choices: Choices, leash: Leash | None
+) -> Snapshot:
+    """The plan, with what the service offers for it; `before` is the state under its former names."""
     made = make_plan(session.desired, state, world, session.collections, choices)
     if offered := _offers(session, made):
         world = replace(world, offers=offered)
@@ -207,7 +266,7 @@ def plan(session: Session, choices: Choices, leash: Leash | None = None) -> Snap
     found = breaches(made, session.limits, choices, owned=len(live_rows(state)), needs=needs)
     pause = state.pauses.get("")
     paused = [Note("the stack", f"is paused {surgery.paused_since(pause)}", surgery.resuming(""))] if pause else []
-    moves = tuple(sorted((new, old) for old, new in names.items()))
+    moves = tuple(sorted((new, old) for old, new in surgery.renames(before, session.project.documents).items()))
     notes = (*quotas.notes(needs), *made.notes, *paused)
     return Snapshot(replace(made, notes=notes, moves=moves), state, world, found, held)
 
@@ -287,7 +346,8 @@ def _world(session: Session, state: State, seen: World) -> World:
     names |= {d.spec.collection for d in session.project.documents if isinstance(d.spec, Resource)}
     if any(document.lifecycle.keep_last is not None for document in session.project.documents):
         names |= session.collections.keys()  # what nobody makes use of is known only once all are looked at
-    world = observe(session.api, session.collections, names - seen.objects.keys(), state.owned.values())
+    sheets = session.memory.turned(session.project) if session.memory else None
+    world = observe(session.api, session.collections, names - seen.objects.keys(), state.owned.values(), sheets)
     world = replace(world, objects={**seen.objects, **world.objects})
     for name in sorted(_taken_from(session, state)):
         world = _closer(session, state, world, name)

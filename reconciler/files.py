@@ -11,8 +11,9 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,42 @@ class Stamp(NamedTuple):
     ctime_ns: int
     inode: int
 
+    @classmethod
+    def of(cls, facts: os.stat_result) -> Stamp:
+        return cls(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
+
+
+Stamps = Mapping[str, Stamp]
+"""By path; that of a folder, whose stamp moves with every name in it, ends in `/`."""
+
+_NOTES: ContextVar[dict[str, Stamp] | None] = ContextVar("notes", default=None)
+
+
+@contextmanager
+def noting() -> Iterator[Stamps]:
+    """How each file and folder looked, before it was read, that this thread reads inside the block."""
+    notes: dict[str, Stamp] = {}
+    token = _NOTES.set(notes)
+    try:
+        yield notes
+    finally:
+        _NOTES.reset(token)
+
+
+def still_look(stamps: Stamps) -> bool:
+    """Whether all these look as they were noted: what was read of them would then be found again."""
+    try:
+        return all(Stamp.of(os.lstat(path)) == stamp for path, stamp in stamps.items())
+    except OSError:
+        return False
+
+
+def _note(facts: Callable[[], os.stat_result], root: Path, *names: str) -> None:
+    """Keeps the first look of a path, where somebody notes them: `facts` are asked for only then."""
+    notes = _NOTES.get()
+    if notes is not None and (path := os.path.join(root, *names)) not in notes:
+        notes[path] = Stamp.of(facts())
+
 
 @dataclass(frozen=True)
 class Tree:
@@ -77,7 +114,9 @@ class Tree:
             descriptor = _open_at(folder, name, _FILE, relative)
         finally:
             os.close(folder)
-        return _regular(descriptor, relative, limit_bytes)
+        file = _regular(descriptor, relative, limit_bytes)
+        _note(partial(os.fstat, descriptor), self.root, relative)
+        return file
 
     def stamp(self, relative: str) -> Stamp:
         """How a regular file looks, without opening it, or FileRefused."""
@@ -93,7 +132,8 @@ class Tree:
             os.close(folder)
         if not stat.S_ISREG(facts.st_mode):
             raise FileRefused(relative, "is not a regular file")
-        return Stamp(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
+        _note(lambda: facts, self.root, relative)
+        return Stamp.of(facts)
 
     def read(self, relative: str, *, limit_bytes: int) -> bytes:
         """The whole of a small file; one that grows while it is read is refused too."""
@@ -210,12 +250,15 @@ class Tree:
             descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise FileRefused(str(self.root), _says(error)) from error
+        reached = ""
+        _note(partial(os.fstat, descriptor), self.root, reached)
         for name in folders:
-            outer = descriptor
+            outer, reached = descriptor, f"{reached}{name}/"
             try:
                 descriptor = _open_at(outer, name, _FOLDER, relative)
             finally:
                 os.close(outer)
+            _note(partial(os.fstat, descriptor), self.root, reached)
         return descriptor
 
 

@@ -7,10 +7,12 @@ costs that time once, and how often the service may be asked is the only brake.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from threading import Thread
@@ -66,20 +68,47 @@ def begun(work: Callable[[], T]) -> Future[T]:
     return future
 
 
-def observe(api: Api, collections: Mapping[str, Collection], names: Iterable[str], owned: Iterable[Owned]) -> World:
+Sheet = tuple[bytes, tuple[Observed, ...]]
+"""A digest of the entries of a page, and what they say."""
+
+
+@dataclass
+class Sheets:
+    """Pages by collection and number, as they were `before` and are `now`: one that reads the same says the same."""
+
+    before: Mapping[tuple[str, int], Sheet] = field(default_factory=dict)
+    now: dict[tuple[str, int], Sheet] = field(default_factory=dict)
+
+    def understood(self, collection: Collection, number: int, items: tuple[Json, ...]) -> tuple[Observed, ...]:
+        digest = hashlib.sha256(json.dumps(items).encode()).digest()
+        known, found = self.before.get((collection.name, number), (b"", ()))
+        found = found if known == digest else tuple(map(collection.parse, items))
+        self.now[collection.name, number] = (digest, found)
+        return found
+
+
+def observe(
+    api: Api,
+    collections: Mapping[str, Collection],
+    names: Iterable[str],
+    owned: Iterable[Owned],
+    sheets: Sheets | None = None,
+) -> World:
     """Everything these collections hold, with certainty about the objects that are ours.
 
     Raises the error of the first collection by name that has one.
     """
     rows = tuple(owned)
-    reading = {name: begun(partial(survey, api, collections[name], rows)) for name in sorted(set(names))}
+    reading = {name: begun(partial(survey, api, collections[name], rows, sheets)) for name in sorted(set(names))}
     return World({name: one.result() for name, one in reading.items()})
 
 
-def survey(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, Observed]:
+def survey(
+    api: Api, collection: Collection, rows: Iterable[Owned], sheets: Sheets | None = None
+) -> dict[str, Observed]:
     """One collection: every listed object, and each of `rows` either found or established to be absent."""
     ours = [row for row in rows if row.collection == collection.name]
-    return _established(api, collection, ours, list_all(api, collection, expected=len(ours)))
+    return _established(api, collection, ours, list_all(api, collection, expected=len(ours), sheets=sheets))
 
 
 def look(api: Api, collection: Collection, rows: Iterable[Owned]) -> dict[str, Observed]:
@@ -122,26 +151,30 @@ def look_closer(api: Api, collection: Collection, seen: Mapping[str, Observed]) 
     return {key: one for key, one in read.items() if one is not None}
 
 
-def list_all(api: Api, collection: Collection, *, expected: int = 0) -> dict[str, Observed]:
+def list_all(
+    api: Api, collection: Collection, *, expected: int = 0, sheets: Sheets | None = None
+) -> dict[str, Observed]:
     """Every object of a collection by id. A list that moves under its reader is read again until two readings agree.
 
     Raises Unavailable for a list that cannot be read: what it might have held must not be taken for absent.
     """
     before: set[str] | None = None
     for _ in range(READINGS_MAX):
-        seen, whole = _all_pages(api, collection, expected)
+        seen, whole = _all_pages(api, collection, expected, sheets)
         if whole or before == seen.keys():
             return {key: one for key, one in seen.items() if one.status not in collection.gone}
         before = set(seen)
     raise Unavailable(f"{collection.name}: the list does not stand still")
 
 
-def _all_pages(api: Api, collection: Collection, expected: int) -> tuple[dict[str, Observed], bool]:
+def _all_pages(
+    api: Api, collection: Collection, expected: int, sheets: Sheets | None
+) -> tuple[dict[str, Observed], bool]:
     """One reading, and whether it is whole for certain: as many objects as every page said there are."""
     seen: dict[str, Observed] = {}
     totals: set[int | None] = set()
     listed = 0
-    for page in pages(api, collection, expected=expected):
+    for page in pages(api, collection, expected=expected, sheets=sheets):
         seen |= {one.id: one for one in page.found}
         totals.add(page.total)
         listed += len(page.found)
@@ -176,7 +209,9 @@ class Page(NamedTuple):
     total: int | None
 
 
-def pages(api: Api, collection: Collection, *, expected: int = 0, ahead: int = AHEAD) -> Iterator[Page]:
+def pages(
+    api: Api, collection: Collection, *, expected: int = 0, ahead: int = AHEAD, sheets: Sheets | None = None
+) -> Iterator[Page]:
     """A list from its first page to its last; none where the collection keeps no list. Raises Unavailable.
 
     Behind the last page that was read up to `ahead` are in flight, once it is known that they are there: by the
@@ -184,11 +219,12 @@ def pages(api: Api, collection: Collection, *, expected: int = 0, ahead: int = A
     """
     seen: set[str] = set()
     asked: dict[int, Future[Page]] = {}
+    read = partial(_one_page, api, collection, sheets)
     for number in range(1, PAGES_MAX + 1):
         request = collection.list(number)
         if request is None:
             return
-        page = asked.pop(number).result() if number in asked else _one_page(api, collection, request)
+        page = asked.pop(number).result() if number in asked else read(number, request)
         if number == 1 and page.total and not page.found:
             raise Unavailable(f"{collection.name}: the service says that there are {page.total}, and shows none")
         full, fresh = len(page.found) >= collection.page_size, {one.id for one in page.found} - seen
@@ -199,17 +235,17 @@ def pages(api: Api, collection: Collection, *, expected: int = 0, ahead: int = A
             last = (expected if page.total is None else page.total) // collection.page_size + 1
             for later in range(number + 1, min(last, number + ahead) + 1):
                 if later not in asked and (request := collection.list(later)):
-                    asked[later] = begun(partial(_one_page, api, collection, request))
+                    asked[later] = begun(partial(read, later, request))
         yield page
         if not fresh or not (full or (page.total is not None and len(seen) < page.total)):
             return
     raise Unavailable(f"{collection.name}: the list does not end after {PAGES_MAX} pages")
 
 
-def _one_page(api: Api, collection: Collection, request: Request) -> Page:
+def _one_page(api: Api, collection: Collection, sheets: Sheets | None, number: int, request: Request) -> Page:
     reply = api.send(request).body
     items = collection.items(reply)
-    found = tuple(map(collection.parse, items or ()))
+    found = sheets.understood(collection, number, items or ()) if sheets else tuple(map(collection.parse, items or ()))
     if items is None or not all(one.id for one in found):
         raise Unavailable(f"{request.operation}: the service answered with a list that cannot be read")
     return Page(items, found, collection.total(reply))

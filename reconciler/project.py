@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache as once
-from functools import partial
+from functools import cached_property, partial
 from graphlib import CycleError
 from pathlib import Path
 from typing import NamedTuple
@@ -72,12 +72,17 @@ class Project:
     profile: ProfileCatalogue
     documents: tuple[Document, ...]
     parts: Mapping[str, tuple[Part, ...]]
-    warnings: tuple[Problem, ...]
+    remarked: Callable[[], Iterable[Problem]] = field(default=tuple, repr=False, compare=False)
     manifests: Mapping[str, str] = field(default_factory=dict)
     environment: str = ""
     removed: Mapping[str, Document] = field(default_factory=dict)
     records: Path | None = None
     count: Callable[[Part], Part] = field(default=lambda part: part, compare=False, repr=False)
+
+    @cached_property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is unwise, and where: its documents are read once more for that, so only where somebody asks."""
+        return tuple(self.remarked())
 
     @property
     def home(self) -> Path:
@@ -113,7 +118,7 @@ def load(
         profile, unusable = _profile(Tree(root), [stack])
         if not unusable:
             bought = known(
-                Project(root, stack, stack.metadata.name, profile, (), {}, (), environment=environment, records=records)
+                Project(root, stack, stack.metadata.name, profile, (), {}, environment=environment, records=records)
             )
 
     with _undisturbed():
@@ -163,7 +168,7 @@ def _load(
         profile=assembly.profile,
         documents=order,
         parts=assembly.counted_parts(),
-        warnings=(*_slow(), *_left_out(Tree(root), environment), *assembly.warnings),
+        remarked=partial(_told, (*_slow(), *_left_out(Tree(root), environment)), tuple(assembly.warnings)),
         manifests={
             file.source.location.removeprefix(base): hashlib.sha256(file.source.data).hexdigest() for file in files
         },
@@ -439,7 +444,7 @@ class _Assembly:
     later: dict[str, Callable[[], None]] = field(default_factory=dict)  # by address, what is left to do to be judged
     counts: dict[str, set[int]] = field(default_factory=dict)  # tokens of an upload, by whatever vocabularies count it
     problems: list[Problem] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
+    warnings: list[Callable[[], Problem]] = field(default_factory=list)
 
     def take(self, documents: Sequence[Document], order: Iterable[Document], *, blind: bool) -> None:
         """Checks every document; `blind` where the profile is unknown, so that only the files can be looked at."""
@@ -461,7 +466,7 @@ class _Assembly:
             inputs = Inputs(words=words)
         else:
             contents, problems, warnings, _ = describe(self.tree, source, self.profile, cache=self.cache)
-            self.warnings += (_placed(warning, document, source) for warning in warnings)
+            self.warnings += (partial(_placed, warning, document, source) for warning in warnings)
             inputs = Inputs(files=contents)
         self.problems += (_placed(problem, document, source) for problem in problems)
         return None if problems else inputs
@@ -535,12 +540,23 @@ class _Assembly:
 
     def _report(self, document: Document, findings: Iterable[Finding]) -> None:
         for finding in findings:
-            at = document.position("spec", *finding.path)
-            where = self.warnings if finding.warning else self.problems
-            where.append(Problem(f"{document.address}: {finding.what}", at, finding.hint))
+            if finding.warning:
+                self.warnings.append(partial(_problem, document, finding))
+            else:
+                self.problems.append(_problem(document, finding))
 
 
 _NO_FILES, _UNREAD = Inputs(), Reading()
+
+
+def _told(of_all: Iterable[Problem], of_each: Iterable[Callable[[], Problem]]) -> Iterator[Problem]:
+    yield from of_all
+    yield from (make() for make in of_each)
+
+
+def _problem(document: Document, finding: Finding) -> Problem:
+    at = document.position("spec", *finding.path)
+    return Problem(f"{document.address}: {finding.what}", at, finding.hint)
 
 
 def _placed(problem: Problem, document: Document, source: Source) -> Problem:

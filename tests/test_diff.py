@@ -39,24 +39,28 @@ def diff(
     return [(".".join(change.path), change.before, change.after) for change in changes]
 
 
-class _Asked(dict[str, Position]):
-    """Places that note which were asked for."""
+class Asked(dict[str, Position]):
+    """Where fields were written, and which of them somebody asked for."""
 
-    def __init__(self, places: Mapping[str, Position]) -> None:
-        super().__init__(places)
-        self.names: list[str] = []
+    def __init__(self, *names: str) -> None:
+        super().__init__({name: Position("a.yaml", line, 1) for line, name in enumerate(names, 1)})
+        self.asked: list[str] = []
 
     def get(self, name: str, default: Any = None) -> Any:
-        self.names.append(name)
+        self.asked.append(name)
         return super().get(name, default)
 
+    def __getitem__(self, name: str) -> Position:
+        self.asked.append(name)
+        return super().__getitem__(name)
 
-def test_only_a_field_that_differs_has_its_place_looked_up() -> None:
-    """To find one may take reading its document anew, which a plan without changes has no time for."""
-    places = _Asked({name: Position("g.yaml", line, 3) for line, name in enumerate(("model", "capacity"), start=1)})
-    desired, applied = {"model": "a", "capacity": 4}, {"model": "a", "capacity": 2}
-    (change,) = differences(Part(SLOT, desired, at=places), desired, applied, None, Compared(MARKS))
-    assert (change.at, places.names) == (Position("g.yaml", 2, 3), ["capacity"])
+
+def test_where_a_field_was_written_is_asked_for_only_where_it_differs() -> None:
+    """The answer takes reading its document once more."""
+    declared, places = {"model": "a", "capacity": 4}, Asked("model", "capacity")
+    seen = Observed("g-1", Phase.READY, "OK", fields={"capacity": 8})
+    (change,) = differences(Part(SLOT, declared, at=places), declared, {"model": "a"}, seen, Compared(MARKS))
+    assert (change.at, places.asked) == (Position("a.yaml", 2, 1), ["capacity"])
 
 
 # Whose field it is --------------------------------------------------------------------------------------------------

@@ -2,13 +2,22 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from reconciler import files
-from reconciler.files import MAX_DEPTH, MAX_ENTRIES, FileMissing, FileRefused, Tree, find_manifests
+from reconciler.files import (
+    MAX_DEPTH,
+    MAX_ENTRIES,
+    FileMissing,
+    FileRefused,
+    Tree,
+    find_manifests,
+    noting,
+    still_look,
+)
 
 
 @pytest.fixture
@@ -257,3 +266,59 @@ def test_overlays_of_an_environment_are_found_but_never_hidden_ones(tmp_path: Pa
         (tmp_path / "envs" / name).touch()
     assert Tree(tmp_path).environments() == ("prod", "test")
     assert Tree(tmp_path).overlays("prod") == ("envs/prod/a/b.yml", "envs/prod/b.yaml")
+
+
+# How all that was read looked ----------------------------------------------------------------------------------------
+
+
+def _touched(root: Path) -> None:
+    os.utime(root / "data/a.jsonl", ns=(0, 0))
+
+
+def _replaced(root: Path) -> None:
+    (root / "new").write_bytes(b"inside\n")
+    (root / "new").rename(root / "data/a.jsonl")
+
+
+def _linked(root: Path) -> None:
+    (root / "data").rename(root / "elsewhere")
+    (root / "data").symlink_to("elsewhere")
+
+
+def _root_replaced(root: Path) -> None:
+    root.rename(root.with_name("away"))
+    root.mkdir()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: (root / "data/a.jsonl").write_bytes(b"insidE\n"),
+        lambda root: (root / "data/b.jsonl").touch(),
+        lambda root: (root / "b.yaml").touch(),
+        lambda root: (root / "data/a.jsonl").unlink(),
+        _touched,
+        _replaced,
+        _linked,
+        _root_replaced,
+    ],
+)
+def test_whatever_could_be_read_otherwise_looks_otherwise(tree: Tree, change: Callable[[Path], object]) -> None:
+    for path in (tree.root, tree.root / "data", tree.root / "data/a.jsonl"):
+        os.utime(path, ns=(10**9, 10**9))
+    with noting() as stamps:
+        for name in tree.glob("data/*"):
+            tree.read(name, limit_bytes=100)
+        tree.manifests()
+    assert still_look(stamps)
+    change(tree.root)
+    assert not still_look(stamps)
+
+
+def test_only_what_is_read_is_noted_and_only_while_somebody_asks(tree: Tree) -> None:
+    (tree.root / "other").mkdir()
+    with noting() as stamps:
+        tree.read("data/a.jsonl", limit_bytes=100)
+    tree.glob("other/*")
+    below = str(tree.root)
+    assert sorted(path.removeprefix(below) for path in stamps) == ["/", "/data/", "/data/a.jsonl"]

@@ -13,9 +13,10 @@ import pytest
 from reconciler import catalogue, kinds
 from reconciler.api import Api, Key, Patience
 from reconciler.errors import NotFound, Unavailable
-from reconciler.observe import AHEAD, list_all, look, observe
+from reconciler.observe import AHEAD, Sheets, list_all, look, observe
 from reconciler.resource import Slot
 from reconciler.state import Owned, Role
+from tests.calls import calls_of
 from tests.far_end import Answer, FarEnd, Received, error, far_end, reply
 
 KNOWN = kinds.collections(catalogue.load().for_profile("2026"))
@@ -218,3 +219,29 @@ def test_a_list_that_is_shorter_than_expected_is_not_asked_for_in_vain() -> None
     with listing(lambda number, time: page(None, ids(7))) as (api, end):
         assert len(list_all(api, DEPLOYMENTS, expected=10 * FULL)) == 7
     assert len(end.received) == 1
+
+
+# From one look to the next --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("then", "understood"),
+    [({}, 0), ({"status": "PENDING"}, 1), ({"capacity": True}, 1), ({"capacity": 1.0}, 1), ({"of_no_use": "x"}, 1)],
+)
+def test_a_page_that_reads_as_before_is_not_made_sense_of_again(then: dict[str, Any], understood: int) -> None:
+    """To the letter: for a program 1, 1.0 and true are the same, and not for a service."""
+    pages = {1: page(FULL + 1, ids(FULL), capacity=1), 2: page(FULL + 1, ids(1, FULL), capacity=1)}
+    other = {**pages, 2: page(FULL + 1, ids(1, FULL), **{"capacity": 1, **then})}
+    sheets = Sheets()
+    with listing(lambda number, time: (pages if time == 1 else other)[number]) as (api, _):
+        first = list_all(api, DEPLOYMENTS, sheets=sheets)
+        with calls_of(type(DEPLOYMENTS).parse) as calls:
+            second = list_all(api, DEPLOYMENTS, sheets=Sheets(sheets.now))
+    assert calls.total() == understood
+    assert second == list_all_of(other)
+    assert [one for one in ids(FULL) if second[one] is not first[one]] == []
+
+
+def list_all_of(pages: dict[int, Answer]) -> dict[str, Any]:
+    with listing(lambda number, time: pages[number]) as (api, _):
+        return list_all(api, DEPLOYMENTS)

@@ -435,6 +435,7 @@ def everything(project: Project) -> object:
     """With the place of every value of every document."""
     return (
         project,
+        project.warnings,
         [dict(document.at) for document in project.documents],
         [{part.slot: dict(part.at) for part in parts} for parts in project.parts.values()],
     )

@@ -18,6 +18,8 @@ from reconciler.adapters.stack import Opened
 from reconciler.api import Called, uncounted
 from reconciler.apply import Progress, Stage
 from reconciler.approvals import Mode
+from reconciler.cache import GRAIN_NS
+from reconciler.clock import boottime
 from reconciler.conditions import (
     Happened,
     Reason,
@@ -27,18 +29,74 @@ from reconciler.conditions import (
     drift,
     in_force,
     not_in_force,
+    unmoved,
 )
-from reconciler.controller import Look, Verdict
+from reconciler.controller import KEPT_MAX, Look, Verdict
 from reconciler.engine import Applied
 from reconciler.errors import ManifestError, ReconcilerError, Refused, SourceError, StateLocked
-from reconciler.plan import Choices, Operation, Verb
+from reconciler.files import Stamps, noting, still_look
+from reconciler.plan import Choices, Operation, Plan, Verb
 from reconciler.project import Project
 from reconciler.render.errors import error_text
+from reconciler.resource import Part
 from reconciler.source import SHORT, Checkout, Source, split
 from reconciler.state import Role, written
 from reconciler.store import Sighting
 
 LINES_MAX = 20  # of an error, which a report keeps
+
+
+@dataclass
+class Remembered:
+    """One stack as its last look left it: what was read of it, and what came of that.
+
+    git's rule for its index: how a file looks proves nothing while one more change could leave it looking the same. So
+    what was read is `sure` only if all of it had looked so for that long already.
+    """
+
+    key: tuple[str, str] = ("", "")
+    project: Project | None = None
+    stamps: Stamps = field(default_factory=dict)
+    since: float = 0.0
+    sure: bool = False
+    memory: engine.Memory = field(default_factory=engine.Memory)
+    plan: Plan | None = None
+    report: Report | None = None
+
+    def read(self, key: tuple[str, str], load: Callable[[], Project], clock: Callable[[], float]) -> Project:
+        """What is declared; read again unless nothing of it can have changed."""
+        if self.project and self.sure and self.key == key and still_look(self.stamps):
+            return self.project
+        began, before, self.project = clock(), self.project, None
+        with noting() as stamps:
+            read = load()
+        if self.key != key or self.stamps != stamps:
+            self.key, self.stamps, self.since = key, stamps, clock()
+        self.sure = (began - self.since) * 1e9 >= GRAIN_NS
+        self.project = before if before and _same(before, read) else read
+        return self.project
+
+    @property
+    def size(self) -> int:
+        return len(self.project.documents) if self.project else 0
+
+    def after(self, before: Report, plan: Plan, make: Callable[[], Report], *, at: str) -> Report:
+        """The report of a look that came to this plan: where it is the very same, nothing moved but the time."""
+        same = self.plan is plan and self.report == before
+        self.plan, self.report = plan, unmoved(before, at) if same else make()
+        return self.report
+
+
+def _same(before: Project, read: Project) -> bool:
+    """Whether two readings are of the same bytes, and of data that came to the same."""
+    if (before.root, before.manifests) != (read.root, read.manifests):
+        return False
+    return before.profile == read.profile and _unplaced(before) == _unplaced(read)
+
+
+def _unplaced(read: Project) -> list[Part]:
+    """Its parts but for where they were written, which takes reading their documents once more."""
+    return [replace(part, at={}) for parts in read.parts.values() for part in parts]
 
 
 @dataclass(frozen=True)
@@ -59,6 +117,8 @@ class Looker:
     called: Called = uncounted
     many: bool = False  # controllers on other machines look at the same stacks
     sightings: dict[str, Sighting] = field(default_factory=dict)
+    clock: Callable[[], float] = boottime
+    remembered: dict[str, Remembered] = field(default_factory=dict)
 
     def __call__(self, name: str, before: Report) -> Look:
         before = replace(before, mode=self.mode.value)
@@ -111,16 +171,20 @@ class Looker:
     def _looked(self, name: str, before: Report, checkout: Checkout) -> Look:
         """ManifestError where what is declared cannot come into force; what goes wrong once it has is in the look."""
         if not self._folder(name, checkout).is_dir():
+            self.remembered.pop(name, None)
             return self._gone(before, checkout)
-        read = self._read(name, checkout)
+        last = self.remembered.pop(name, Remembered())
+        read = last.read((name, str(checkout.root)), lambda: self._read(name, checkout), self.clock)
+        if len(read.documents) + sum(one.size for one in [*self.remembered.values()]) <= KEPT_MAX:
+            self.remembered[name] = last
         before = in_force(before, checkout.revision, at=self._at())
         try:
-            return self._reconciled(before, read)
+            return self._reconciled(before, read, last)
         except ReconcilerError as error:
             return self._failed(before, _words(error, checkout), error)
 
-    def _reconciled(self, before: Report, read: Project) -> Look:
-        with self._connected(read, writes=self.mode is not Mode.OBSERVE) as opened:
+    def _reconciled(self, before: Report, read: Project, last: Remembered) -> Look:
+        with self._connected(read, writes=self.mode is not Mode.OBSERVE, memory=last.memory) as opened:
             session = opened.session
             session.store.sightings = self.sightings
             if self.many and not session.store.shared:
@@ -132,17 +196,23 @@ class Looker:
             told: list[Progress] = []
             applied = engine.reconcile(session, leash, report=told.append, stopped=self.stopped)
             snapshot = engine.plan(session, Choices(), leash) if applied.progress else applied.snapshot
-            report = after_look(
+            at = self._at()
+            report = last.after(
                 before,
-                session.desired,
                 snapshot.plan,
-                snapshot.state,
-                snapshot.world,
-                at=self._at(),
-                revision=before.revision,
-                held=snapshot.held,
-                happened=_happened(applied, self._at()),
-                limit=session.limits.hour,
+                lambda: after_look(
+                    before,
+                    session.desired,
+                    snapshot.plan,
+                    snapshot.state,
+                    snapshot.world,
+                    at=at,
+                    revision=before.revision,
+                    held=snapshot.held,
+                    happened=_happened(applied, at),
+                    limit=session.limits.hour,
+                ),
+                at=at,
             )
         return Look(report, _verdict(applied))
 
@@ -150,9 +220,11 @@ class Looker:
         path, environment = split(name, by_environment=self.by_environment)
         return project.load([str(checkout.root / path)], environment=environment, records=self._records(path))
 
-    def _connected(self, read: Project, *, writes: bool) -> AbstractContextManager[Opened]:
+    def _connected(
+        self, read: Project, *, writes: bool, memory: engine.Memory | None = None
+    ) -> AbstractContextManager[Opened]:
         target = Target(files=(), environment=read.environment, endpoint=self.endpoint, key_file=self.key_file)
-        return stack.connected(read, target, writes=writes, called=self.called)
+        return stack.connected(read, target, writes=writes, called=self.called, memory=memory)
 
     def _folder(self, name: str, checkout: Checkout) -> Path:
         return checkout.root / split(name, by_environment=self.by_environment)[0]

@@ -12,7 +12,7 @@ from reconciler.adapters import connection, operator
 from reconciler.adapters.manifests import read
 from reconciler.adapters.options import Target
 from reconciler.api import Called, uncounted
-from reconciler.engine import Session, Snapshot
+from reconciler.engine import Memory, Session, Snapshot
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.project import Bought, Project
 from reconciler.render.plan import Heading, plan_text
@@ -77,6 +77,7 @@ def connected(
     writes: bool = False,
     max_cost: float | None = None,
     called: Called = uncounted,
+    memory: Memory | None = None,
 ) -> Iterator[Opened]:
     """A project that was read already, on its service."""
     budgets = (operator.budget(project.root), Budget.model_validate({"onceCny": max_cost}))
@@ -85,7 +86,13 @@ def connected(
     with connection.connect(project, endpoint=target.endpoint, key_file=target.key_file) as service:
         heading = headed(project, service)
         with engine.session(
-            project, service.origin, service.key, workspace=heading.workspace, budgets=budgets, called=called
+            project,
+            service.origin,
+            service.key,
+            workspace=heading.workspace,
+            budgets=budgets,
+            called=called,
+            memory=memory,
         ) as session:
             yield Opened(session, heading)
 

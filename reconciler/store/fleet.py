@@ -20,6 +20,7 @@ from reconciler.errors import StateError
 from reconciler.store import Database
 
 CLAIM_S = 60.0  # a claim that was not renewed for so long is anybody's
+SILENT_S = 900.0  # how long a stack at rest may be looked at without a word to others
 AT_ONCE = 0.0  # the time at which a stack is due that was asked for; it keeps that also while somebody looks at it
 FLEET_TABLES = (
     "create table if not exists fleet (scope text not null, name text not null, due double precision not null,"
@@ -94,8 +95,11 @@ class Fleet(ABC):
         with self._transaction() as db:
             return bool(db(kept, self._now(db) + self.term_s, self.scope, claim.name, claim.epoch))
 
-    def finish(self, claim: Claim, report: str, *, due_in_s: float) -> bool:
-        """Give a claim back with what the look came to; False, and nothing written, where it is another's by now."""
+    def finish(self, claim: Claim, report: str, *, due_in_s: float, at_rest: bool = False) -> bool:
+        """Give a claim back with what the look came to; False, and nothing written, where it is another's by now.
+
+        `at_rest`: it found nothing new, and whoever need not tell others of it may keep it to itself.
+        """
         ended = (
             f"update fleet set due = case when due = {AT_ONCE} then due else ? end, until = 0, holder = '', report = ?"
             " where scope = ? and name = ? and epoch = ? and holder <> '' returning epoch"
@@ -168,8 +172,39 @@ class Fleet(ABC):
         """The clock that all claimants share, in seconds."""
 
 
+_OVER = (
+    "pragma temp_store=memory",
+    "create temp table resting (scope, name, epoch, due, until, report)",
+    # A row that others moved is as it is; one that was asked for is due, and is claimed for all to see.
+    "create temp view fleet as select row.scope, row.name, row.holder, row.epoch,"
+    f" case when row.due = {AT_ONCE} then row.due else coalesce(ours.due, row.due) end as due,"
+    " coalesce(ours.until, row.until) as until, coalesce(ours.report, row.report) as report,"
+    f" ours.name is not null and row.due <> {AT_ONCE} as alone"
+    " from main.fleet as row left join resting as ours on ours.scope = row.scope and ours.name = row.name"
+    " and ours.epoch = row.epoch and row.holder = ''",
+)
+
+
+class Resting(NamedTuple):
+    """A stack at rest as only we know it, on top of the row of this epoch. `until` is 0 but while we look at it.
+
+    `told` is when the row was written last.
+    """
+
+    epoch: int
+    due: float
+    until: float
+    report: str
+    told: float
+
+
 class SqliteFleet(Fleet):
-    """A file beside the projects, for the controllers of one machine."""
+    """A file beside the projects, for the controllers of one machine.
+
+    Whoever looked last at a stack at rest looks at it again without a word in the file, until there is something new or
+    `SILENT_S` have passed. Others find it due there, and may claim it; then whoever had it to itself is passed by like
+    one that slept.
+    """
 
     _skipping = ""  # one writer at a time
 
@@ -184,10 +219,73 @@ class SqliteFleet(Fleet):
     ) -> None:
         super().__init__(holder, scope=scope, term_s=term_s)
         self.path, self._clock = path, clock
+        self._resting: dict[str, Resting] = {}
+
+    def claim(self, names: Sequence[str]) -> Claim | None:
+        if not names:
+            return None
+        due = (
+            f"select name, alone from fleet where scope = ? and name in ({_places(names)}) and due <= ? and until <= ?"
+            " order by due, name limit 1"
+        )
+        with self._transaction(writes=False) as db:
+            now = self._now(db)
+            rows = db(due, self.scope, *names, now, now)
+        if not rows:
+            return None
+        ((name, alone),) = rows
+        return self._claimed_alone(name, now) if alone else super().claim([name])
+
+    def _claimed_alone(self, name: str, now: float) -> Claim:
+        rests = self._resting[name] = self._resting[name]._replace(until=now + self.term_s)
+        with self._transaction(writes=False) as db:
+            kept = db("select lists from fleet_lists where scope = ? and name = ?", self.scope, name)
+        return Claim(name, rests.epoch, _joined(rests.report, kept[0][0] if kept else ""))
+
+    def renew(self, claim: Claim) -> bool:
+        """A look that takes its time is told to the others from here on."""
+        return self._told(claim) and super().renew(claim)
+
+    def finish(self, claim: Claim, report: str, *, due_in_s: float, at_rest: bool = False) -> bool:
+        now, told = self._clock(), self._resting[claim.name].told if self._held_alone(claim) else 0.0
+        done = at_rest and now - told < SILENT_S and self._is_alone(claim)
+        if not done:
+            told, done = now, self._told(claim) and super().finish(claim, report, due_in_s=due_in_s)
+        if done and at_rest:
+            self._resting[claim.name] = Resting(claim.epoch, now + due_in_s, 0.0, report.partition("\n")[0], told)
+        return done
+
+    def _is_alone(self, claim: Claim) -> bool:
+        """Whether a claim is known to us alone, and nobody else claimed the stack since."""
+        if not self._held_alone(claim):
+            return False
+        with self._transaction(writes=False) as db:
+            return bool(db("select 1 from fleet where scope = ? and name = ? and alone", self.scope, claim.name))
+
+    def _held_alone(self, claim: Claim) -> bool:
+        rests = self._resting.get(claim.name)
+        return rests is not None and rests.epoch == claim.epoch and rests.until > 0
+
+    def _told(self, claim: Claim) -> bool:
+        """Put a claim that is known to us alone into the file; False where the stack is another's by now."""
+        is_ours = True
+        if self._held_alone(claim):
+            take = (
+                "update fleet set holder = ?, until = ? where scope = ? and name = ? and epoch = ? and holder = ''"
+                " returning epoch"
+            )
+            with self._transaction() as db:
+                until = self._now(db) + self.term_s
+                is_ours = bool(db(take, self.holder, until, self.scope, claim.name, claim.epoch))
+        self._resting.pop(claim.name, None)
+        return is_ours
 
     @contextmanager
     def _transaction(self, *, writes: bool = True) -> Iterator[Database]:
-        """Opened for the moment, as the state's file is; where nothing changes nothing is written."""
+        """Opened for the moment, as the state's file is; where nothing changes nothing is written.
+
+        Who reads sees what is at rest in place of its rows.
+        """
         try:
             with closing(sqlite3.connect(self.path, isolation_level=None, timeout=10)) as db:
                 db.execute("pragma journal_mode=delete")
@@ -196,6 +294,8 @@ class SqliteFleet(Fleet):
                 if there < len(FLEET_TABLES):
                     for table in FLEET_TABLES:
                         db.execute(table)
+                if not writes:
+                    self._lay_over(db)
                 db.execute("begin immediate" if writes else "begin")
                 yield lambda statement, *values: db.execute(statement, values).fetchall()
                 db.execute("commit")
@@ -204,6 +304,13 @@ class SqliteFleet(Fleet):
                 f"the list of stacks in {self.path} cannot be used: {error}",
                 hint="it only says when to look next: moved away, it is made anew",
             ) from error
+
+    def _lay_over(self, db: sqlite3.Connection) -> None:
+        """A view under the name of the table, which goes with the connection."""
+        rows = [(self.scope, name, *rests[:-1]) for name, rests in [*self._resting.items()]]
+        for statement in _OVER:
+            db.execute(statement)
+        db.executemany("insert into resting values (?, ?, ?, ?, ?, ?)", rows)
 
     def _now(self, db: Database) -> float:
         return self._clock()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import StateError
-from reconciler.store.fleet import CLAIM_S, Claim, Fleet, SqliteFleet
+from reconciler.store.fleet import CLAIM_S, SILENT_S, Claim, Fleet, SqliteFleet
 from reconciler.store.postgres import PostgresFleet
 from tests.store.conftest import Server
 from tests.store.places import Base, File, Place, dying_at, pages
@@ -284,6 +284,107 @@ def test_a_process_that_is_killed_while_it_writes_leaves_a_list(file: File) -> N
             break
     else:
         pytest.fail("it never got through")
+
+
+# A file, whose stacks are at rest -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(file: File) -> tuple[Hall, Fleet]:
+    """Who looked last at a stack, and found nothing new."""
+    hall = Hall(file)
+    fleet = hall.claimant()
+    fleet.enlist(["a"])
+    assert fleet.finish(taken(fleet, ["a"]), "1\nlists", due_in_s=60, at_rest=True)
+    hall.now_s += 61
+    return hall, fleet
+
+
+def test_a_look_that_finds_nothing_new_writes_nothing(alone: tuple[Hall, Fleet]) -> None:
+    hall, fleet = alone
+    before, facts = hall.place.contents(), hall.path.stat()
+    for number in range(2, 5):
+        assert fleet.next_due_in_s(["a"]) == 0
+        assert fleet.queue() == (1, 1, 0)
+        claim = taken(fleet, ["a"])
+        assert claim == Claim("a", 1, f"{number - 1}\nlists")
+        assert (fleet.queue(), fleet.claim(["a"])) == ((1, 0, 1), None)
+        assert fleet.finish(claim, f"{number}\nlists", due_in_s=60, at_rest=True)
+        assert fleet.reports() == {"a": f"{number}\nlists"}
+        assert fleet.due_in_s() == {"a": 60}
+        assert fleet.claim(["a"]) is None
+        hall.now_s += 61
+    assert hall.place.contents() == before
+    assert hall.path.stat() == facts
+    assert hall.claimant("another").reports() == {"a": "1\nlists"}, "the last that had something to tell"
+
+
+def test_now_and_then_a_look_at_rest_is_told_all_the_same(alone: tuple[Hall, Fleet]) -> None:
+    """Who reads the list from outside must be able to tell rest from death."""
+    hall, fleet = alone
+    began, other = hall.now_s, hall.claimant("other")
+    for number in range(2, 100):
+        assert fleet.finish(taken(fleet, ["a"]), f"{number}\nlists", due_in_s=60, at_rest=True)
+        if other.reports() != {"a": "1\nlists"}:
+            break
+        hall.now_s += 61
+    assert other.reports() == {"a": f"{number}\nlists"}
+    assert SILENT_S - 61 <= hall.now_s - began <= SILENT_S
+    hall.now_s += 61
+    assert fleet.finish(taken(fleet, ["a"]), "later\nlists", due_in_s=60, at_rest=True)
+    assert other.reports() == {"a": f"{number}\nlists"}, "and then there is silence again"
+
+
+def test_what_is_new_at_last_is_written_for_all(alone: tuple[Hall, Fleet]) -> None:
+    hall, fleet = alone
+    assert fleet.finish(taken(fleet, ["a"]), "2\nlists", due_in_s=60, at_rest=True)
+    hall.now_s += 61
+    assert fleet.finish(taken(fleet, ["a"]), "3\nmore", due_in_s=15)
+    other = hall.claimant("other")
+    assert (other.reports(), other.due_in_s()) == ({"a": "3\nmore"}, {"a": 15})
+    assert other.claim(["a"]) is None
+
+
+def test_others_may_claim_what_one_has_to_itself_which_is_passed_by_then(alone: tuple[Hall, Fleet]) -> None:
+    hall, fleet = alone
+    claim, other = taken(fleet, ["a"]), hall.claimant("other")
+    theirs = taken(other, ["a"])
+    assert not fleet.renew(claim)
+    assert not fleet.finish(claim, "2\nlists", due_in_s=60, at_rest=True)
+    assert not fleet.finish(claim, "2\nmore", due_in_s=60)
+    assert other.finish(theirs, "of the other\nlists", due_in_s=60)
+    assert fleet.reports() == {"a": "of the other\nlists"}
+    assert (fleet.claim(["a"]), fleet.due_in_s()) == (None, {"a": 60})
+
+
+def test_a_look_that_takes_long_is_told_to_the_others(alone: tuple[Hall, Fleet]) -> None:
+    """It may be at work: a second one would only wait for the state."""
+    hall, fleet = alone
+    claim = taken(fleet, ["a"])
+    assert fleet.renew(claim)
+    assert hall.claimant("other").claim(["a"]) is None
+    assert fleet.finish(claim, "2\nlists", due_in_s=60, at_rest=True)
+    assert hall.claimant("other").reports() == {"a": "2\nlists"}
+
+
+def test_a_stack_at_rest_that_is_asked_for_is_looked_at_once_more_for_all_to_see(alone: tuple[Hall, Fleet]) -> None:
+    hall, fleet = alone
+    claim, other = taken(fleet, ["a"]), hall.claimant("other")
+    other.hurry(["a"])
+    assert fleet.claim(["a"]) is None, "but never by two at a time"
+    assert fleet.finish(claim, "2\nlists", due_in_s=60, at_rest=True)
+    again = taken(fleet, ["a"])
+    assert (again.epoch, other.claim(["a"])) == (2, None)
+    assert fleet.finish(again, "3\nlists", due_in_s=60, at_rest=True)
+    assert fleet.claim(["a"]) is None
+    assert other.reports() == {"a": "3\nlists"}
+
+
+def test_a_process_that_begins_anew_finds_all_due(alone: tuple[Hall, Fleet]) -> None:
+    """What the one before it kept to itself is lost with it, at no more than the price of a look."""
+    hall, fleet = alone
+    assert fleet.finish(taken(fleet, ["a"]), "2\nlists", due_in_s=60, at_rest=True)
+    assert taken(hall.claimant("heir"), ["a"]) == Claim("a", 2, "1\nlists")
 
 
 # A database -----------------------------------------------------------------------------------------------------------
