@@ -15,7 +15,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
@@ -177,12 +177,14 @@ class Api:
         since: float | None = None,
         by: float = math.inf,
         sent: Callable[[int], None] = lambda size: None,
+        patient: bool = False,
     ) -> Reply:
         """The answer to one request, repeated only where that is safe.
 
         `since` is when the request was decided upon, by `clock`: a creation and all its repeats are over `lasts_s`
         later, and whoever was stopped for so long in between sends nothing; nor does anything leave after `by`. `sent`
-        is told how many bytes of the upload have left, and cannot disturb it.
+        is told how many bytes of the upload have left, and cannot disturb it. Where all wait for the right to send, the
+        `patient` let others go first.
 
         Raises ApiError: NotFound, Conflict, Rejected, NotAuthorised, Throttled for what the service refused;
         Unavailable for a read without a usable answer; NeverSent or OutcomeUnknown for a write without one.
@@ -191,7 +193,7 @@ class Api:
         ends_at = min(began + self.lasts_s(request), by)
         too_late = ends_at - min(_within_s(request), ends_at - began) / 2  # to begin once more
         for attempt in range(1, self._patience.tries + 1):
-            self._bucket.take()
+            self._bucket.take(patient=patient)
             try:
                 reply = self._send_once(request, ends_at, sent)
             except ApiError as error:
@@ -409,12 +411,13 @@ class Bucket:
     ) -> None:
         self._clock, self._sleep = clock, sleep
         self._turn, self._lock = threading.Lock(), threading.Lock()  # who waits holds the first, never the second
+        self._line = threading.Lock()  # the patient stand in it: but one of them at a time is in the way of others
         self._due = clock()  # when the next request would be due if none had been sent early
         self._rate, self._early_s = rate_per_s, _early_s(rate_per_s, burst)
 
-    def take(self) -> None:
+    def take(self, *, patient: bool = False) -> None:
         """Wait for the right to send one request."""
-        with self._turn:
+        with self._line if patient else nullcontext(), self._turn:
             while wait_s := self._wait_s():
                 self._sleep(wait_s)
 
