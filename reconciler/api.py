@@ -40,7 +40,7 @@ from reconciler.errors import (
     Unavailable,
 )
 from reconciler.resource import Content, Effect, Json, Request, dig, text
-from reconciler.transport import Exchange, Line, Transport, read_body
+from reconciler.transport import Exchange, Transport, read_body
 
 DEPTH_MAX = 64  # of a JSON answer: what is deeper would exhaust the stack of whoever walks through it
 READ_WITHIN_S, WRITE_WITHIN_S = 60.0, 120.0  # a whole exchange, connect to last byte
@@ -147,9 +147,9 @@ class Api:
         if workspace:
             self._headers["X-DashScope-WorkSpace"] = workspace
         verify = ssl.create_default_context() if origin.startswith("https:") else None
-        self._shared = Line(Transport(verify, keep_alive=10, clock=clock))
+        self._shared = Transport(verify, keep_alive=10, clock=clock)
         # On a used connection nobody can tell whether a request arrived: what may happen once only gets a fresh one.
-        self._fresh = Line(Transport(verify, keep_alive=0, clock=clock))
+        self._fresh = Transport(verify, keep_alive=0, clock=clock)
         self._bucket = Bucket(rate_per_s, clock, sleep)
         self.skew: timedelta | None = None  # how far ahead of ours the service's clock was at its last answer
         self._shown: tuple[datetime, float] | None = None  # what it showed then, and when that was by `clock`
@@ -167,8 +167,8 @@ class Api:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._shared.client.close()
-        self._fresh.client.close()
+        self._shared.close()
+        self._fresh.close()
 
     def send(
         self,
@@ -224,8 +224,8 @@ class Api:
         headers = {"User-Agent": self._headers["User-Agent"]}
         try:
             with (
-                self._fresh.transport.exchange(ends_at),
-                self._fresh.client.stream("GET", link, headers=headers) as got,
+                self._fresh.exchange(ends_at),
+                self._fresh.stream("GET", link, headers=headers) as got,
             ):
                 if got.status_code != 200:
                     raise Unavailable(f"object storage answered with status {got.status_code}", status=got.status_code)
@@ -266,7 +266,9 @@ class Api:
         if host not in LOOPBACK:
             return host
         asked = Request("identify", "GET", "/_emulator/info")
-        _, body = self._exchange(self._shared, asked, f"{self.origin}{asked.path}", {}, self.clock() + READ_WITHIN_S)
+        keyless = {"headers": {"User-Agent": self._headers["User-Agent"]}}
+        url, ends_at = f"{self.origin}{asked.path}", self.clock() + READ_WITHIN_S
+        _, body = self._exchange(self._shared, asked, url, keyless, ends_at)
         if not self.emulator:
             return host
         told = _json(body)
@@ -286,11 +288,11 @@ class Api:
         return self._answer(request, response, body)
 
     def _exchange(
-        self, line: Line, request: Request, url: str, payload: Mapping[str, Any], ends_at: float
+        self, line: Transport, request: Request, url: str, payload: Mapping[str, Any], ends_at: float
     ) -> tuple[httpx.Response, bytes]:
-        with line.transport.exchange(ends_at) as exchange:
+        with line.exchange(ends_at) as exchange:
             try:
-                with line.client.stream(request.method, url, **payload) as response:
+                with line.stream(request.method, url, **payload) as response:
                     self._note(response.headers)
                     return response, read_body(response)
             except httpx.HTTPError as error:
