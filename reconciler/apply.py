@@ -248,8 +248,8 @@ class _Order:
         Where creations go one by one, none begins while one of that collection is `under_way`.
         """
         slow = {name for name, lane in self._lanes.items() if lane and name and one_by_one(name)}
-        open_ = [name for name, lane in self._lanes.items() if lane and not (name in slow and name in under_way)]
-        first = min(open_, key=lambda name: (name not in slow, self._lanes[name][0]), default=None)
+        open_lanes = [name for name, lane in self._lanes.items() if lane and not (name in slow and name in under_way)]
+        first = min(open_lanes, key=lambda name: (name not in slow, self._lanes[name][0]), default=None)
         return None if first is None else self._operations[heappop(self._lanes[first])]
 
     def next_lost(self) -> Operation | None:
@@ -640,7 +640,7 @@ class _Apply:
     def _due(self, name: str) -> float:
         """When it is looked at: a little later where more is on its way there, so that one look tells of that too."""
         pace = self.paces[name]
-        more = any(one.operation.collection == name for one in self.flights.values())
+        more = any(one.operation.collection == name for one in self.flights.values() if one.intent)
         return pace.due + pace.first_s * more
 
     def _look(self, collection: Collection, rows: Sequence[Owned], *, whole: bool) -> Mapping[str, Observed]:
@@ -659,12 +659,12 @@ class _Apply:
             pace.looked(self.clock(), moved=moved)
             pace.due = min(pace.due, due)
 
-    def _judge_look(self, pool: ThreadPoolExecutor, collection: Collection, look: _Look) -> bool:
+    def _judge_look(self, pool: ThreadPoolExecutor, collection: Collection, taken: _Look) -> bool:
         """What one look says about all it was for; whether anything moved."""
         still = self.waiting.get(collection.name, {})
-        ours = [(self.progress[i].operation, one) for i, one in look.ours.items() if still.get(i) is one]
+        ours = [(self.progress[i].operation, one) for i, one in taken.ours.items() if still.get(i) is one]
         try:
-            seen = look.seen.result()
+            seen = taken.seen.result()
         except NotAuthorised as error:
             for op, _ in ours:
                 self._locked_out(op, error)
@@ -893,7 +893,7 @@ class _Apply:
 
     def rest(self) -> None:
         """Until something is answered or due."""
-        dues = [self._due(name) for name, ours in self.waiting.items() if ours]
+        dues = [self._due(name) for name, ours in self.waiting.items() if ours and name not in self.looks]
         pause = min([REST_S_MAX, *(max(0.0, due - self.clock()) for due in dues)])
         if self.flights or self.looks:
             pause = min(pause, GAUGE_S) if any(flight.gauge.size for flight in self.flights.values()) else pause
