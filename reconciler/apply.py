@@ -762,19 +762,19 @@ class _Apply:
         if wrong:
             self._fail(op, f"the service holds another {', '.join(wrong)} than was sent")
             return
-        self._commit(replace(row, outputs=dict(observed.outputs)))
+        row = replace(row, outputs=dict(observed.outputs))
         probes = op.part.probes if op.part and row.role is Role.NEXT else ()
         if probes:
+            self._commit(row)
             del self._waits(op)[op.id]
             self._tell(op, Stage.SENDING, status="smoke")
             self.flights[pool.submit(self._probe, op.collection, observed.id, probes)] = _Flight(op)
         else:
-            self._promote(op, observed.id)
+            self._promote(op, row)
 
-    def _promote(self, op: Operation, remote_id: str) -> None:
+    def _promote(self, op: Operation, row: Owned) -> None:
         """The new object becomes the one that references resolve to; what it replaces is history from here on."""
-        row = self.state.owned[f"{op.collection}/{remote_id}"]
-        events: list[Event] = []
+        events: list[Event] = [row]
         if row.role is Role.NEXT:
             olds = self.state.rows(op.slot, Role.CURRENT)
             events = [*(replace(old, role=Role.RETIRED) for old in olds), replace(row, role=Role.CURRENT, failure="")]
@@ -869,7 +869,7 @@ class _Apply:
         if why:
             self._fail(op, why)
         else:
-            self._promote(op, row.id)
+            self._promote(op, row)
 
     # Ending -----------------------------------------------------------------------------------------------------
 
