@@ -15,7 +15,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
@@ -40,7 +40,7 @@ from reconciler.errors import (
     Unavailable,
 )
 from reconciler.resource import Content, Effect, Json, Request, dig, text
-from reconciler.transport import Exchange, Line, Transport, read_body
+from reconciler.transport import Exchange, Transport, read_body
 
 DEPTH_MAX = 64  # of a JSON answer: what is deeper would exhaust the stack of whoever walks through it
 READ_WITHIN_S, WRITE_WITHIN_S = 60.0, 120.0  # a whole exchange, connect to last byte
@@ -147,9 +147,9 @@ class Api:
         if workspace:
             self._headers["X-DashScope-WorkSpace"] = workspace
         verify = ssl.create_default_context() if origin.startswith("https:") else None
-        self._shared = Line(Transport(verify, keep_alive=10, clock=clock))
+        self._shared = Transport(verify, keep_alive=10, clock=clock)
         # On a used connection nobody can tell whether a request arrived: what may happen once only gets a fresh one.
-        self._fresh = Line(Transport(verify, keep_alive=0, clock=clock))
+        self._fresh = Transport(verify, keep_alive=0, clock=clock)
         self._bucket = Bucket(rate_per_s, clock, sleep)
         self.skew: timedelta | None = None  # how far ahead of ours the service's clock was at its last answer
         self._shown: tuple[datetime, float] | None = None  # what it showed then, and when that was by `clock`
@@ -167,8 +167,8 @@ class Api:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._shared.client.close()
-        self._fresh.client.close()
+        self._shared.close()
+        self._fresh.close()
 
     def send(
         self,
@@ -177,12 +177,14 @@ class Api:
         since: float | None = None,
         by: float = math.inf,
         sent: Callable[[int], None] = lambda size: None,
+        patient: bool = False,
     ) -> Reply:
         """The answer to one request, repeated only where that is safe.
 
         `since` is when the request was decided upon, by `clock`: a creation and all its repeats are over `lasts_s`
         later, and whoever was stopped for so long in between sends nothing; nor does anything leave after `by`. `sent`
-        is told how many bytes of the upload have left, and cannot disturb it.
+        is told how many bytes of the upload have left, and cannot disturb it. Where all wait for the right to send, the
+        `patient` let others go first.
 
         Raises ApiError: NotFound, Conflict, Rejected, NotAuthorised, Throttled for what the service refused;
         Unavailable for a read without a usable answer; NeverSent or OutcomeUnknown for a write without one.
@@ -191,7 +193,7 @@ class Api:
         ends_at = min(began + self.lasts_s(request), by)
         too_late = ends_at - min(_within_s(request), ends_at - began) / 2  # to begin once more
         for attempt in range(1, self._patience.tries + 1):
-            self._bucket.take()
+            self._bucket.take(patient=patient)
             try:
                 reply = self._send_once(request, ends_at, sent)
             except ApiError as error:
@@ -222,8 +224,8 @@ class Api:
         headers = {"User-Agent": self._headers["User-Agent"]}
         try:
             with (
-                self._fresh.transport.exchange(ends_at),
-                self._fresh.client.stream("GET", link, headers=headers) as got,
+                self._fresh.exchange(ends_at),
+                self._fresh.stream("GET", link, headers=headers) as got,
             ):
                 if got.status_code != 200:
                     raise Unavailable(f"object storage answered with status {got.status_code}", status=got.status_code)
@@ -264,7 +266,9 @@ class Api:
         if host not in LOOPBACK:
             return host
         asked = Request("identify", "GET", "/_emulator/info")
-        _, body = self._exchange(self._shared, asked, f"{self.origin}{asked.path}", {}, self.clock() + READ_WITHIN_S)
+        keyless = {"headers": {"User-Agent": self._headers["User-Agent"]}}
+        url, ends_at = f"{self.origin}{asked.path}", self.clock() + READ_WITHIN_S
+        _, body = self._exchange(self._shared, asked, url, keyless, ends_at)
         if not self.emulator:
             return host
         told = _json(body)
@@ -284,11 +288,11 @@ class Api:
         return self._answer(request, response, body)
 
     def _exchange(
-        self, line: Line, request: Request, url: str, payload: Mapping[str, Any], ends_at: float
+        self, line: Transport, request: Request, url: str, payload: Mapping[str, Any], ends_at: float
     ) -> tuple[httpx.Response, bytes]:
-        with line.transport.exchange(ends_at) as exchange:
+        with line.exchange(ends_at) as exchange:
             try:
-                with line.client.stream(request.method, url, **payload) as response:
+                with line.stream(request.method, url, **payload) as response:
                     self._note(response.headers)
                     return response, read_body(response)
             except httpx.HTTPError as error:
@@ -409,12 +413,13 @@ class Bucket:
     ) -> None:
         self._clock, self._sleep = clock, sleep
         self._turn, self._lock = threading.Lock(), threading.Lock()  # who waits holds the first, never the second
+        self._line = threading.Lock()  # the patient stand in it: but one of them at a time is in the way of others
         self._due = clock()  # when the next request would be due if none had been sent early
         self._rate, self._early_s = rate_per_s, _early_s(rate_per_s, burst)
 
-    def take(self) -> None:
+    def take(self, *, patient: bool = False) -> None:
         """Wait for the right to send one request."""
-        with self._turn:
+        with self._line if patient else nullcontext(), self._turn:
             while wait_s := self._wait_s():
                 self._sleep(wait_s)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,7 +33,7 @@ from reconciler.errors import (
     ReconcilerError,
     Rejected,
 )
-from reconciler.observe import Pace, list_all, look, read_one
+from reconciler.observe import Pace, begun, list_all, look, pages, read_one
 from reconciler.plan import NOT_YET, Operation, Plan, Verb, World
 from reconciler.resource import Collection, Known, Match, Observed, Phase, Probe, Request, pick
 from reconciler.state import (
@@ -42,6 +42,7 @@ from reconciler.state import (
     Gone,
     Intent,
     IntentPhase,
+    Owned,
     Role,
     canonical,
     generation,
@@ -60,6 +61,7 @@ LOG_LINES, LOG_CHARACTERS = 3, 300  # of a failed run's log, kept with its failu
 TOO_LATE = "it was ready before it could be stopped, and is in use"
 UNHEARD = "a status this program does not know; it is waited for"
 LOOKS = 4  # at what is ready and may change unseen; then it is put in use, and read again by every plan
+FRESH_S = 1.0  # a list that is older does not tell what is there before a creation
 GAUGE_S = 1.0  # how often an upload says how far it is
 REST_S_MAX = 10.0  # how long a heartbeat, or a request to stop, may go unnoticed by a `sleep` that nothing wakes
 
@@ -139,11 +141,7 @@ def run(
         try:
             while not apply.finished():
                 apply.conclude()
-                apply.poll(pool)
-                if stopped() or apply.out_of_time() or apply.barred:
-                    apply.detach()
-                else:
-                    apply.start(pool)
+                apply.go_on(pool, stopped)
                 apply.rest()
         finally:
             apply.land()
@@ -194,6 +192,14 @@ class _Wait:
     figure: str = ""
 
 
+@dataclass(frozen=True)
+class _Look:
+    """A look at one collection that is under way, and what waited there when it began."""
+
+    seen: Future[Mapping[str, Observed]]
+    ours: Mapping[str, _Wait]
+
+
 class _Order:
     """What may begin: every operation once all that it comes after is done. Each step costs what it changes.
 
@@ -232,10 +238,19 @@ class _Order:
     def any(self) -> bool:
         return any(self._lanes.values())
 
-    def next(self, closed: Container[str]) -> Operation | None:
-        """The first in the plan's order of those that may begin, and whose lane is not closed."""
-        heads = [lane for name, lane in self._lanes.items() if lane and name not in closed]
-        return self._operations[heappop(min(heads))] if heads else None
+    def creates(self, collection: str) -> bool:
+        """Whether a creation there may begin once it is its turn."""
+        return bool(self._lanes.get(collection))
+
+    def next(self, under_way: Container[str], one_by_one: Callable[[str], bool]) -> Operation | None:
+        """The first in the plan's order of those that may begin; those first that go one by one, and take longest.
+
+        Where creations go one by one, none begins while one of that collection is `under_way`.
+        """
+        slow = {name for name, lane in self._lanes.items() if lane and name and one_by_one(name)}
+        open_lanes = [name for name, lane in self._lanes.items() if lane and not (name in slow and name in under_way)]
+        first = min(open_lanes, key=lambda name: (name not in slow, self._lanes[name][0]), default=None)
+        return None if first is None else self._operations[heappop(self._lanes[first])]
 
     def next_lost(self) -> Operation | None:
         return self._operations[heappop(self._lost)] if self._lost else None
@@ -260,7 +275,10 @@ class _Apply:
     progress: dict[str, Progress] = field(default_factory=dict)
     waiting: dict[str, dict[str, _Wait]] = field(default_factory=dict)  # by collection and operation
     flights: dict[Future[Any], _Flight] = field(default_factory=dict)
+    looks: dict[str, _Look] = field(default_factory=dict)
     paces: dict[str, Pace] = field(default_factory=dict)
+    listed: dict[str, dict[str, Observed]] = field(default_factory=dict)  # whole collections, as they were last seen
+    fresh: dict[str, tuple[float, dict[str, Observed]]] = field(default_factory=dict)  # those not used yet, and when
     barred: bool = False  # the service no longer lets us in: start nothing more
 
     def __post_init__(self) -> None:
@@ -300,7 +318,7 @@ class _Apply:
 
     def finished(self) -> bool:
         """Whether nothing is left that this run has to see; what still waits then goes on without us."""
-        if self.flights or self.order.any():
+        if self.flights or self.looks or self.order.any():
             return False
         if any(self.waiting.values()) and self._patient():
             return False
@@ -334,21 +352,30 @@ class _Apply:
 
     # Starting ---------------------------------------------------------------------------------------------------
 
-    def start(self, pool: ThreadPoolExecutor) -> None:
+    def go_on(self, pool: ThreadPoolExecutor, stopped: Callable[[], bool]) -> None:
+        """Look at what is waited for, and begin what may begin after that."""
         with self._step():
-            self._skip_unreachable()
-            leaving: list[_Flight] = []
-            while len(self.flights) + len(leaving) < self.terms.parallelism:
-                op = self.order.next(self._closed([*self.flights.values(), *leaving]))
-                if op is None:
-                    break
-                leaving += self._begin(op)
-            self.then += [partial(self._send, pool, flight) for flight in leaving]
+            self._judge_looks(pool)
+            if stopped() or self.out_of_time() or self.barred:
+                self.detach()
+            else:
+                self._poll()
+                self._start(pool)
 
-    def _closed(self, flights: Iterable[_Flight]) -> set[str]:
+    def _start(self, pool: ThreadPoolExecutor) -> None:
+        self._skip_unreachable()
+        leaving: list[_Flight] = []
+        while len(self.flights) + len(leaving) < self.terms.parallelism:
+            under_way = {one.operation.collection for one in (*self.flights.values(), *leaving) if one.intent}
+            op = self.order.next(under_way | self.looks.keys(), self._one_by_one)
+            if op is None:
+                break
+            leaving += self._begin(op)
+        self.then += [partial(self._send, pool, flight) for flight in leaving]
+
+    def _one_by_one(self, name: str) -> bool:
         """Where marks are not known to be shown, two creations under way at once could be taken for each other."""
-        under_way = {flight.operation.collection for flight in flights if flight.intent}
-        return {name for name in under_way if not self.state.shows(f"{name}.mark")}
+        return not self.state.shows(f"{name}.mark")
 
     def _begin(self, op: Operation) -> list[_Flight]:
         """What is to be sent for it, if anything is."""
@@ -419,7 +446,9 @@ class _Apply:
         assert intent is not None
         self._tell(op, Stage.SENDING, op_id=intent.op_id)
         by, note = self._last_moment(op), flight.gauge.note
-        future = pool.submit(self.api.send, request, since=flight.since, by=by, sent=note)
+        patient = op.verb is not Verb.CREATE or not self._one_by_one(op.collection)
+        send = partial(self.api.send, request, since=flight.since, by=by, sent=note, patient=patient)
+        future = pool.submit(send)
         self.flights[future] = replace(flight, since=self.clock())
 
     def _last_moment(self, op: Operation) -> float:
@@ -457,8 +486,9 @@ class _Apply:
     def _already_there(self, collection: Collection, name: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """Objects that could be taken for what is about to be made. Ambiguous where one carries its very mark."""
         seen = self.world.objects.get(collection.name, {})
-        if not self.state.shows(f"{collection.name}.mark"):
-            seen = list_all(self.api, collection)  # hours may have passed since the plan looked
+        if self._one_by_one(collection.name):  # hours may have passed since the plan looked
+            began, seen = self.fresh.pop(collection.name, (-math.inf, seen))
+            seen = seen if self.clock() - began < FRESH_S else self._list(collection)
         alike = {key: collection.matches(name, fields, one) for key, one in sorted(seen.items())}
         for key in self.state.unowned(collection.name, seen):
             if alike[key] is Match.STRONG:
@@ -597,21 +627,44 @@ class _Apply:
     def _waits(self, op: Operation) -> dict[str, _Wait]:
         return self.waiting.get(op.collection, {})
 
-    def poll(self, pool: ThreadPoolExecutor) -> None:
-        """One look at each collection that is due and waited for."""
-        for name in sorted(name for name, ours in self.waiting.items() if ours):
-            pace = self.paces[name]
-            if self.clock() < pace.due:
-                continue
-            with self._step():
-                moved = self._poll_collection(pool, self.collections[name])
-            pace.looked(self.clock(), moved=moved)
+    def _poll(self) -> None:
+        """Begin a look at each collection that is due and waited for. They go on beside all else."""
+        for name, ours in sorted(self.waiting.items()):
+            if ours and name not in self.looks and self.clock() >= self._due(name):
+                rows = [self.state.owned[f"{name}/{one.remote_id}"] for one in ours.values()]
+                whole = self.order.creates(name) and self._one_by_one(name)
+                seen = begun(partial(self._look, self.collections[name], rows, whole=whole))
+                self.looks[name] = _Look(seen, dict(ours))
+                self.paces[name].due = math.inf
 
-    def _poll_collection(self, pool: ThreadPoolExecutor, collection: Collection) -> bool:
-        ours = [(self.progress[i].operation, one) for i, one in self.waiting[collection.name].items()]
-        rows = [self.state.owned[f"{collection.name}/{one.remote_id}"] for _, one in ours]
+    def _due(self, name: str) -> float:
+        """When it is looked at: a little later where more is on its way there, so that one look tells of that too."""
+        pace = self.paces[name]
+        more = any(one.operation.collection == name for one in self.flights.values() if one.intent)
+        return pace.due + pace.first_s * more
+
+    def _look(self, collection: Collection, rows: Sequence[Owned], *, whole: bool) -> Mapping[str, Observed]:
+        """What became of these. Where the next creation has to know the `whole` collection one list tells both."""
+        if whole:
+            seen = self._list(collection)
+            if all(row.id in seen and not collection.stale(seen[row.id], row.outputs) for row in rows):
+                return seen
+        return look(self.api, collection, rows)
+
+    def _judge_looks(self, pool: ThreadPoolExecutor) -> None:
+        for name in [name for name, one in self.looks.items() if one.seen.done()]:
+            one, pace = self.looks.pop(name), self.paces[name]
+            moved = self._judge_look(pool, self.collections[name], one)
+            due = pace.due  # of what was accepted since it began
+            pace.looked(self.clock(), moved=moved)
+            pace.due = min(pace.due, due)
+
+    def _judge_look(self, pool: ThreadPoolExecutor, collection: Collection, taken: _Look) -> bool:
+        """What one look says about all it was for; whether anything moved."""
+        still = self.waiting.get(collection.name, {})
+        ours = [(self.progress[i].operation, one) for i, one in taken.ours.items() if still.get(i) is one]
         try:
-            seen = look(self.api, collection, rows)
+            seen = taken.seen.result()
         except NotAuthorised as error:
             for op, _ in ours:
                 self._locked_out(op, error)
@@ -622,6 +675,22 @@ class _Apply:
             return False
         moved = [self._judge(pool, op, one, seen.get(one.remote_id)) for op, one in ours]
         return any(moved)
+
+    def _list(self, collection: Collection) -> Mapping[str, Observed]:
+        """Everything a collection holds now. What was listed before is not read again where nothing of it is gone.
+
+        A list begins with what is newest: if its first page and what is known are as many as it says that there are,
+        they are all there is.
+        """
+        began, known = self.clock(), self.listed.get(collection.name)
+        first = next(pages(self.api, collection, ahead=0), None) if known else None
+        newest = {one.id: one for one in first.found if one.status not in collection.gone} if first else {}
+        if known and first and first.total == len(known.keys() | newest.keys()):
+            known = known | newest
+        else:
+            known = list_all(self.api, collection)
+        self.listed[collection.name], self.fresh[collection.name] = known, (began, known)
+        return known
 
     def _locked_out(self, op: Operation, error: NotAuthorised) -> None:
         """It says nothing of the object, which goes on; the next run that is let in looks at it again."""
@@ -693,19 +762,19 @@ class _Apply:
         if wrong:
             self._fail(op, f"the service holds another {', '.join(wrong)} than was sent")
             return
-        self._commit(replace(row, outputs=dict(observed.outputs)))
+        row = replace(row, outputs=dict(observed.outputs))
         probes = op.part.probes if op.part and row.role is Role.NEXT else ()
         if probes:
+            self._commit(row)
             del self._waits(op)[op.id]
             self._tell(op, Stage.SENDING, status="smoke")
             self.flights[pool.submit(self._probe, op.collection, observed.id, probes)] = _Flight(op)
         else:
-            self._promote(op, observed.id)
+            self._promote(op, row)
 
-    def _promote(self, op: Operation, remote_id: str) -> None:
+    def _promote(self, op: Operation, row: Owned) -> None:
         """The new object becomes the one that references resolve to; what it replaces is history from here on."""
-        row = self.state.owned[f"{op.collection}/{remote_id}"]
-        events: list[Event] = []
+        events: list[Event] = [row]
         if row.role is Role.NEXT:
             olds = self.state.rows(op.slot, Role.CURRENT)
             events = [*(replace(old, role=Role.RETIRED) for old in olds), replace(row, role=Role.CURRENT, failure="")]
@@ -800,7 +869,7 @@ class _Apply:
         if why:
             self._fail(op, why)
         else:
-            self._promote(op, row.id)
+            self._promote(op, row)
 
     # Ending -----------------------------------------------------------------------------------------------------
 
@@ -809,6 +878,7 @@ class _Apply:
         for was in [self.progress[name] for ours in self.waiting.values() for name in ours]:
             self._tell(was.operation, Stage.DETACHED, status=was.status, code=6)
         self.waiting.clear()
+        self.looks.clear()
         self.order.clear()
         if not self.flights:
             for progress in list(self.progress.values()):
@@ -823,11 +893,12 @@ class _Apply:
 
     def rest(self) -> None:
         """Until something is answered or due."""
-        dues = [self.paces[name].due for name, ours in self.waiting.items() if ours]
+        dues = [self._due(name) for name, ours in self.waiting.items() if ours and name not in self.looks]
         pause = min([REST_S_MAX, *(max(0.0, due - self.clock()) for due in dues)])
-        if self.flights:
+        if self.flights or self.looks:
             pause = min(pause, GAUGE_S) if any(flight.gauge.size for flight in self.flights.values()) else pause
-            wait(self.flights, timeout=pause or 0.01, return_when=FIRST_COMPLETED)
+            under_way = {*self.flights, *(one.seen for one in self.looks.values())}
+            wait(under_way, timeout=pause or 0.01, return_when=FIRST_COMPLETED)
             self._gauge()
         elif dues and pause:
             self.sleep(pause)

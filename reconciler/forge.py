@@ -25,7 +25,7 @@ import httpx
 from reconciler.api import Key
 from reconciler.clock import boottime
 from reconciler.errors import ApiError, NeverSent, NotAuthorised, NotFound, Rejected, Throttled, Unavailable
-from reconciler.transport import Line, Transport, read_body
+from reconciler.transport import Transport, read_body
 
 WITHIN_S, TOTAL_S = 30.0, 180.0  # one exchange, connect to last byte; everything, pauses included
 TRIES = 4
@@ -218,7 +218,7 @@ class _Wire:
         self.forge, self._clock, self._sleep, self._jitter = forge, clock, sleep, jitter
         self._ends_at = clock() + TOTAL_S
         verify = ssl.create_default_context() if forge.api.startswith("https:") else None
-        self._line = Line(Transport(verify, keep_alive=0, clock=clock))
+        self._line = Transport(verify, keep_alive=0, clock=clock)
         header, before = forge.signed
         signed = {header: f"{before}{forge.token.reveal()}", "User-Agent": "bailian-reconciler"}
         self._headers = {**forge.headers, **signed}
@@ -229,7 +229,7 @@ class _Wire:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._line.client.close()
+        self._line.close()
 
     def asked(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         """The answer to a question, which may be put again."""
@@ -255,10 +255,10 @@ class _Wire:
         """One request and what the forge said, as JSON; None for a success that is none."""
         headers = {**self._headers, **({"Content-Type": "application/json"} if body else {})}
         payload: dict[str, Any] = {"content": json.dumps(body).encode()} if body else {}
-        with self._line.transport.exchange(min(self._clock() + WITHIN_S, self._ends_at)) as exchange:
+        with self._line.exchange(min(self._clock() + WITHIN_S, self._ends_at)) as exchange:
             try:
                 url = f"{self.forge.api}{path}"
-                with self._line.client.stream(method, url, params=query, headers=headers, **payload) as response:
+                with self._line.stream(method, url, params=query, headers=headers, **payload) as response:
                     said = _json(read_body(response))
             except httpx.HTTPError as error:
                 raise self._lost(error, unsent=exchange.sent_bytes == 0) from None  # its request holds the token

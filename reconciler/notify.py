@@ -21,7 +21,7 @@ import httpx
 
 from reconciler.clock import boottime
 from reconciler.errors import ApiError, NeverSent, Rejected, Unavailable
-from reconciler.transport import Line, Transport, read_body
+from reconciler.transport import Transport, read_body
 
 QUEUE_MAX = 100  # notices
 TRIES, WITHIN_S, TOTAL_S = 5, 10.0, 60.0  # of one notice: how often, one exchange, everything with its pauses
@@ -51,7 +51,7 @@ class Notifier:
         self._busy, self._lost = False, 0  # one is being told; so many were dropped since the last that was told
         self._changed, self._over = threading.Condition(), threading.Event()
         verify = ssl.create_default_context() if url.startswith("https:") else None
-        self._line = Line(Transport(verify, keep_alive=0, clock=clock))
+        self._line = Transport(verify, keep_alive=0, clock=clock)
         self._thread = threading.Thread(target=self._run, name="notify", daemon=True)
 
     def __repr__(self) -> str:
@@ -74,7 +74,7 @@ class Notifier:
             self._said(f"{left} notifications to {self.host} were not told: the process ends")
         self._thread.join(timeout=0 if left else self._farewell_s)
         if not self._thread.is_alive():
-            self._line.client.close()
+            self._line.close()
 
     def tell(self, notice: Mapping[str, Any]) -> None:
         """Puts it into the queue and returns at once."""
@@ -128,9 +128,9 @@ class Notifier:
     def _send(self, notice: Mapping[str, Any], ends_at: float) -> None:
         body = json.dumps(notice).encode()  # as ASCII: a name of a file may hold what UTF-8 cannot
         headers = {"Content-Type": "application/json", "User-Agent": "bailian-reconciler"}
-        with self._line.transport.exchange(min(self._clock() + WITHIN_S, ends_at)) as exchange:
+        with self._line.exchange(min(self._clock() + WITHIN_S, ends_at)) as exchange:
             try:
-                with self._line.client.stream("POST", self._url, headers=headers, content=body) as response:
+                with self._line.stream("POST", self._url, headers=headers, content=body) as response:
                     read_body(response)
             except httpx.HTTPError as error:
                 why = type(error).__name__  # its words may hold the address

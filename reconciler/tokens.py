@@ -8,7 +8,7 @@ author's files.
 from __future__ import annotations
 
 import re
-from base64 import b64decode
+from binascii import a2b_base64
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -142,7 +142,7 @@ class _Vocabulary:
         from tiktoken import Encoding
 
         lines = (line.split() for line in self._ranks.read_bytes().splitlines() if line)
-        ranks = {b64decode(token): int(rank) for token, rank in lines}
+        ranks = {a2b_base64(token): int(rank) for token, rank in lines}
         return Encoding(
             self.name,
             pat_str=_WORDS.replace("LETTER", self._letters),

@@ -140,6 +140,33 @@ def test_an_old_object_is_found_without_reading_all_that_is_newer(settled: Desk,
         assert settled.sent == ["jobs.list", "jobs.get", "jobs.get"], "absence is never concluded from a list"
 
 
+def test_making_phrase_lists_reads_again_no_more_than_the_newest(settled: Desk, tmp_path: Path) -> None:
+    """Before each of them it must be known what is there already: three pages once, and then the first page alone."""
+    multiply(tmp_path / "service", "phrases", N)
+    settled.sent.clear()
+    settled.plan()
+    refresh = Counter(settled.sent)["phrases.list"]
+    names = "abcdef"
+    settled.declare(*EVERYTHING, *(document("HotwordTable", name, LIST["spec"]) for name in names))
+    settled.sent.clear()
+    settled.apply()
+    taken = Counter(settled.sent)
+    assert taken["phrases.create"] == len(names)
+    assert taken["phrases.list"] == refresh + refresh + len(names), "the plan, before the first, after each of them"
+
+
+def test_many_files_are_looked_at_together(desk: Desk) -> None:
+    """While more are on their way one look is soon enough: it tells of those too."""
+    names = [f"d{number}" for number in range(40)]
+    for name in names:
+        desk.rows(f"{name}.jsonl", texts(40))
+    desk.declare(*(document("Dataset", name, {"source": f"{name}.jsonl", "format": "sft"}) for name in names))
+    desk.apply()
+    taken = Counter(desk.sent)
+    assert taken["files.create"] == len(names)
+    assert taken["files.list"] < len(names) / 4
+
+
 def test_a_server_that_enforces_its_rate_refuses_nothing(tmp_path: Path) -> None:
     """Apply, plan and a refresh of long lists, each by a client that knows of the others nothing but the rate."""
     (tmp_path / "project").mkdir()

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reconciler import api, engine, observe, store
+from reconciler import api, apply, engine, observe, store
 from reconciler.adapters import cli
 from tests.crash import patches, points, seam
 
@@ -88,7 +88,7 @@ def _hurry(seen: points.Points) -> None:
     waits.POLL_S = 5.0
     init: Any = api.Api.__init__
     init.__kwdefaults__["rate_per_s"] = None
-    for reads in (observe, engine):
+    for reads in (observe, engine, apply):
         reads.begun = _done  # type: ignore[attr-defined]
 
     @contextmanager
