@@ -53,7 +53,8 @@ def _warm() -> None:
         project = Path(folder)
         scenes.teach(project, 40)
         scenes.declare(project, scenes.documents())
-        load([folder])
+        for _ in range(2):  # from the files, and from what is kept of them
+            load([folder])
         with server.serve(project / "service") as origin:
             httpx.get(f"{origin}/_emulator/info", trust_env=False).raise_for_status()
     gc.collect()
