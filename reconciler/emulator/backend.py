@@ -78,6 +78,7 @@ class Backend:
         switches: Mapping[str, object],
         wall_s: float,
         traffic: Traffic | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Opens or creates the folder (0700, its files 0600). `wall_s` is where emulated time begins, the first time.
 
@@ -90,6 +91,7 @@ class Backend:
         self.catalogue: Catalogue = read(profile)
         self.uploads = data / "uploads"
         self.closing = threading.Event()  # long answers end when it is set
+        self.monotonic = monotonic
         self._lock = threading.Lock()
         for folder in (data, self.uploads):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -105,13 +107,13 @@ class Backend:
         """What only the first server of a folder does: create, let time go on, forget faults, sweep."""
         if not self._db.execute("PRAGMA user_version").fetchone()[0]:
             self._db.executescript(f"BEGIN; {SCHEMA}")
-            self._db.execute("INSERT INTO clock VALUES (?, ?, ?, ?)", (wall_s, time.monotonic(), speed, wall_s))
+            self._db.execute("INSERT INTO clock VALUES (?, ?, ?, ?)", (wall_s, self.monotonic(), speed, wall_s))
             self._db.execute("INSERT INTO fact VALUES ('install_id', ?)", (uuid.uuid4().hex,))
             self._db.execute(f"PRAGMA user_version = {FORMAT}")
             self._db.execute("COMMIT")
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'tally'").fetchone():
             self._db.executescript(f"BEGIN; {INDEXES} COMMIT;")
-        _save(self._db, _load(self._db).resumed(time.monotonic(), speed=speed))
+        _save(self._db, _load(self._db).resumed(self.monotonic(), speed=speed))
         self._db.execute("DELETE FROM fact WHERE name = 'thawed_speed'")
         self._db.execute("DROP TABLE IF EXISTS fault")
         self._db.execute(FAULTS)
@@ -135,7 +137,7 @@ class Backend:
 
     def now_s(self) -> float:
         """Emulated now, without asking the disk."""
-        return self._clock.now_s(time.monotonic())
+        return self._clock.now_s(self.monotonic())
 
     def shared_now_s(self) -> float:
         """Emulated now, with jumps that another server of the folder was asked for."""
@@ -168,7 +170,7 @@ class Backend:
 
     def _enter(self, operation: str) -> Transaction:
         clock_now = _load(self._db)
-        now_s = clock_now.now_s(time.monotonic())
+        now_s = clock_now.now_s(self.monotonic())
         _save(self._db, clock_now.seen(now_s))
         self._db.execute("DELETE FROM object WHERE gone_at_s <= ?", (now_s,))
         self._db.execute("SAVEPOINT work")
@@ -368,7 +370,7 @@ class Transaction:
         return float(row[0]) if row else None
 
     def _pace(self, speed: float) -> None:
-        _save(self._db, _load(self._db).paced(time.monotonic(), speed=speed))
+        _save(self._db, _load(self._db).paced(self.backend.monotonic(), speed=speed))
 
     # Faults
 

@@ -6,13 +6,13 @@ an answer it finds in the request's state, as `firing.Fired`.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import socket
 import struct
 import sys
 import termios
 import time
-from asyncio import Transport
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.client import responses
@@ -20,6 +20,7 @@ from random import Random
 from typing import cast
 
 import anyio
+import uvicorn
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,6 +34,9 @@ from reconciler.emulator.refusal import Refusal, internal, usual
 FIRED, TRANSPORT = "fired", "transport"
 """Where a request's state holds the rules that met it, and its connection."""
 POLL_DELAY_S = 0.01
+GONE_POLL_DELAY_S = 0.001
+LAST_ANSWERS_S = 1.0
+"""How long a server that stops waits for answers that are on their way."""
 DRIP_DELAY_S = 0.1
 PADDING = b" " * 65_536
 HTML = "<!DOCTYPE html>\n<html><head><title>{status}</title></head><body><h1>{status} {phrase}</h1></body></html>\n"
@@ -41,9 +45,33 @@ HTML = "<!DOCTYPE html>\n<html><head><title>{status}</title></head><body><h1>{st
 class Protocol(H11Protocol):
     """HTTP that lets the application see the connection, so that a fault can end it."""
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as the class above has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the class above has it
         super().connection_made(transport)
         self.app_state = {**self.app_state, TRANSPORT: transport}
+
+
+class Server(uvicorn.Server):
+    """Stops when it is told to: the one it is made from looks every tenth of a second, and then waits for another."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop, self._told = asyncio.get_running_loop(), asyncio.Event()
+        await super().startup(sockets)
+
+    async def main_loop(self) -> None:
+        await self._told.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        deadline_s = time.monotonic() + LAST_ANSWERS_S
+        while self.server_state.connections and time.monotonic() < deadline_s:
+            await asyncio.sleep(GONE_POLL_DELAY_S)
+
+    def stop(self) -> None:
+        """From any thread, once it has started."""
+        self._loop.call_soon_threadsafe(self._told.set)
 
 
 def delivered(app: ASGIApp, backend: Backend) -> ASGIApp:
@@ -149,8 +177,8 @@ class _Delivery:
             pass  # else the server would take a request without an answer for a mistake of the application
 
     @property
-    def _transport(self) -> Transport:
-        return cast(Transport, self._state[TRANSPORT])
+    def _transport(self) -> asyncio.Transport:
+        return cast(asyncio.Transport, self._state[TRANSPORT])
 
     @property
     def _gone(self) -> bool:

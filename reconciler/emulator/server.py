@@ -37,19 +37,20 @@ def serve(
     rate_per_s: float | None = None,
     burst: int | None = None,
     latency_ms: float | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Iterator[str]:
     """Serves the data folder while the block runs and yields the origin, `http://127.0.0.1:PORT`.
 
     `speed` is emulated seconds per real second, 0 for a clock that only moves when told to; while another server of
     the same folder lives, its speed holds. What comes faster than `rate_per_s`, `burst` (1) at once, is refused; no
     answer leaves before `latency_ms`. The rules of a `scenario` replace those of the folder, its switches give way to
-    `switches`. Raises ValueError for an unknown switch, a rate or a latency that nobody could keep and a mistake in the
-    scenario, OSError for a port that is taken.
+    `switches`. All servers of a folder read the same `monotonic`. Raises ValueError for an unknown switch, a rate or a
+    latency that nobody could keep and a mistake in the scenario, OSError for a port that is taken.
     """
     import uvicorn
 
     from reconciler.emulator.app import OPERATIONS, make_app
-    from reconciler.emulator.delivery import Protocol
+    from reconciler.emulator.delivery import Protocol, Server
     from reconciler.emulator.firing import install
     from reconciler.emulator.scenario import Scenario, read
 
@@ -58,7 +59,14 @@ def serve(
     turned = {**script.switches, **switches}
     with _listening(port) as listener:
         backend = Backend(
-            data, profile=profile, speed=speed, seed=seed, switches=turned, wall_s=time.time(), traffic=traffic
+            data,
+            profile=profile,
+            speed=speed,
+            seed=seed,
+            switches=turned,
+            wall_s=time.time(),
+            traffic=traffic,
+            monotonic=monotonic,
         )
         with closing(backend):
             if scenario:
@@ -76,9 +84,8 @@ def serve(
                 date_header=False,
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=1,
             )
-            server = uvicorn.Server(config)
+            server = Server(config)
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="emulator", daemon=True)
             thread.start()
             while not server.started and thread.is_alive():
@@ -87,7 +94,8 @@ def serve(
                 yield f"http://{HOST}:{listener.getsockname()[1]}"
             finally:
                 backend.closing.set()
-                server.should_exit = True
+                if thread.is_alive():
+                    server.stop()
                 thread.join()
 
 

@@ -13,13 +13,15 @@ import stat
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import yaml
 
-from reconciler.adapters.cli import COMMANDS
+from reconciler.adapters.cli import COMMANDS, run
 from reconciler.emulator.server import serve
 from reconciler.render.plan_json import PlanJson
 from reconciler.render.words import columns
@@ -544,8 +546,7 @@ def on_a_terminal(
     """The exit code and everything the terminal was sent, which answers the first question."""
     pid, terminal = pty.fork()
     if pid == 0:
-        os.chdir(shell.folder)
-        os.execve(sys.executable, shell.command(*arguments), shell.environment({"COLUMNS": str(columns), **env}))
+        _sit_down(shell, arguments, {"COLUMNS": str(columns), **env})
     seen, asked, deadline = b"", False, time.monotonic() + 60
     while time.monotonic() < deadline:
         if not select.select([terminal], [], [], 1)[0]:
@@ -562,6 +563,24 @@ def on_a_terminal(
             asked = True
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode("utf-8").replace("\r\n", "\n")
+
+
+def _sit_down(shell: Shell, arguments: list[str], env: Mapping[str, str]) -> NoReturn:
+    """One command in this process, which was forked for it and has the terminal: all it needs is loaded already."""
+    code = 70
+    try:
+        os.chdir(shell.folder)
+        os.environ.clear()
+        os.environ.update(shell.environment(env))
+        sys.stdin, sys.stdout, sys.stderr = (
+            os.fdopen(number, mode, encoding="utf-8") for number, mode in enumerate("rww")
+        )
+        code = run(arguments)
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
 
 
 def test_a_terminal_has_colour_a_pipe_and_no_color_have_none(shell: Shell) -> None:

@@ -116,9 +116,25 @@ def play(
     return run
 
 
+@pytest.fixture(scope="session")
+def prompt(
+    environment: Callable[[str], vendor.Environment], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], vendor.Prompt]]:
+    """The process in which the lines of a release's command are typed."""
+    with ExitStack() as running:
+
+        @cache
+        def started(version: str) -> vendor.Prompt:
+            made = vendor.Prompt(environment(version), tmp_path_factory.mktemp("home"))
+            running.callback(made.close)
+            return made
+
+        yield started
+
+
 @pytest.fixture
 def typist(
-    environment: Callable[[str], vendor.Environment], tmp_path: Path, tally: Tally
+    prompt: Callable[[str], vendor.Prompt], tmp_path: Path, tally: Tally
 ) -> Callable[[str, Emulator, str], vendor.Typist]:
     """Somebody with the command of a release, in front of an emulator of a profile."""
     home = tmp_path / "home"
@@ -128,7 +144,7 @@ def typist(
         def held(count: int) -> None:
             tally[f"dashscope {version}", f"command, {profile}"] += count
 
-        return vendor.Typist(environment(version), service, home, held)
+        return vendor.Typist(prompt(version), service, home, held)
 
     return sit_down
 

@@ -118,14 +118,14 @@ class Check:
         return f"{self.what}: got {self.got!r}, wanted {self.wanted!r}"
 
 
-class Player:
-    """One process of a release that plays scenes of one script, so that the SDK is imported once and not each time."""
+class _FarSide:
+    """A process of a release that runs one of our scripts: asked in lines of JSON, and answering in them."""
 
-    def __init__(self, environment: Environment, script: str, home: Path) -> None:
-        self._errors = home / f"{script}-{environment.version}.log"
+    def __init__(self, environment: Environment, home: Path, *script: str) -> None:
+        self._errors = home / f"{'-'.join(script)}-{environment.version}.log"
         with self._errors.open("w") as errors:
             self._process = subprocess.Popen(
-                (environment.python, SCRIPTS / "play.py", script),
+                (environment.python, SCRIPTS / script[0], *script[1:]),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -134,19 +134,14 @@ class Player:
                 text=True,
             )
 
-    def play(self, scene: str, emulator: Emulator, facts: Mapping[str, Any]) -> tuple[Check, ...]:
-        """What was checked. A scene that ends in an exception fails here, with the other side's traceback."""
+    def ask(self, **wanted: Any) -> dict[str, Any]:
         assert self._process.stdin
         assert self._process.stdout
-        wanted = {"scene": scene, "origin": emulator.origin, "token": emulator.token, "key": KEY, "facts": dict(facts)}
         self._process.stdin.write(json.dumps(wanted) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         assert answer, f"the process is gone:\n{self._errors.read_text()}"
-        told = json.loads(answer)
-        checks = tuple(Check(**check) for check in told["checks"])
-        assert not told["error"], "\n".join([told["error"], *(str(check) for check in checks if not check.holds)])
-        return checks
+        return dict(json.loads(answer))
 
     def close(self) -> None:
         assert self._process.stdin
@@ -156,31 +151,57 @@ class Player:
         self._process.stdout.close()
 
 
+class Player(_FarSide):
+    """One process of a release that plays scenes of one script, so that the SDK is imported once and not each time."""
+
+    def __init__(self, environment: Environment, script: str, home: Path) -> None:
+        super().__init__(environment, home, "play.py", script)
+
+    def play(self, scene: str, emulator: Emulator, facts: Mapping[str, Any]) -> tuple[Check, ...]:
+        """What was checked. A scene that ends in an exception fails here, with the other side's traceback."""
+        told = self.ask(scene=scene, origin=emulator.origin, token=emulator.token, key=KEY, facts=dict(facts))
+        checks = tuple(Check(**check) for check in told["checks"])
+        assert not told["error"], "\n".join([told["error"], *(str(check) for check in checks if not check.holds)])
+        return checks
+
+
 # The command
+
+
+class Prompt(_FarSide):
+    """Where lines of a release's `dashscope` are typed: each runs in a process of its own, and what the release stands
+    on, which is most of what it loads, is loaded once.
+    """
+
+    def __init__(self, environment: Environment, home: Path) -> None:
+        super().__init__(environment, home, "type.py")
+        self._command = str(environment.command)
+
+    def type(self, arguments: Sequence[str], home: Path, variables: Mapping[str, str]) -> tuple[int, str]:
+        """The exit status, and everything printed on both streams."""
+        out, err = home / "out", home / "err"
+        typed = {"command": self._command, "arguments": arguments, "cwd": str(home), "env": dict(variables)}
+        told = self.ask(**typed, out=str(out), err=str(err), timeout_s=COMMAND_TIMEOUT_S)
+        printed = out.read_text("utf-8") + err.read_text("utf-8")
+        for stream in (out, err):
+            stream.unlink()
+        return told["code"], printed
 
 
 @dataclass(frozen=True)
 class Typist:
     """Types `dashscope` lines of one release against one emulator; `held` is told how many checks a line stood."""
 
-    environment: Environment
+    prompt: Prompt
     emulator: Emulator
     home: Path
     held: Callable[[int], None]
 
     def __call__(self, *arguments: str, says: str | Sequence[str] = (), exits: int = 0, **variables: str) -> str:
         """Everything the line printed, on both streams: with this exit status, and with these texts in it."""
-        done = subprocess.run(
-            (self.environment.command, *arguments),
-            env=surroundings(self.home) | settings(self.emulator) | variables,
-            cwd=self.home,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-        )
-        printed = done.stdout + done.stderr
-        assert done.returncode == exits, printed
+        around = surroundings(self.home) | settings(self.emulator) | variables
+        code, printed = self.prompt.type(arguments, self.home, around)
+        assert code == exits, printed
         texts = (says,) if isinstance(says, str) else says
         for text in texts:
             assert text in printed

@@ -16,13 +16,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.emulator import app as application
-from reconciler.emulator import server
+from reconciler.emulator import delivery, server
+from tests.crash import seam
 
 KEY = "sk-canary-of-the-key-7f3a"
 OURS = f"Bearer {KEY}".encode()
@@ -33,20 +33,21 @@ def run(data: Path, state: Path, ready: int, options: dict[str, Any]) -> None:
     """Serves until SIGTERM; `ready` is a descriptor that is told where."""
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
-    servers: list[uvicorn.Server] = []
+    servers: list[delivery.Server] = []
     make = application.make_app
 
-    class Seen(uvicorn.Server):
-        def __init__(self, config: uvicorn.Config) -> None:
+    class Seen(delivery.Server):
+        def __init__(self, config: Any) -> None:
             super().__init__(config)
             servers.append(self)
 
     def witnessed(backend: Any, **rest: Any) -> ASGIApp:
         return Witness(make(backend, **rest), backend, state, servers)
 
-    places: Any = (uvicorn, application)
+    places: Any = (delivery, application)
     places[0].Server, places[1].make_app = Seen, witnessed
-    with server.serve(data, **{"speed": 0.0, **options}) as origin:
+    by_hand = {} if "speed" in options else {"speed": 1.0, "monotonic": seam.settled_s}
+    with server.serve(data, **by_hand, **options) as origin:
         os.write(ready, json.dumps({"origin": origin, "token": server.control_token(data)}).encode() + b"\n")
         forker = os.getppid()
         while not over.wait(1.0) and os.getppid() == forker:
@@ -56,7 +57,7 @@ def run(data: Path, state: Path, ready: int, options: dict[str, Any]) -> None:
 class Witness:
     """The application, watched. Routes below `/_crash` are its own."""
 
-    def __init__(self, app: ASGIApp, backend: Any, state: Path, servers: list[uvicorn.Server]) -> None:
+    def __init__(self, app: ASGIApp, backend: Any, state: Path, servers: list[delivery.Server]) -> None:
         self._app, self._backend, self._state, self._servers = app, backend, state, servers
         self._log: list[dict[str, Any]] = []
         self._incomplete = 0  # requests whose sender was stopped, or died, half way

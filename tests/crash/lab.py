@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from tests.crash.far import KEY, recorded
 from tests.crash.points import BROKEN, KILLED
@@ -114,16 +113,12 @@ class World:
         """One command, from fork to end; or until it is stopped, which `go_on` ends."""
         paper = self.root / "paper" / f"{next(self._numbers):03}"
         paper.mkdir(parents=True)
-        where = urlsplit(self.service.origin)
         answer = self.zygote.ask(
             do="near",
             folder=str(self.project),
             paper=str(paper),
             argv=[*argv, "--endpoint", self.service.origin],
             env={"DASHSCOPE_API_KEY": KEY, "COLUMNS": "120", "NO_COLOR": "1"},
-            host=where.hostname,
-            port=where.port,
-            token=self.service.token,
             mode=aim.mode,
             at=aim.at,
             trace=aim.trace,

@@ -38,7 +38,7 @@ def run(order: dict[str, Any]) -> None:
     os.chdir(order["folder"])
     os.environ.update(order["env"])
     seen = points.Points(order["mode"], order["at"], report)
-    seam.start(order["host"], order["port"], order["token"])
+    seam.start()
     _hurry(seen)
     if mistake := order["patch"]:
         patches.PATCHES[mistake].install()

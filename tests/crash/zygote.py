@@ -18,15 +18,18 @@ import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from importlib import import_module  # noqa: E402
 from pathlib import Path  # noqa: E402
+from tempfile import TemporaryDirectory  # noqa: E402
 from typing import Any  # noqa: E402
 
 import click  # noqa: E402
+import httpx  # noqa: E402
 import rich.console  # noqa: E402, F401
 
 import tests.desk  # noqa: E402, F401
 from reconciler.adapters.cli import COMMANDS, cli  # noqa: E402
+from reconciler.emulator import server  # noqa: E402
 from reconciler.project import load  # noqa: E402
-from tests.crash import far, near  # noqa: E402
+from tests.crash import far, near, scenes  # noqa: E402
 from tests.crash.points import BROKEN  # noqa: E402
 
 for name in (*COMMANDS, *("carry_out", "stack", "terminal", "views")):
@@ -45,8 +48,15 @@ def main() -> None:
 
 
 def _warm() -> None:
-    """What every run would otherwise compute anew; it opens files, and nothing that a fork must not share."""
-    load([str(Path(__file__).parent.parent.parent / "manifests" / "quickstart")])
+    """What every run would otherwise compute anew; it closes whatever it opens, for a fork must share none of it."""
+    with TemporaryDirectory() as folder:
+        project = Path(folder)
+        scenes.teach(project, 40)
+        scenes.declare(project, scenes.documents())
+        for _ in range(2):  # from the files, and from what is kept of them
+            load([folder])
+        with server.serve(project / "service") as origin:
+            httpx.get(f"{origin}/_emulator/info", trust_env=False).raise_for_status()
     gc.collect()
     gc.freeze()
 

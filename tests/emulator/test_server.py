@@ -157,8 +157,8 @@ def test_what_is_no_request_does_not_stop_it(tmp_path: Path, raw: bytes) -> None
     with serve(tmp_path) as origin:
         with socket.create_connection(("127.0.0.1", int(origin.rpartition(":")[2])), timeout=60) as connection:
             connection.sendall(raw)
-            connection.shutdown(socket.SHUT_WR)
-            with contextlib.suppress(ConnectionResetError):
+            with contextlib.suppress(OSError):  # it may have hung up already
+                connection.shutdown(socket.SHUT_WR)
                 while connection.recv(65_536):
                     pass
         assert httpx.get(f"{origin}/api/v1/files", headers=AUTH).status_code == 200
