@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -32,6 +32,7 @@ from reconciler.errors import (
     OutcomeUnknown,
     ReconcilerError,
     Rejected,
+    StateError,
 )
 from reconciler.observe import Pace, begun, list_all, look, pages, read_one
 from reconciler.plan import NOT_YET, Operation, Plan, Verb, World
@@ -39,11 +40,13 @@ from reconciler.resource import Collection, Known, Match, Observed, Phase, Probe
 from reconciler.state import (
     Event,
     Fact,
+    Folding,
     Gone,
     Intent,
     IntentPhase,
     Owned,
     Role,
+    State,
     canonical,
     generation,
     reopened,
@@ -62,6 +65,7 @@ TOO_LATE = "it was ready before it could be stopped, and is in use"
 UNHEARD = "a status this program does not know; it is waited for"
 LOOKS = 4  # at what is ready and may change unseen; then it is put in use, and read again by every plan
 FRESH_S = 1.0  # a list that is older does not tell what is there before a creation
+GATHER_S = 0.005  # how long the first of several answers waits for others; what is written is little for all of them
 GAUGE_S = 1.0  # how often an upload says how far it is
 REST_S_MAX = 10.0  # how long a heartbeat, or a request to stop, may go unnoticed by a `sleep` that nothing wakes
 
@@ -140,8 +144,7 @@ def run(
     with ThreadPoolExecutor(terms.parallelism, thread_name_prefix="send") as pool:
         try:
             while not apply.finished():
-                apply.conclude()
-                apply.go_on(pool, stopped)
+                apply.turn(pool, stopped)
                 apply.rest()
         finally:
             apply.land()
@@ -287,6 +290,8 @@ class _Apply:
         self.order = _Order(self.plan.operations)
         self.decided: list[Event] | None = None  # inside a step: what it will record
         self.then: list[Callable[[], object]] = []  # and what follows from that
+        self.folding = Folding(self.state)
+        self.answers: tuple[int, int] | None = None  # how much of both is what the service has done already
         for op in self.plan.operations:
             stage = Stage.BLOCKED if op.verb is Verb.NOTHING else Stage.TODO
             self.progress[op.id] = Progress(op, stage, code=op.code)
@@ -294,25 +299,37 @@ class _Apply:
                 self.order.lost(op.id)
 
     @contextmanager
-    def _step(self, *, come_what_may: bool = False) -> Iterator[None]:
+    def _step(self) -> Iterator[None]:
         """What is decided inside is recorded in one transaction; only after that it is told, and acted upon.
 
-        Where something goes wrong in the middle it is forgotten, unless it must be kept `come_what_may`.
+        Where something goes wrong in the middle, what the service has done already is recorded all the same, and what
+        was decided upon it is forgotten.
         """
-        self.decided, self.then, before = [], [], self.state
+        self.decided, self.then, self.answers = [], [], None
+        self.folding, before = Folding(self.state), self.state
         try:
             yield
         except BaseException:
-            if not come_what_may:
-                self.decided, self.state = [], before
+            told, follows = self.answers or (len(self.decided), len(self.then))
+            self.decided, self.then, self.state = self.decided[:told], self.then[:follows], before
             raise
         finally:
             events, then = self.decided, self.then
             self.decided, self.then = None, []
             if events:
-                self.state = (self.store.record if come_what_may else self.store.commit)(self.epoch, *events)
+                self.state = self._recorded(events, (self.answers or (len(events), 0))[0])
             for action in then:
                 action()
+
+    def _recorded(self, events: Sequence[Event], answers: int) -> State:
+        """The state after them; the first are answers, which must not be lost where the others cannot be recorded."""
+        if not answers:
+            return self.store.commit(self.epoch, *events)
+        with suppress(StateError):
+            if answers < len(events):
+                return self.store.commit(self.epoch, *events)
+        state = self.store.record(self.epoch, *events[:answers])
+        return self.store.commit(self.epoch, *events[answers:]) if answers < len(events) else state
 
     # The loop's questions ---------------------------------------------------------------------------------------
 
@@ -352,9 +369,10 @@ class _Apply:
 
     # Starting ---------------------------------------------------------------------------------------------------
 
-    def go_on(self, pool: ThreadPoolExecutor, stopped: Callable[[], bool]) -> None:
-        """Look at what is waited for, and begin what may begin after that."""
+    def turn(self, pool: ThreadPoolExecutor, stopped: Callable[[], bool]) -> None:
+        """Conclude what was answered, judge what was seen, and begin what may begin after that."""
         with self._step():
+            self._conclude()
             self._judge_looks(pool)
             if stopped() or self.out_of_time() or self.barred:
                 self.detach()
@@ -530,19 +548,21 @@ class _Apply:
 
     # Concluding what was sent -----------------------------------------------------------------------------------
 
-    def conclude(self) -> None:
-        with self._step(come_what_may=True):  # the service has done it already
-            for future in [future for future in self.flights if future.done()]:
-                flight = self.flights.pop(future)
-                if flight.intent is None:
-                    self._probed(flight.operation, future)
-                    continue
-                try:
-                    reply = future.result()
-                except (ReconcilerError, OSError) as error:
-                    self._refused(flight.operation, flight.intent, error)
-                else:
-                    self._accepted(flight, flight.intent, reply)
+    def _conclude(self) -> None:
+        """Everything that was answered, before anything else of its step."""
+        for future in [future for future in self.flights if future.done()]:
+            flight = self.flights.pop(future)
+            if flight.intent is None:
+                self._probed(flight.operation, future)
+                continue
+            try:
+                reply = future.result()
+            except (ReconcilerError, OSError) as error:
+                self._refused(flight.operation, flight.intent, error)
+            else:
+                self._accepted(flight, flight.intent, reply)
+        assert self.decided is not None
+        self.answers = len(self.decided), len(self.then)
 
     def _accepted(self, flight: _Flight, intent: Intent, reply: Reply) -> None:
         op = flight.operation
@@ -889,7 +909,8 @@ class _Apply:
         """Record what the service still answers to what is in flight, also when something else went wrong."""
         wait(self.flights)
         if self.flights:
-            self.conclude()
+            with self._step():
+                self._conclude()
 
     def rest(self) -> None:
         """Until something is answered or due."""
@@ -899,6 +920,7 @@ class _Apply:
             pause = min(pause, GAUGE_S) if any(flight.gauge.size for flight in self.flights.values()) else pause
             under_way = {*self.flights, *(one.seen for one in self.looks.values())}
             wait(under_way, timeout=pause or 0.01, return_when=FIRST_COMPLETED)
+            wait(under_way, timeout=GATHER_S)  # what is answered together is recorded together
             self._gauge()
         elif dues and pause:
             self.sleep(pause)
@@ -913,7 +935,7 @@ class _Apply:
     def _commit(self, *events: Event) -> None:
         """Recorded when the step ends that this is a part of."""
         assert self.decided is not None
-        self.state = self.state.fold(events)
+        self.state = self.folding.take(events)
         self.decided += events
 
     def _tell(

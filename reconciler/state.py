@@ -344,11 +344,7 @@ class State:
 
         Costs what the events touch, and a copy of each map that they change.
         """
-        after = _Fold(vars(self))
-        for event in events:
-            after.take(event)
-        after.check()
-        return self._revised(after.changed)
+        return Folding(self).take(events)
 
     def written(self, serial: int) -> State:
         """The same, after so many writes."""
@@ -379,6 +375,23 @@ class State:
 
 _FIELDS = tuple(one.name for one in fields(State))
 _INDEX = ("_rows", "_open", "_creations", "_makers")
+
+
+class Folding:
+    """A state to which one thing after the other happens: all of them together cost one copy of each map they change.
+
+    What `take` gave before is not to be used after the next `take`.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state, self._fold = state, _Fold(vars(state))
+
+    def take(self, events: Iterable[Event]) -> State:
+        """As `State.fold`; after StateCorrupt there is no going on."""
+        for event in events:
+            self._fold.take(event)
+        self._fold.check()
+        return self._state._revised(self._fold.changed)
 
 
 class _Fold:
@@ -458,7 +471,7 @@ class _Fold:
             filed[after] = (*filed.get(after, ()), name)
 
     def check(self) -> None:
-        """The rules, for every slot that was touched."""
+        """The rules, for every slot that was touched since the last time."""
         rows, creations, undecided = self.now("_rows"), self.now("_creations"), self.now("_open")
         for slot in self._touched:
             for role in (Role.NEXT, Role.CURRENT):
@@ -467,6 +480,7 @@ class _Fold:
                     raise StateCorrupt(f"{slot} has two {role} objects: {', '.join(ids)}")
             if sum(name in undecided for name in creations.get(slot, ())) > 1:
                 raise StateCorrupt("one slot has two open creations")
+        self._touched.clear()
 
 
 def live_rows(state: State) -> tuple[Owned, ...]:
