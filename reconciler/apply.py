@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -32,7 +32,6 @@ from reconciler.errors import (
     OutcomeUnknown,
     ReconcilerError,
     Rejected,
-    StateError,
 )
 from reconciler.observe import Pace, begun, list_all, look, pages, read_one
 from reconciler.plan import NOT_YET, Operation, Plan, Verb, World
@@ -46,7 +45,6 @@ from reconciler.state import (
     IntentPhase,
     Owned,
     Role,
-    State,
     canonical,
     generation,
     reopened,
@@ -144,7 +142,8 @@ def run(
     with ThreadPoolExecutor(terms.parallelism, thread_name_prefix="send") as pool:
         try:
             while not apply.finished():
-                apply.turn(pool, stopped)
+                apply.take_in(pool)
+                apply.go_on(pool, stopped)
                 apply.rest()
         finally:
             apply.land()
@@ -291,7 +290,6 @@ class _Apply:
         self.decided: list[Event] | None = None  # inside a step: what it will record
         self.then: list[Callable[[], object]] = []  # and what follows from that
         self.folding = Folding(self.state)
-        self.answers: tuple[int, int] | None = None  # how much of both is what the service has done already
         for op in self.plan.operations:
             stage = Stage.BLOCKED if op.verb is Verb.NOTHING else Stage.TODO
             self.progress[op.id] = Progress(op, stage, code=op.code)
@@ -299,37 +297,26 @@ class _Apply:
                 self.order.lost(op.id)
 
     @contextmanager
-    def _step(self) -> Iterator[None]:
+    def _step(self, *, come_what_may: bool = False) -> Iterator[None]:
         """What is decided inside is recorded in one transaction; only after that it is told, and acted upon.
 
-        Where something goes wrong in the middle, what the service has done already is recorded all the same, and what
-        was decided upon it is forgotten.
+        Where something goes wrong in the middle it is forgotten, unless it must be kept `come_what_may`.
         """
-        self.decided, self.then, self.answers = [], [], None
+        self.decided, self.then = [], []
         self.folding, before = Folding(self.state), self.state
         try:
             yield
         except BaseException:
-            told, follows = self.answers or (len(self.decided), len(self.then))
-            self.decided, self.then, self.state = self.decided[:told], self.then[:follows], before
+            if not come_what_may:
+                self.decided, self.state = [], before
             raise
         finally:
             events, then = self.decided, self.then
             self.decided, self.then = None, []
             if events:
-                self.state = self._recorded(events, (self.answers or (len(events), 0))[0])
+                self.state = (self.store.record if come_what_may else self.store.commit)(self.epoch, *events)
             for action in then:
                 action()
-
-    def _recorded(self, events: Sequence[Event], answers: int) -> State:
-        """The state after them; the first are answers, which must not be lost where the others cannot be recorded."""
-        if not answers:
-            return self.store.commit(self.epoch, *events)
-        with suppress(StateError):
-            if answers < len(events):
-                return self.store.commit(self.epoch, *events)
-        state = self.store.record(self.epoch, *events[:answers])
-        return self.store.commit(self.epoch, *events[answers:]) if answers < len(events) else state
 
     # The loop's questions ---------------------------------------------------------------------------------------
 
@@ -369,16 +356,22 @@ class _Apply:
 
     # Starting ---------------------------------------------------------------------------------------------------
 
-    def turn(self, pool: ThreadPoolExecutor, stopped: Callable[[], bool]) -> None:
-        """Conclude what was answered, judge what was seen, and begin what may begin after that."""
+    def go_on(self, pool: ThreadPoolExecutor, stopped: Callable[[], bool]) -> None:
+        """Begin what may begin, unless what was told by now made somebody stop it."""
         with self._step():
-            self._conclude()
-            self._judge_looks(pool)
             if stopped() or self.out_of_time() or self.barred:
-                self.detach()
+                self._wind_up()
             else:
-                self._poll()
+                self._poll(name for name, ours in self.waiting.items() if ours)
                 self._start(pool)
+
+    def _wind_up(self) -> None:
+        """Start nothing more. What was accepted a moment ago may be there already, and is looked at once before."""
+        self.order.clear()
+        if not self.barred:
+            self._poll(name for name, ours in self.waiting.items() if any(one.looks == 0 for one in ours.values()))
+        if not self.looks:
+            self.detach()
 
     def _start(self, pool: ThreadPoolExecutor) -> None:
         self._skip_unreachable()
@@ -548,8 +541,13 @@ class _Apply:
 
     # Concluding what was sent -----------------------------------------------------------------------------------
 
+    def take_in(self, pool: ThreadPoolExecutor) -> None:
+        """Everything that was answered, and seen of what is waited for."""
+        with self._step(come_what_may=True):  # the service has done it already
+            self._conclude()
+            self._judge_looks(pool)
+
     def _conclude(self) -> None:
-        """Everything that was answered, before anything else of its step."""
         for future in [future for future in self.flights if future.done()]:
             flight = self.flights.pop(future)
             if flight.intent is None:
@@ -561,8 +559,6 @@ class _Apply:
                 self._refused(flight.operation, flight.intent, error)
             else:
                 self._accepted(flight, flight.intent, reply)
-        assert self.decided is not None
-        self.answers = len(self.decided), len(self.then)
 
     def _accepted(self, flight: _Flight, intent: Intent, reply: Reply) -> None:
         op = flight.operation
@@ -647,10 +643,11 @@ class _Apply:
     def _waits(self, op: Operation) -> dict[str, _Wait]:
         return self.waiting.get(op.collection, {})
 
-    def _poll(self) -> None:
-        """Begin a look at each collection that is due and waited for. They go on beside all else."""
-        for name, ours in sorted(self.waiting.items()):
-            if ours and name not in self.looks and self.clock() >= self._due(name):
+    def _poll(self, names: Iterable[str]) -> None:
+        """Begin a look at each of these collections that is due. They go on beside all else."""
+        for name in sorted(names):
+            ours = self.waiting[name]
+            if name not in self.looks and self.clock() >= self._due(name):
                 rows = [self.state.owned[f"{name}/{one.remote_id}"] for one in ours.values()]
                 whole = self.order.creates(name) and self._one_by_one(name)
                 seen = begun(partial(self._look, self.collections[name], rows, whole=whole))
@@ -909,7 +906,7 @@ class _Apply:
         """Record what the service still answers to what is in flight, also when something else went wrong."""
         wait(self.flights)
         if self.flights:
-            with self._step():
+            with self._step(come_what_may=True):
                 self._conclude()
 
     def rest(self) -> None:
