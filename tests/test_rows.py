@@ -298,7 +298,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.sampled_from(FORMATS), st.lists(PIECES, max_size=14).map("".join))
 @example("cpt", '{"text": "a", "text": "b"}')
 @example("cpt", '{"text": "\\u0022\\u0022", "text": "\\u0022\\u0022"}')
@@ -363,7 +363,7 @@ lines = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(lines, max_size=40).map(b"\n".join), st.sampled_from(FORMATS), st.sampled_from(["2026", "dec-2024"]))
 def test_no_bytes_make_it_raise_and_findings_stay_few_and_printable(data: bytes, format: str, profile: str) -> None:
     findings = read(data, format, profile)

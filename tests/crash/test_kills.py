@@ -20,7 +20,7 @@ SAMPLE, FIRSTS = 4, 8
 @pytest.mark.parametrize("name", SCENES)
 def test_killed_once(name: str, scene: Callable[[str], Scene], yard: Path, together: Together, tally: Tally) -> None:
     made = scene(name)
-    points = chosen(made.points, SAMPLE, every=2)
+    points = chosen(made.points, SAMPLE)
     work = [trial(made, yard, killed(made, point), looked_at=LONG or not n % 8) for n, point in enumerate(points)]
     failures = together(work)
     tally["points found", name] += len(made.points)

@@ -79,14 +79,14 @@ def hash_of(text: str) -> int:
     return crc32(text.encode())
 
 
-def chosen(points: tuple[str, ...], sample: int, *, every: int, seed: int = SEED) -> list[str]:
-    """All points in the long run; else one in `every` so many of the critical ones, and some of the others.
+def chosen(points: tuple[str, ...], sample: int, *, seed: int = SEED) -> list[str]:
+    """All points in the long run; else the critical ones, and some of the others.
 
     After one use of a door and before the next nothing has happened outside, so of the two a sample takes the second.
     """
     if LONG:
         return list(points)
-    must = [point for point in critical(points) if ": before " in point][::every]
+    must = [point for point in critical(points) if ": before " in point]
     return [*must, *some([point for point in points if point not in must], sample, seed=seed)]
 
 
