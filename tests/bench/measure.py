@@ -1,19 +1,20 @@
-"""What a command costs, and what costs amount to: medians of paired ratios, exponents of growth.
-
-Loads nothing but the standard library: the peak memory of a child begins with that of the process it was forked from.
-"""
+"""What a command costs, and what costs amount to: medians of paired ratios, exponents of growth."""
 
 from __future__ import annotations
 
+import json
 import math
 import os
-import select
 import subprocess
-import time
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
+from typing import Any
+
+from tests.bench import forker
 
 
 class Failed(Exception):
@@ -50,53 +51,45 @@ def run(
     timeout_s: float = 3600,
 ) -> Cost:
     """One command to its end. Raises Failed where it exits otherwise than it should."""
-    said = os.memfd_create("said")  # not a file: what is printed is not what is written to the disk
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [str(one) for one in command],
-        cwd=folder,
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=said,
-        stderr=subprocess.STDOUT,
-    )
-    _await(process, timeout_s)
-    wall_s = time.perf_counter() - began
-    written = disk_written(process.pid)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    with open(said, "rb") as file:
-        file.seek(0)
+    with open(os.memfd_create("said"), "rb") as file:
+        order = {
+            "command": [str(one) for one in command],
+            "folder": str(folder),
+            "environment": dict(environment),
+            "said": f"/proc/{os.getpid()}/fd/{file.fileno()}",
+            "timeout_s": timeout_s,
+        }
+        code, *cost = _asked(order)
         text = file.read().decode(errors="replace")
-    if process.returncode not in exits:
-        raise Failed(f"{named(command)} exits with {process.returncode}: {text[-600:].strip()}")
-    return Cost(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, written, text)
+    if code is None:
+        raise Failed(f"{named(command)} has not ended after {timeout_s:.0f} s")
+    if code not in exits:
+        raise Failed(f"{named(command)} exits with {code}: {text[-600:].strip()}")
+    wall_s, cpu_s, rss_mb, written = cost
+    return Cost(wall_s, cpu_s, rss_mb, int(written), text)
+
+
+def _asked(order: Mapping[str, object]) -> list[Any]:
+    starting = _forker()
+    assert starting.stdin
+    assert starting.stdout
+    starting.stdin.write(json.dumps(order) + "\n")
+    starting.stdin.flush()
+    answer: list[Any] = json.loads(starting.stdout.readline())
+    return answer
+
+
+@cache
+def _forker() -> subprocess.Popen[str]:
+    """Ends with us: nobody orders anything then."""
+    line = [sys.executable, "-S", "-E", str(Path(forker.__file__))]
+    return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def named(command: Sequence[str | Path]) -> str:
     """A command as it is told of: whose, and to do what; where it lies is nobody's concern."""
     words = [Path(str(command[0])).name, *map(str, command[1:3])]
     return " ".join(words)[:80].replace("\n", " ")
-
-
-def _await(process: subprocess.Popen[bytes], timeout_s: float) -> None:
-    """Until it has ended and has not been reaped: what it wrote can be read until then."""
-    fd = os.pidfd_open(process.pid)
-    try:
-        if not select.select([fd], [], [], timeout_s)[0]:
-            raise Failed(f"it has not ended after {timeout_s:.0f} s")
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    finally:
-        os.close(fd)
-
-
-def disk_written(pid: int) -> int:
-    """Bytes a process, and those it waited for, caused to be written. 0 on a file system in memory."""
-    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("write_bytes")).split()[1])
 
 
 def in_turn(deeds: Mapping[str, Callable[[], Cost]], rounds: int) -> dict[str, list[Cost]]:

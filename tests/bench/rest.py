@@ -16,8 +16,9 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench.figures import Figure, Told
+from tests.bench.forker import disk_written
 from tests.bench.front import front
-from tests.bench.measure import Failed, disk_written, ratio
+from tests.bench.measure import Failed, ratio
 from tests.bench.place import Bench, Project
 from tests.bench.plan import FORM
 from tests.bench.shapes import CHANGED, FORMS, write_manifests
