@@ -550,8 +550,12 @@ def _shallow(value: Any) -> bool:
     """Whether nothing lies deeper than `DEPTH_MAX`, found out without descending."""
     level: list[Any] = [value]
     for _ in range(DEPTH_MAX):
-        inside = (child for item in level for child in (item.values() if isinstance(item, dict) else item))
-        level = [child for child in inside if isinstance(child, (dict, list))]
+        level = [
+            child
+            for item in level
+            for child in (item.values() if type(item) is dict else item)
+            if type(child) is dict or type(child) is list  # as the parser makes them; every value of a page passes here
+        ]
         if not level:
             return True
     return False
