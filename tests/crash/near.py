@@ -82,10 +82,13 @@ def _be_traced(trace: str) -> None:
 def _hurry(seen: points.Points) -> None:
     """What would only cost real time: no pace of requests, a heartbeat by the emulated clock, no fine-grained wait.
 
-    And one collection is read after the other: points have names by their order.
+    And one collection is read after the other, and nothing more is done before the one request under way is answered:
+    points have names by their order.
     """
     waits: Any = store
     waits.POLL_S = 5.0
+    gathers: Any = apply
+    gathers.GATHER_S = HANGS_S
     init: Any = api.Api.__init__
     init.__kwdefaults__["rate_per_s"] = None
     for reads in (observe, engine, apply):
