@@ -284,9 +284,10 @@ def looking_ahead(session: Session) -> Session:
 
 
 def is_made(session: Session, part: Part) -> bool:
-    """Whether a part is recorded as made, with all that cannot change in it as it is declared."""
+    """Whether a part is recorded as made, with all that cannot change in it as it is declared, by who looks ahead."""
+    assert session.ahead
     try:
-        state = session.ahead.state.result() if session.ahead else session.store.load()
+        state = session.ahead.state.result()
         row = state.head(part.slot)
         if row is None or row.failure:
             return False

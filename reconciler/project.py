@@ -122,9 +122,7 @@ def load(
             )
 
     with _undisturbed():
-        return _load(
-            paths, environment, kinds, stdin, cache, records, begin, lambda part: bought is not None and bought(part)
-        )
+        return _load(paths, environment, kinds, stdin, cache, records, begin, lambda: bought)
 
 
 def _load(
@@ -135,7 +133,7 @@ def _load(
     cache: Callable[[Path], Cache],
     records: Path | None,
     begin: Begin,
-    bought: Bought,
+    bought: Callable[[], Bought | None],
 ) -> Project:
     first = _first(paths)
     memory = cache(records or first)
@@ -155,7 +153,7 @@ def _load(
         problems.append(Problem("no document in any of the manifests", None, "nothing is deleted because of that"))
     profile, unusable = _profile(Tree(root), stacks)
     problems += unusable
-    assembly = _Assembly(Tree(root), profile, memory, bought)
+    assembly = _Assembly(Tree(root), profile, memory, bought())
     order, base = _in_order(documents), _inside(root)
     assembly.take(documents, order, blind=not stacks and any(lost.kind in ("", Stack.__name__) for lost in broken))
     assembly.cache.save()
@@ -439,7 +437,7 @@ class _Assembly:
     tree: Tree
     profile: ProfileCatalogue
     cache: Cache
-    bought: Bought
+    bought: Bought | None
     parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)
     later: dict[str, Callable[[], None]] = field(default_factory=dict)  # by address, what is left to do to be judged
     counts: dict[str, set[int]] = field(default_factory=dict)  # tokens of an upload, by whatever vocabularies count it
@@ -477,7 +475,7 @@ class _Assembly:
         if isinstance(spec, Resource) and inputs and needed <= self.parts.keys():
             inputs = Inputs(inputs.files, inputs.words, {address: self.parts[address] for address in needed})
             reading = spec.reading(inputs)
-            if reading.contents and any(map(self.bought, spec.parts(document, inputs))):
+            if self.bought and reading.contents and any(map(self.bought, spec.parts(document, inputs))):
                 self.later[document.address] = once(partial(self._judge, document, inputs, reading))
                 reading = _UNREAD
             self._judge(document, inputs, reading)

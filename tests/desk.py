@@ -221,6 +221,21 @@ def document(kind: str, name: str, spec: Mapping[str, Any], **lifecycle: Any) ->
     return body | ({"lifecycle": lifecycle} if lifecycle else {})
 
 
+DATASET = document("Dataset", "d", {"source": "d.jsonl", "format": "sft"})
+JOB = document(
+    "FineTuneJob",
+    "j",
+    {
+        "model": "qwen3-8b",
+        "trainingType": "efficient_sft",
+        "training": ["d"],
+        "hyperParameters": {"n_epochs": 1, "batch_size": 8, "max_length": 2048},
+    },
+)
+"""The least that a paid run needs: rows, and a job that learns from them."""
+WORDS = document("HotwordTable", "w", {"targetModel": "paraformer-v2", "words": [{"text": "热词", "weight": 4}]})
+
+
 def sft(text: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": f"About {text}."}]}
 

@@ -18,12 +18,11 @@ from reconciler.errors import Refused
 from reconciler.plan import Operation, Verb
 from reconciler.resource import Action, Slot
 from reconciler.state import IntentPhase, Role
-from tests.desk import Desk, document, emulator, lines, texts
+from tests.desk import WORDS, Desk, document, emulator, lines, texts
 from tests.lossy import lossy
 
 HYPER = {"n_epochs": 1, "batch_size": 8, "max_length": 2048}
 DATASET = document("Dataset", "d", {"source": "data/d.jsonl", "format": "sft"})
-WORDS = document("HotwordTable", "w", {"targetModel": "paraformer-v2", "words": [{"text": "热词", "weight": 4}]})
 
 
 def job(name: str = "j", **spec: Any) -> dict[str, Any]:

@@ -10,11 +10,9 @@ import pytest
 from reconciler import engine
 from reconciler.approvals import Mode, open_proposals
 from reconciler.state import Approval, Role
-from tests.desk import Desk, document, lines, texts
+from tests.desk import DATASET, WORDS, Desk, document, lines, texts
 
 HYPER = {"n_epochs": 1, "batch_size": 8, "max_length": 2048}
-DATASET = document("Dataset", "d", {"source": "d.jsonl", "format": "sft"})
-WORDS = document("HotwordTable", "w", {"targetModel": "paraformer-v2", "words": [{"text": "热词", "weight": 4}]})
 PLAIN = {"plan": "mu", "deploySpec": "MU1", "capacity": 4}
 
 

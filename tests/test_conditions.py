@@ -35,17 +35,10 @@ from reconciler.conditions import (
 from reconciler.plan import Choices, Verb
 from reconciler.state import IntentPhase
 from reconciler.store.fleet import packed, unpacked
-from tests.desk import Desk, document, emulator, texts
+from tests.desk import DATASET, JOB, WORDS, Desk, document, emulator, texts
 
 HYPER = {"n_epochs": 1, "batch_size": 8, "max_length": 2048}
 PLAIN = {"plan": "mu", "deploySpec": "MU1", "capacity": 4}
-DATASET = document("Dataset", "d", {"source": "d.jsonl", "format": "sft"})
-JOB = document(
-    "FineTuneJob",
-    "j",
-    {"model": "qwen3-8b", "trainingType": "efficient_sft", "training": ["d"], "hyperParameters": HYPER},
-)
-WORDS = document("HotwordTable", "w", {"targetModel": "paraformer-v2", "words": [{"text": "热词", "weight": 4}]})
 NEVER = Report("s")
 FIRST, LATER, LAST = "2026-11-26 08:00:00", "2026-11-26 09:00:00", "2026-11-26 10:00:00"
 

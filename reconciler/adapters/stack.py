@@ -60,8 +60,9 @@ def opened_early(target: Target, *, max_cost: float | None = None) -> Iterator[O
             with suppress(ReconcilerError):  # whatever it is, it is met again once the manifests are known to be right
                 if not connection.is_embedded(outline, target.endpoint):
                     ready = held.enter_context(connected(outline, target, max_cost=max_cost))
-                    early.append(replace(ready, session=engine.looking_ahead(ready.session)))
-                    return partial(engine.is_made, early[0].session)
+                    ahead = engine.looking_ahead(ready.session)
+                    early.append(replace(ready, session=ahead))
+                    return partial(engine.is_made, ahead)
             return None
 
         project = read(target, begin)

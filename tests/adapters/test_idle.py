@@ -22,16 +22,9 @@ from reconciler.source import Folder
 from reconciler.store import Store
 from reconciler.store.fleet import SqliteFleet
 from tests.calls import calls_of
-from tests.desk import Desk, document, texts
+from tests.desk import DATASET, JOB, WORDS, Desk, texts
 
 HYPER = {"n_epochs": 1, "batch_size": 8, "max_length": 2048}
-DATASET = document("Dataset", "d", {"source": "d.jsonl", "format": "sft"})
-JOB = document(
-    "FineTuneJob",
-    "j",
-    {"model": "qwen3-8b", "trainingType": "efficient_sft", "training": ["d"], "hyperParameters": HYPER},
-)
-WORDS = document("HotwordTable", "w", {"targetModel": "paraformer-v2", "words": [{"text": "热词", "weight": 4}]})
 PARSERS = [cls.parse for kind in kinds.RESOURCES.values() for cls in kind.collections]
 THOUGHT = (
     project.load,

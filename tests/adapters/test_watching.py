@@ -21,20 +21,13 @@ from reconciler.errors import UsageError
 from reconciler.render.controller import NOTICES, event_text, look_text, notices
 from reconciler.source import Folder
 from reconciler.store.fleet import SqliteFleet
-from tests.desk import Desk, document, texts
+from tests.desk import DATASET, JOB, Desk, document, texts
 from tests.far_end import FarEnd, far_end, reply, scripted
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PAGE = (REPOSITORY / "docs/watching.md").read_text(encoding="utf-8")
 LONG_S = 60.0
 KEY = "sk-0123456789abcdef0123456789abcdef"
-HYPER = {"n_epochs": 1, "batch_size": 8, "max_length": 2048}
-DATASET = document("Dataset", "d", {"source": "d.jsonl", "format": "sft"})
-JOB = document(
-    "FineTuneJob",
-    "j",
-    {"model": "qwen3-8b", "trainingType": "efficient_sft", "training": ["d"], "hyperParameters": HYPER},
-)
 DEPLOYMENT = document(
     "Deployment", "p", {"model": {"fineTuneJob": "j"}, "plan": "mu", "deploySpec": "MU1", "capacity": 4}
 )
